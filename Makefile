@@ -1,0 +1,52 @@
+# The commands of a checkout. `make help` lists them.
+
+VENV   ?= .venv
+OLDEST ?= .venv-oldest
+# The interpreter to build the environments with: any Python from 3.11 on. Left empty, one is looked for.
+PYTHON ?=
+# Passed on to pytest: make test PYTEST_ARGS="-k losses"
+PYTEST_ARGS ?=
+
+# What must work with the oldest supported versions: the model and everything that reads media.
+OLDEST_TESTS ?= $(wildcard tests/test_configuration.py tests/test_losses.py tests/test_modeling*.py tests/test_media*.py \
+    tests/test_video_processing*.py tests/test_processing*.py tests/test_doctor.py)
+
+# Processes that share the tests. Each has one thread: with torch's own threads on top they slow each other down.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-oldest check format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+quickstart: $(VENV)/.installed ## Install, then train, test and run a tiny Foal-Net on generated mp4 files
+	$(VENV)/bin/foal-hf quickstart
+
+test: $(VENV)/.installed ## Install, then run all tests
+	$(call PYTEST,$(VENV))
+
+test-oldest: $(OLDEST)/.installed ## Run the model and processor tests with the oldest supported versions
+	$(call PYTEST,$(OLDEST)) $(OLDEST_TESTS)
+
+check: $(VENV)/.installed ## Lint, check the format and the types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.installed ## Mend what `make check` finds and can be mended by a machine
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove the virtual environments and everything that was built
+	rm -rf $(VENV) $(OLDEST) build dist outputs .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml constraints/tested.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh $(VENV) constraints/tested.txt dev
+	@touch $@
+
+$(OLDEST)/.installed: pyproject.toml constraints/oldest.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh $(OLDEST) constraints/oldest.txt test
+	@touch $@

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with everything foal-hf needs, FFmpeg's shared libraries included.
+#
+#     scripts/setup.sh VENV CONSTRAINTS [EXTRA]
+#
+# Prints a line for each step; what pip says is shown in full where it fails. PYTHON names the interpreter to use.
+# Written for bash 3.2, which macOS has. The Makefile runs it again where pyproject.toml or the pins changed.
+set -euo pipefail
+
+venv=${1:?usage: scripts/setup.sh VENV CONSTRAINTS [EXTRA]}
+constraints=${2:?usage: scripts/setup.sh VENV CONSTRAINTS [EXTRA]}
+extra=${3:-}
+log=$venv/setup.log
+
+say() { printf '==> %s\n' "$*"; }
+
+stop() {
+    printf 'error: %s\n' "$1" >&2
+    shift
+    for line in "$@"; do printf '    %s\n' "$line" >&2; done
+    exit 1
+}
+
+# Runs a command as root, directly or with a sudo that asks for no password. Fails where neither is possible.
+may_be_root() { [ "$(id -u)" = 0 ] || { command -v sudo && sudo -n true; } >/dev/null 2>&1; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+# Runs a command with its output in the log, and shows the log if it fails. A terminal shows the log's last line.
+logged() {
+    local job status=0
+    "$@" >"$log" 2>&1 &
+    job=$!
+    trap 'kill "$job"; exit 130' INT TERM # a command in the background does not see Ctrl-C
+    while [ -t 1 ] && kill -0 "$job" 2>/dev/null; do
+        printf '\r\033[K    %.72s' "$(tail -n 1 "$log")"
+        sleep 1
+    done
+    [ ! -t 1 ] || printf '\r\033[K'
+    wait "$job" || status=$?
+    trap - INT TERM
+    if [ "$status" != 0 ]; then
+        cat "$log" >&2
+        printf 'error: this failed: %s\n' "$*" >&2
+    fi
+    return "$status"
+}
+
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    logged as_root apt-get -qq update
+    logged as_root apt-get -qq install -y --no-install-recommends "$@"
+}
+
+is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_recent "$PYTHON" || stop "PYTHON=$PYTHON is not Python 3.11 or newer."
+        printf '%s' "$PYTHON"
+        return
+    fi
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if is_recent "$candidate"; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+    stop "Python 3.11 or newer is needed and was not found." \
+        "Name it if it is not on PATH:  make quickstart PYTHON=/path/to/python3.11"
+}
+
+make_venv() {
+    # Debian's Python has no ensurepip without python3-venv; where pip is there, pip can install itself instead.
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        logged "$python" -m venv "$venv"
+    elif "$python" -m pip --version >/dev/null 2>&1; then
+        logged "$python" -m venv --without-pip "$venv"
+        logged "$python" -m pip --python "$venv/bin/python" install pip
+    elif command -v apt-get >/dev/null && may_be_root; then
+        say "Installing python3-venv with apt-get"
+        apt_install python3-venv
+        logged "$python" -m venv "$venv"
+    else
+        stop "$python can make no virtual environment. Run this, then the same command again:" \
+            "sudo apt-get install -y python3-venv"
+    fi
+}
+
+ensure_ffmpeg() {
+    local remedy
+    if remedy=$("$python" -P foal_hf/doctor.py --ffmpeg); then
+        return
+    fi
+    if [ "${remedy#*apt-get}" != "$remedy" ] && may_be_root; then
+        say "Installing FFmpeg's shared libraries with apt-get"
+        apt_install ffmpeg
+        "$python" -P foal_hf/doctor.py --ffmpeg >/dev/null || stop "FFmpeg was installed and its libraries do not load."
+        return
+    fi
+    stop "FFmpeg's shared libraries are missing. Run this, then the same command again:" "$remedy"
+}
+
+python=$(find_python)
+mkdir -p "$venv"
+printf '*\n' >"$venv/.gitignore" # whatever the folder is called
+say "$("$python" --version), virtual environment $venv"
+[ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+ensure_ffmpeg
+
+num_pins=$(grep -c == "$constraints")
+say "Installing foal-hf and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"
+# As an environment variable the constraints also hold for what pip installs to build the package.
+PIP_CONSTRAINT=$constraints PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
+    logged "$venv/bin/python" -m pip install --editable ".${extra:+[$extra]}"
+say "Installed: run $venv/bin/foal-hf doctor for what is there"
