@@ -1,0 +1,251 @@
+"""Where media come from: a path, URL, bytes, file object or datasets row becomes something that FFmpeg may open.
+
+Everything that FFmpeg sees passes through `open_source`. It refuses what is no medium in itself but a text that tells
+FFmpeg to open other files or addresses (playlists, concat scripts, session descriptions), under whatever name it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that has to be read into memory
+WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next piece of a download
+DOWNLOAD_TIMEOUT_SECONDS = 600.0  # for a whole download
+
+_HEAD_BYTES = 4096
+_PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
+_PATTERN_CHARACTERS = set("%*?{[")  # FFmpeg reads such names as image sequences
+_SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
+_SESSION_LINE = re.compile(rb"(?:^|[\r\n])c=IN IP")  # FFmpeg takes a file with such a line anywhere for SDP
+_TEXT_HEADERS = (b"YUV4MPEG2", b"NIST_1A")  # media that begin with a line of text
+_TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
+
+
+class MediaError(ValueError):
+    """A medium that cannot be read: missing, broken, refused, or without anything in the wanted range.
+
+    Args:
+        source (`str`): What could not be read: file name, URL without its query, `"bytes"`, ...
+        reason (`str`): The cause in plain words, and the way out. The original error, if any, is the `__cause__`.
+    """
+
+    def __init__(self, source: str, reason: str):
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[MediaError], tuple[str, str]]:
+        return type(self), (self.source, self.reason)  # data loader workers send errors home by pickle
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A checked source.
+
+    Attributes:
+        name (`str`): For messages.
+        for_decoder (`Callable`): Gives what a torchcodec decoder opens; every decoder needs its own.
+    """
+
+    name: str
+    for_decoder: Callable[[], Any]
+
+
+def source_name(source: object) -> str:
+    """A short name of `source` for messages: never its content, no credentials, no query of a URL."""
+    if isinstance(source, dict):
+        return source_name(source["path"]) if source.get("path") else "bytes"
+    if isinstance(source, str) and is_url(source):
+        parts = urlsplit(source)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) if isinstance(os.fspath(source), str) else repr(os.fspath(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "bytes"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else type(source).__name__
+
+
+def is_url(source: object) -> bool:
+    """Whether `source` is an address that is downloaded (http, https)."""
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+@contextlib.contextmanager
+def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[OpenSource]:
+    """Check `source` and open it for as long as the context lasts.
+
+    Args:
+        source: Path (`str` or `os.PathLike`), http or https URL, bytes, binary file object, or a `datasets` row
+            `{"path": ..., "bytes": ...}`.
+        max_bytes (`int`): Limit of a download, and of a file object that cannot seek and is read into memory.
+
+    Raises:
+        MediaError: If it is missing, empty, too large, text, or a playlist or script.
+        TypeError: If it is none of the kinds above.
+    """
+    name = source_name(source)
+    if isinstance(source, dict):
+        if not {"path", "bytes"} & source.keys():
+            raise TypeError(f"A row of media needs 'bytes' or 'path', got the keys {sorted(map(str, source))}.")
+        source = source.get("bytes") if source.get("bytes") is not None else source.get("path")
+        if source is None:
+            raise MediaError("row", "holds neither 'bytes' nor 'path'; one of them is needed.")
+    with contextlib.ExitStack() as stack:
+        if is_url(source):
+            source = stack.enter_context(_downloaded(source, name, max_bytes))
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            yield _open_bytes(bytes(source), name)
+        elif isinstance(source, (str, os.PathLike)):
+            yield _open_path(os.fsdecode(source), name, stack)
+        elif hasattr(source, "read"):
+            yield _open_file_object(source, name, max_bytes, stack)
+        else:
+            raise TypeError(
+                f"Cannot read media from {type(source).__name__}; give a path, an http(s) URL, bytes, a binary file "
+                "object, a datasets row, an array or a torchcodec decoder."
+            )
+
+
+def _open_bytes(data: bytes, name: str) -> OpenSource:
+    _refuse_scripts(lambda offset, size: data[offset : offset + size], name)
+    return OpenSource(name, lambda: data)
+
+
+def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
+    if not os.path.exists(path):
+        scheme = _SCHEME.match(path)
+        if scheme:
+            raise MediaError(name, f"'{scheme[1]}:' is not read; give a path without it, or an http(s) URL.")
+        raise MediaError(name, "no such file.")
+    if not os.path.isfile(path):
+        raise MediaError(
+            name, "is a directory or device, not a file." if not os.path.isdir(path) else "is a directory."
+        )
+    try:
+        with open(path, "rb") as file:
+            _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+    except OSError as error:
+        raise MediaError(name, f"cannot be opened ({error.strerror}).") from error
+    path = os.path.abspath(path)  # an absolute path is never taken for a protocol
+    if _PATTERN_CHARACTERS & set(path):
+        return _open_file_object(stack.enter_context(open(path, "rb")), name, DEFAULT_MAX_BYTES, stack)
+    return OpenSource(name, lambda: path)
+
+
+def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> OpenSource:
+    if isinstance(file, io.TextIOBase):
+        raise MediaError(name, "is opened as text; open it in binary mode ('rb').")
+    if not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
+        data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise MediaError(
+                name, f"holds more than max_bytes = {max_bytes} bytes; raise max_bytes or save it to a file first."
+            )
+        return _open_bytes(bytes(data), name)
+    position = file.tell()
+    stack.callback(lambda: None if getattr(file, "closed", False) else file.seek(position))
+    _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+    return OpenSource(name, lambda: _FileView(file))
+
+
+class _FileView:
+    """One reader's own position in a file that several decoders share."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        data = _read_at(self._file, self._position, size)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            self._position = self._file.seek(offset, os.SEEK_END)
+        else:
+            self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
+        return self._position
+
+
+def _read_at(file: Any, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size) or b""
+
+
+def _refuse_scripts(read_at: Callable[[int, int], bytes], name: str) -> None:
+    """Raise where FFmpeg would, or might, take the content for a text that names other files.
+
+    FFmpeg guesses a format from the content, not from the name, and it guesses behind leading ID3 tags; so does this.
+    Media are binary: all text is refused, so that a script format that is not listed here is refused too.
+    """
+    offset = 0
+    while True:
+        head = read_at(offset, _HEAD_BYTES)
+        if b"\0" not in head:
+            head = read_at(offset, _PROBE_BYTES)
+        if offset == 0 and not head:
+            raise MediaError(name, "is empty (0 bytes); was its download or recording cut off?")
+        start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        script = start[:16].lower().startswith(_SCRIPT_MARKS) or _SESSION_LINE.search(head.partition(b"\0")[0])
+        if script:
+            raise MediaError(
+                name, "is a playlist, script or web page that points to other media; give the media file itself."
+            )
+        is_text = _TEXT.fullmatch(head[:512]) and not head.startswith(_TEXT_HEADERS)
+        if head and is_text:
+            raise MediaError(name, "is text, not sound or video, whatever its name says.")
+        if head[:3] != b"ID3" or len(head) < 10:
+            return
+        tag_bytes = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
+        offset += 10 + tag_bytes + (10 if head[5] & 0x10 else 0)
+
+
+@contextlib.contextmanager
+def _downloaded(url: str, name: str, max_bytes: int) -> Iterator[str]:
+    """Path of a temporary file with what `url` gives; deleted at the end."""
+    handle, path = tempfile.mkstemp(prefix="foal-media-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            try:
+                _download(url, name, file, max_bytes)
+            except MediaError:
+                raise
+            except Exception as error:  # the HTTP library's errors; which library depends on huggingface_hub's version
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise MediaError(name, f"cannot be downloaded ({reason}).") from error
+        yield path
+    finally:
+        os.unlink(path)
+
+
+def _download(url: str, name: str, file: io.BufferedIOBase | Any, max_bytes: int) -> None:
+    from huggingface_hub import get_session  # knows the user's proxies, certificates and offline mode
+
+    deadline = time.monotonic() + DOWNLOAD_TIMEOUT_SECONDS
+    too_large = MediaError(name, f"is larger than max_bytes = {max_bytes}; raise max_bytes or download it first.")
+    with get_session().stream("GET", url, timeout=WAIT_TIMEOUT_SECONDS, follow_redirects=True) as response:
+        if response.status_code != 200:
+            raise MediaError(name, f"the server answers {response.status_code} {response.reason_phrase}.")
+        if int(response.headers.get("Content-Length", 0)) > max_bytes:
+            raise too_large
+        num_bytes = 0
+        for piece in response.iter_bytes():
+            num_bytes += len(piece)
+            if num_bytes > max_bytes:
+                raise too_large
+            if time.monotonic() > deadline:
+                raise MediaError(name, f"is not downloaded after {DOWNLOAD_TIMEOUT_SECONDS:g} s; download it first.")
+            file.write(piece)
