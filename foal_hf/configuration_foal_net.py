@@ -1,0 +1,223 @@
+"""The configuration of Foal-Net: two encoders, and every number of the method as a typed, validated field."""
+
+import math
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+# The published index order. Toolkits differ in it, so nothing may rely on a bare index: the names travel with the model.
+PUBLISHED_LABELS = ("happy", "neutral", "sad", "angry")
+
+# The encoders of the published model, microsoft/wavlm-large and openai/clip-vit-large-patch14, where their
+# configurations differ from the defaults of their classes.
+_WAVLM_LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "mask_time_prob": 0.075,
+}
+_CLIP_VIT_LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+
+# What an image encoder says about a frame, where the encoder was trained to say it somewhere else than in its first token.
+_TRAINED_POOLING = {
+    "clip_vision_model": "projection",
+    "siglip_vision_model": "pooler",
+    "siglip2_vision_model": "pooler",
+}
+
+
+@strict
+class FoalNetConfig(PreTrainedConfig):
+    r"""Configuration of [`FoalNetModel`] and [`FoalNetForEmotionClassification`].
+
+    The defaults describe the published model (Li et al., Interspeech 2024, section 2): WavLM-large for the sound, CLIP
+    ViT-L/14 for the picture, two fusion layers of four heads. Where this implementation decides differently, the field
+    says so and the authors' value is given.
+
+    Args:
+        audio_config (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of a raw-waveform encoder: WavLM, HuBERT, wav2vec 2.0, UniSpeech-SAT, data2vec-audio.
+            Defaults to WavLM-large.
+        vision_config (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of an image encoder: CLIP, SigLIP, DINOv2, ViT (the vision part only). Defaults to
+            CLIP ViT-L/14.
+        vision_pooling (`"projection"`, `"pooler"`, `"cls"` or `"mean"`, *optional*):
+            How one frame becomes one vector: CLIP's projected image embedding, the encoder's own pooled output, its
+            first token, or the mean over its tokens. Defaults to what the encoder was trained for: `"projection"` for
+            CLIP, `"pooler"` for SigLIP, `"cls"` for the rest.
+        projection_dim (`int`, defaults to 512):
+            Width of the aligned embeddings `audio_embeds` and `video_embeds`.
+        projection_dropout (`float`, defaults to 0.5):
+            Dropout inside the projection block, probability in [0, 1).
+        num_fusion_layers (`int`, defaults to 2):
+            Cross-attention layers in each direction.
+        num_fusion_heads (`int`, defaults to 4):
+            Attention heads of a fusion layer; must divide the width of both encoders.
+        fusion_dropout (`float`, defaults to 0.1):
+            Dropout of the attention output in a fusion layer.
+        sequence_dropout (`float`, defaults to 0.1):
+            Dropout on both encoder sequences. The paper does not give its value.
+        classifier_dropout (`float`, defaults to 0.1):
+            Dropout before the classifier. The paper does not give its value.
+        temperature_init_value (`float`, defaults to ln(1/0.07) = 2.659):
+            Start of the learned temperature that divides the similarities. It is what the authors trained: neither
+            0.07 nor an exponential.
+        alignment_loss_weight (`float`, defaults to 1.0):
+            Weight of the alignment loss (AVEL); 0 leaves it out.
+        matching_loss_weight (`float`, defaults to 0.1):
+            Weight of the matching loss (MEM); 0 leaves its pass out.
+        evaluation_negatives (`"hardest"` or `"random"`, defaults to `"hardest"`):
+            Which negative MEM takes in evaluation. The authors draw at random there too (`"random"`), so that their
+            evaluation loss cannot be repeated.
+        matching_needs_negative (`bool`, defaults to `True`):
+            Leave a clip out of MEM when its batch holds no clip of another emotion. With `False`, as in the authors'
+            code, such a clip is matched against one of the same emotion and that pair is called different.
+        gather_with_gradient (`bool`, defaults to `True`):
+            With several ranks, let gradients flow through the embeddings of the other ranks (authors: `False`).
+        modality_dropout (`float`, defaults to 0.0):
+            Probability that a training clip which has both sound and picture loses one of them (each equally often).
+            Above 0 the model learns to answer from one modality alone. The authors do not do this.
+        freeze_vision_encoder (`bool`, defaults to `True`):
+            Keep the image encoder fixed and in evaluation mode.
+        freeze_audio_feature_encoder (`bool`, defaults to `True`):
+            Keep the convolutional front end of the audio encoder fixed.
+        layer_norm_eps (`float`, defaults to 1e-5):
+            Epsilon of the layer norms in projection and fusion.
+        initializer_range (`float`, defaults to 0.02):
+            Standard deviation of the initial weights outside the encoders.
+        id2label, label2id, num_labels:
+            The classes, as everywhere in transformers. Without any of them: 0 happy, 1 neutral, 2 sad, 3 angry.
+
+    Example:
+
+    ```python
+    >>> from foal_hf import FoalNetConfig, FoalNetForEmotionClassification
+
+    >>> config = FoalNetConfig()  # the published model
+    >>> config.id2label
+    {0: 'happy', 1: 'neutral', 2: 'sad', 3: 'angry'}
+    >>> model = FoalNetForEmotionClassification(config)  # random weights
+    ```
+    """
+
+    model_type = "foal_net"
+    sub_configs = {"audio_config": AutoConfig, "vision_config": AutoConfig}
+    # Losses and embeddings stay out of Trainer's predictions, which are then the logits alone.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "classification_loss",
+        "alignment_loss",
+        "matching_loss",
+        "audio_embeds",
+        "video_embeds",
+        "audio_pooler_output",
+        "video_pooler_output",
+        "audio_last_hidden_state",
+        "video_last_hidden_state",
+        "audio_mask",
+        "video_mask",
+        "hidden_states",
+        "attentions",
+    ]
+
+    audio_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_pooling: Literal["projection", "pooler", "cls", "mean"] | None = None
+    projection_dim: int = 512
+    projection_dropout: float | int = 0.5
+    num_fusion_layers: int = 2
+    num_fusion_heads: int = 4
+    fusion_dropout: float | int = 0.1
+    sequence_dropout: float | int = 0.1
+    classifier_dropout: float | int = 0.1
+    temperature_init_value: float | int = math.log(1 / 0.07)
+    alignment_loss_weight: float | int = 1.0
+    matching_loss_weight: float | int = 0.1
+    evaluation_negatives: Literal["hardest", "random"] = "hardest"
+    matching_needs_negative: bool = True
+    gather_with_gradient: bool = True
+    modality_dropout: float | int = 0.0
+    freeze_vision_encoder: bool = True
+    freeze_audio_feature_encoder: bool = True
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
+        self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
+        if self.vision_pooling is None:
+            self.vision_pooling = _TRAINED_POOLING.get(self.vision_config.model_type, "cls")
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(PUBLISHED_LABELS))
+        if self.id2label is not None:
+            self.label2id = {name: int(index) for index, name in self.id2label.items()}
+        super().__post_init__(**kwargs)
+
+    @property
+    def audio_width(self) -> int:
+        """Width of the audio encoder's sequence."""
+        if getattr(self.audio_config, "add_adapter", False):
+            return self.audio_config.output_hidden_size
+        return self.audio_config.hidden_size
+
+    @property
+    def video_width(self) -> int:
+        """Width of the vector that the image encoder gives for a frame."""
+        return getattr(self.vision_config, "projection_dim" if self.vision_pooling == "projection" else "hidden_size")
+
+    def validate_foal_net(self) -> None:
+        """Part of the `@strict` validation, on construction."""
+        if not hasattr(self.audio_config, "conv_stride"):
+            raise ValueError(
+                f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
+                "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
+            )
+        if not hasattr(self.vision_config, "patch_size"):
+            raise ValueError(
+                f"`vision_config` is of type {self.vision_config.model_type!r}; expected an image encoder such as "
+                "clip_vision_model, siglip_vision_model, dinov2 or vit (for a two-tower model its `vision_config`)."
+            )
+        if self.vision_pooling == "projection" and self.vision_config.model_type != "clip_vision_model":
+            raise ValueError(
+                f"`vision_pooling='projection'` needs a CLIP vision encoder, not {self.vision_config.model_type!r}; "
+                "use 'pooler', 'cls' or 'mean'."
+            )
+        for side, width in (("audio", self.audio_width), ("video", self.video_width)):
+            if width % self.num_fusion_heads:
+                raise ValueError(
+                    f"`num_fusion_heads` is {self.num_fusion_heads}, which does not divide the {side} width {width}."
+                )
+        for name in ("projection", "fusion", "sequence", "classifier", "modality"):
+            value = getattr(self, f"{name}_dropout")
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"`{name}_dropout` is {value}; expected a probability in [0, 1).")
+        for name in ("alignment", "matching"):
+            value = getattr(self, f"{name}_loss_weight")
+            if value < 0:
+                raise ValueError(f"`{name}_loss_weight` is {value}; expected 0 (leave it out) or more.")
+        for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
+            value = getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"`{name}` is {value}; expected more than 0.")
+
+
+def _as_config(value: Any, default_type: str, defaults: dict[str, Any]) -> PreTrainedConfig:
+    """A sub-config from what the caller gave: a config, the dict of one (as read from JSON), or nothing."""
+    if value is None:
+        return CONFIG_MAPPING[default_type](**defaults)
+    if isinstance(value, dict):
+        return CONFIG_MAPPING[value.get("model_type", default_type)](**value)
+    return value
+
+
+__all__ = ["FoalNetConfig"]

@@ -1,0 +1,527 @@
+"""Foal-Net: encode sound and picture, align them, fuse them, name the emotion (Li et al., Interspeech 2024).
+
+Shapes: `batch` clips; `samples` of 16 kHz sound; `audio_frames` of the audio encoder (about 50 a second); `frames` of
+picture; `audio_width`, `video_width` of the two encoders. Masks are True where there is something. A clip without sound
+(or picture) is one whose audio (or video) mask is all False: nothing of the absent side reaches its result.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_foal_net import FoalNetConfig
+from .encoders_foal_net import (
+    encode_pictures,
+    encode_waveforms,
+    load_encoders,
+    make_audio_encoder,
+    make_vision_encoder,
+)
+from .layers_foal_net import FoalNetCrossAttention, FoalNetFusion, FoalNetFusionLayer, FoalNetProjection, masked_mean
+from .losses_foal_net import (
+    alignment_loss,
+    cross_entropy,
+    gather_over_ranks,
+    matching_loss,
+    negative_weights,
+    sample_negatives,
+    similarity,
+)
+
+
+@dataclass
+class FoalNetModelOutput(ModelOutput):
+    """What Foal-Net knows of each clip before it is classified.
+
+    Args:
+        audio_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned audio, unit length; 0 without sound.
+        video_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned video, unit length; 0 without picture.
+        audio_pooler_output (`torch.Tensor` of shape `(batch, audio_width)`): Audio fused with video, mean over time.
+        video_pooler_output (`torch.Tensor` of shape `(batch, video_width)`): Video fused with audio, mean over time.
+        audio_last_hidden_state (`torch.Tensor` of shape `(batch, audio_frames, audio_width)`): Before fusion.
+        video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Before fusion.
+        audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of sound.
+        video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames of picture.
+        hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer: first
+            the layers in which audio queries video, `(batch, audio_frames, audio_width)` each, then those in which
+            video queries audio, `(batch, frames, video_width)` each.
+        attentions (`tuple`, *optional*): With `output_attentions=True`, the cross-attention maps in the same order,
+            `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`.
+    """
+
+    audio_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    audio_pooler_output: torch.Tensor | None = None
+    video_pooler_output: torch.Tensor | None = None
+    audio_last_hidden_state: torch.Tensor | None = None
+    video_last_hidden_state: torch.Tensor | None = None
+    audio_mask: torch.Tensor | None = None
+    video_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class FoalNetClassifierOutput(ModelOutput):
+    """The emotion of each clip, and the losses where labels were given.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*): Weighted sum of the three losses below.
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): One score a class, before softmax.
+        classification_loss (`torch.Tensor` of shape `()`, *optional*): Cross entropy (MER), in nats.
+        alignment_loss (`torch.Tensor` of shape `()`, *optional*): AVEL, in nats.
+        matching_loss (`torch.Tensor` of shape `()`, *optional*): MEM, in nats.
+        audio_embeds, video_embeds, audio_pooler_output, video_pooler_output, audio_mask, video_mask, hidden_states,
+            attentions: As in [`FoalNetModelOutput`].
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    classification_loss: torch.Tensor | None = None
+    alignment_loss: torch.Tensor | None = None
+    matching_loss: torch.Tensor | None = None
+    audio_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    audio_pooler_output: torch.Tensor | None = None
+    video_pooler_output: torch.Tensor | None = None
+    audio_mask: torch.Tensor | None = None
+    video_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class FoalNetPreTrainedModel(PreTrainedModel):
+    """What all Foal-Net models share: the contract with transformers, and what is frozen."""
+
+    config: FoalNetConfig
+    config_class = FoalNetConfig
+    base_model_prefix = "foal_net"
+    main_input_name = "input_values"
+    input_modalities = ("audio", "video")
+    # With **kwargs in forward, Trainer would otherwise leave the division by the accumulation steps to the model.
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["FoalNetFusionLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(FoalNetFusionLayer, index=0, capture_initial_hidden_state=False),
+        "attentions": OutputRecorder(FoalNetCrossAttention, index=1),
+    }
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif hasattr(module, "temperature"):
+            init.constant_(module.temperature, self.config.temperature_init_value)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None, **kwargs: Any):
+        """As in transformers, but refuses `use_reentrant=True`, with which WavLM recurses until the memory is gone."""
+        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                "Foal-Net cannot be trained with `use_reentrant=True`: the audio encoder recurses without end. "
+                "Leave it out, or set it to False."
+            )
+        if gradient_checkpointing_func is not None:
+            kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func
+        return super()._set_gradient_checkpointing(enable, **kwargs)
+
+
+class FoalNetModel(FoalNetPreTrainedModel):
+    """Encoders, alignment and fusion, without a head."""
+
+    # The heads of a classifier's checkpoint, which this model does not have.
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^(audio|video)_matching_head\."]
+
+    def __init__(
+        self,
+        config: FoalNetConfig,
+        audio_encoder: PreTrainedModel | None = None,
+        vision_encoder: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.audio_encoder = audio_encoder or make_audio_encoder(config)
+        self.vision_encoder = vision_encoder or make_vision_encoder(config)
+        self.sequence_dropout = nn.Dropout(config.sequence_dropout)
+        self.audio_projection = FoalNetProjection(config, config.audio_width)
+        self.video_projection = FoalNetProjection(config, config.video_width)
+        self.fusion = FoalNetFusion(config)
+        self.temperature = nn.Parameter(torch.tensor(float(config.temperature_init_value)))
+        self.post_init()
+        self.train(self.training)
+
+    @classmethod
+    def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> "FoalNetModel":
+        """A model with two pretrained encoders and new weights for the rest.
+
+        Args:
+            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
+            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
+                taken, e.g. `"openai/clip-vit-large-patch14"`.
+            **kwargs: Fields of [`FoalNetConfig`].
+
+        Returns:
+            The model, in evaluation mode like every `from_pretrained`.
+        """
+        return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
+
+    def train(self, mode: bool = True) -> "FoalNetModel":
+        """As in torch, but what the config freezes stays frozen: no gradient, and the image encoder in evaluation mode.
+
+        `from_pretrained` rebuilds every parameter as trainable and then calls `eval()`, so this is also where loading
+        comes back to what the config says.
+        """
+        super().train(mode)
+        if self.config.freeze_vision_encoder:
+            self.vision_encoder.eval().requires_grad_(False)
+        if self.config.freeze_audio_feature_encoder:
+            self.audio_encoder.feature_extractor._freeze_parameters()
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first layer of the audio encoder, the model's main input."""
+        return self.audio_encoder.feature_extractor
+
+    def get_audio_features(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The audio encoder's sequence, and the aligned embedding of the sound alone as `pooler_output`.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, as the processor gives them.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after.
+        """
+        encoded, mask = encode_waveforms(self.audio_encoder, input_values, attention_mask, **kwargs)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=self.align(encoded.last_hidden_state, mask, self.audio_projection),
+            hidden_states=encoded.get("hidden_states"),
+            attentions=encoded.get("attentions"),
+        )
+
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """The image encoder's sequence, and the aligned embedding of the picture alone as `pooler_output`.
+
+        Args as in [`FoalNetModel.forward`]. The sequence can be kept and given back later as `video_features`.
+        """
+        sequence, mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
+        return BaseModelOutputWithPooling(sequence, self.align(sequence, mask, self.video_projection))
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> FoalNetModelOutput:
+        """Encode, align and fuse.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, samples)`, *optional*): Waveforms; None without any sound.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding, which
+                comes after them. All 0 for a clip without sound.
+            pixel_values_videos (`torch.Tensor` of shape `(batch, frames, 3, height, width)`, *optional*): Pictures.
+            padding_mask_videos (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 for frames, 0 for padding.
+                All 0 for a clip without picture.
+            video_features (`torch.Tensor` of shape `(batch, frames, video_width)`, *optional*): What the image encoder
+                once gave for these frames, in place of `pixel_values_videos`.
+
+        Returns:
+            [`FoalNetModelOutput`]
+
+        Raises:
+            ValueError: If both or neither of sound and picture are missing, both kinds of picture are given, batch sizes
+                differ, or a clip has neither sound nor picture (the message names its index).
+        """
+        self._check_inputs(input_values, pixel_values_videos, video_features)
+        audio, audio_mask, video, video_mask = self._encode(
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features
+        )
+        audio_mask, video_mask = self._drop_modalities(audio_mask, video_mask)
+        audio = self.sequence_dropout(audio).masked_fill(~audio_mask[..., None], 0.0)
+        video = self.sequence_dropout(video).masked_fill(~video_mask[..., None], 0.0)
+        fused_audio, fused_video = self.fusion(audio, audio_mask, video, video_mask, **kwargs)
+        return FoalNetModelOutput(
+            audio_embeds=self.align(audio, audio_mask, self.audio_projection),
+            video_embeds=self.align(video, video_mask, self.video_projection),
+            audio_pooler_output=fused_audio,
+            video_pooler_output=fused_video,
+            audio_last_hidden_state=audio,
+            video_last_hidden_state=video,
+            audio_mask=audio_mask,
+            video_mask=video_mask,
+        )
+
+    def align(self, sequence: torch.Tensor, mask: torch.Tensor, projection: FoalNetProjection) -> torch.Tensor:
+        """Mean over the valid positions, then the projection: unit vectors `(batch, projection_dim)`, 0 where none is valid."""
+        embeds = projection(masked_mean(sequence, mask))
+        return embeds.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+
+    def encode_video(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures, or their stored features, to the sequence `(batch, frames, video_width)` and its mask."""
+        given = pixel_values_videos if video_features is None else video_features
+        mask = None if padding_mask_videos is None else padding_mask_videos.bool()
+        if video_features is None:
+            sequence = encode_pictures(self.vision_encoder, self.config, pixel_values_videos, mask)
+        elif video_features.shape[-1] == self.config.video_width:
+            sequence = video_features.to(self.temperature.dtype)
+        else:
+            raise ValueError(
+                f"`video_features` are {video_features.shape[-1]} wide, but the image encoder of this model gives "
+                f"{self.config.video_width}: they come from another encoder. Compute them with this one."
+            )
+        return sequence, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
+
+    def _encode(
+        self,
+        input_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        pixel_values_videos: torch.Tensor | None,
+        padding_mask_videos: torch.Tensor | None,
+        video_features: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Both sequences and masks; an absent modality is a sequence of one position that is masked in every clip."""
+        audio = video = audio_mask = video_mask = None
+        if input_values is not None:
+            encoded, audio_mask = encode_waveforms(self.audio_encoder, input_values, attention_mask)
+            audio = encoded.last_hidden_state
+        if pixel_values_videos is not None or video_features is not None:
+            video, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
+        if audio is None:
+            audio, audio_mask = _absent_like(video, self.config.audio_width)
+        if video is None:
+            video, video_mask = _absent_like(audio, self.config.video_width)
+        if not torch.compiler.is_compiling():
+            neither = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
+            if neither.any():
+                raise ValueError(
+                    f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound nor "
+                    "picture; leave them out."
+                )
+        return audio, audio_mask, video, video_mask
+
+    def _check_inputs(
+        self,
+        input_values: torch.Tensor | None,
+        pixel_values_videos: torch.Tensor | None,
+        video_features: torch.Tensor | None,
+    ) -> None:
+        if pixel_values_videos is not None and video_features is not None:
+            raise ValueError("Give either `pixel_values_videos` or `video_features`, not both.")
+        picture = pixel_values_videos if video_features is None else video_features
+        if input_values is None and picture is None:
+            raise ValueError(
+                "Nothing to work on: give `input_values` (sound), `pixel_values_videos` or `video_features` (picture), "
+                "or sound and picture."
+            )
+        if input_values is not None and input_values.ndim != 2:
+            raise ValueError(f"`input_values` must be (batch, samples), got shape {tuple(input_values.shape)}.")
+        if pixel_values_videos is not None and pixel_values_videos.ndim != 5:
+            raise ValueError(
+                "`pixel_values_videos` must be (batch, frames, channels, height, width), got shape "
+                f"{tuple(pixel_values_videos.shape)}."
+            )
+        if video_features is not None and video_features.ndim != 3:
+            raise ValueError(
+                f"`video_features` must be (batch, frames, width), got shape {tuple(video_features.shape)}."
+            )
+        if input_values is not None and picture is not None and input_values.shape[0] != picture.shape[0]:
+            raise ValueError(
+                f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same clips. A "
+                "clip that lacks one has a mask of zeros there."
+            )
+
+    def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """In training, hide sound or picture of a share `modality_dropout` of the clips that have both."""
+        if not self.training or self.config.modality_dropout == 0.0:
+            return audio_mask, video_mask
+        chance = torch.rand(audio_mask.shape[0], device=audio_mask.device)
+        both = audio_mask.any(dim=1) & video_mask.any(dim=1)
+        drop_audio = both & (chance < self.config.modality_dropout / 2)
+        drop_video = both & (chance >= 1 - self.config.modality_dropout / 2)
+        return audio_mask & ~drop_audio[:, None], video_mask & ~drop_video[:, None]
+
+
+class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
+    """Foal-Net with its classifier, its matching heads and its three losses."""
+
+    def __init__(self, config: FoalNetConfig, **encoders: PreTrainedModel) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.foal_net = FoalNetModel(config, **encoders)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.audio_width + config.video_width, config.num_labels)
+        self.audio_matching_head = nn.Linear(config.audio_width, 2)
+        self.video_matching_head = nn.Linear(config.video_width, 2)
+        self.post_init()
+
+    @classmethod
+    def from_encoders_pretrained(
+        cls, audio_encoder: str, vision_encoder: str, **kwargs: Any
+    ) -> "FoalNetForEmotionClassification":
+        """A classifier with two pretrained encoders and new weights for the rest.
+
+        Args:
+            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
+            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
+                taken, e.g. `"openai/clip-vit-large-patch14"`.
+            **kwargs: Fields of [`FoalNetConfig`], such as `id2label`.
+
+        Returns:
+            The model, in evaluation mode like every `from_pretrained`.
+        """
+        return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first layer of the audio encoder, the model's main input."""
+        return self.foal_net.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> FoalNetClassifierOutput:
+        """Name the emotion of each clip.
+
+        Args:
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
+                As in [`FoalNetModel.forward`].
+            labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. Only
+                for the losses: the logits do not depend on them.
+
+        Returns:
+            [`FoalNetClassifierOutput`]
+
+        Raises:
+            ValueError: As in [`FoalNetModel.forward`].
+        """
+        outputs = self.foal_net(
+            input_values=input_values,
+            attention_mask=attention_mask,
+            pixel_values_videos=pixel_values_videos,
+            padding_mask_videos=padding_mask_videos,
+            video_features=video_features,
+            **kwargs,
+        )
+        fused = torch.cat([outputs.audio_pooler_output, outputs.video_pooler_output], dim=-1)  # audio first
+        logits = self.classifier(self.dropout(fused))
+        losses = {} if labels is None else self.compute_losses(outputs, logits, labels, **kwargs)
+        return FoalNetClassifierOutput(
+            **losses,
+            logits=logits,
+            audio_embeds=outputs.audio_embeds,
+            video_embeds=outputs.video_embeds,
+            audio_pooler_output=outputs.audio_pooler_output,
+            video_pooler_output=outputs.video_pooler_output,
+            audio_mask=outputs.audio_mask,
+            video_mask=outputs.video_mask,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def compute_losses(
+        self, outputs: FoalNetModelOutput, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """The three losses and their weighted sum `L = L_ce + w_a L_a + w_m L_m` (paper section 2.5)."""
+        labels = labels.to(logits.device)
+        paired = outputs.audio_mask.any(dim=1) & outputs.video_mask.any(dim=1) & (labels != -100)
+        losses = {"classification_loss": cross_entropy(logits, labels)}
+        loss = losses["classification_loss"]
+        if self.config.alignment_loss_weight > 0:
+            losses["alignment_loss"] = self._alignment_loss(outputs, labels, paired)
+            loss = loss + self.config.alignment_loss_weight * losses["alignment_loss"]
+        if self.config.matching_loss_weight > 0:
+            losses["matching_loss"] = self._matching_loss(outputs, labels, paired, **kwargs)
+            loss = loss + self.config.matching_loss_weight * losses["matching_loss"]
+        return {"loss": loss, **losses}
+
+    def _alignment_loss(self, outputs: FoalNetModelOutput, labels: torch.Tensor, paired: torch.Tensor) -> torch.Tensor:
+        rows = (outputs.audio_embeds, outputs.video_embeds, labels, paired)
+        audio_embeds, video_embeds, labels, paired = (
+            gather_over_ranks(row, with_gradient=self.config.gather_with_gradient) for row in rows
+        )
+        return alignment_loss(audio_embeds, video_embeds, labels, self.foal_net.temperature, paired)
+
+    def _matching_loss(
+        self, outputs: FoalNetModelOutput, labels: torch.Tensor, paired: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """MEM. The true pairs were fused for the classifier already; only the pairs with a negative are fused here."""
+        video_index, has_negative = self._negatives(outputs.audio_embeds, outputs.video_embeds, labels, paired)
+        audio_index, _ = self._negatives(outputs.video_embeds, outputs.audio_embeds, labels, paired)
+        audio, audio_mask = outputs.audio_last_hidden_state, outputs.audio_mask
+        video, video_mask = outputs.video_last_hidden_state, outputs.video_mask
+        fusion = self.foal_net.fusion
+        negative_audio = fusion.attend(
+            fusion.audio_queries_video, audio, audio_mask, video[video_index], video_mask[video_index], **kwargs
+        )
+        negative_video = fusion.attend(
+            fusion.video_queries_audio, video, video_mask, audio[audio_index], audio_mask[audio_index], **kwargs
+        )
+        return matching_loss(
+            audio_positive=self.audio_matching_head(outputs.audio_pooler_output),
+            audio_negative=self.audio_matching_head(negative_audio),
+            video_positive=self.video_matching_head(outputs.video_pooler_output),
+            video_negative=self.video_matching_head(negative_video),
+            row_mask=has_negative if self.config.matching_needs_negative else paired,
+        )
+
+    def _negatives(
+        self, queries: torch.Tensor, keys: torch.Tensor, labels: torch.Tensor, paired: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Index of the negative of each clip within this rank's batch, and which clips have one."""
+        scores = similarity(queries.detach(), keys.detach(), self.foal_net.temperature.detach())
+        weights, has_negative = negative_weights(scores, labels, paired)
+        hardest = not self.training and self.config.evaluation_negatives == "hardest"
+        return sample_negatives(weights, hardest=hardest), has_negative
+
+
+def _absent_like(present: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    absent = present.new_zeros(present.shape[0], 1, width)
+    return absent, torch.zeros(present.shape[0], 1, dtype=torch.bool, device=present.device)
+
+
+__all__ = [
+    "FoalNetClassifierOutput",
+    "FoalNetForEmotionClassification",
+    "FoalNetModel",
+    "FoalNetModelOutput",
+    "FoalNetPreTrainedModel",
+]

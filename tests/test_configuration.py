@@ -1,0 +1,83 @@
+"""FoalNetConfig: the published defaults, validation, labels, and the way through JSON."""
+
+import math
+
+import pytest
+from tiny_models import tiny_config
+from transformers import BertConfig, ResNetConfig
+
+from foal_hf.configuration_foal_net import FoalNetConfig
+
+
+def test_defaults_describe_the_published_model() -> None:
+    config = FoalNetConfig()
+    assert (config.audio_config.model_type, config.audio_width) == ("wavlm", 1024)
+    assert (config.vision_config.model_type, config.video_width) == ("clip_vision_model", 768)
+    assert (config.num_fusion_layers, config.num_fusion_heads, config.projection_dim) == (2, 4, 512)
+    assert (config.alignment_loss_weight, config.matching_loss_weight) == (1.0, 0.1)
+    assert config.temperature_init_value == pytest.approx(math.log(1 / 0.07))
+    assert config.id2label == {0: "happy", 1: "neutral", 2: "sad", 3: "angry"}
+    assert config.label2id == {"happy": 0, "neutral": 1, "sad": 2, "angry": 3}
+
+
+def test_config_survives_json(tmp_path) -> None:
+    config = tiny_config("hubert", "dinov2", id2label={0: "calm", 1: "afraid"}, modality_dropout=0.2)
+    config.save_pretrained(tmp_path)
+    loaded = FoalNetConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert type(loaded.audio_config) is type(config.audio_config)
+    assert loaded.label2id == {"calm": 0, "afraid": 1}
+
+
+def test_changing_one_field_changes_one_line_of_the_saved_file() -> None:
+    before, after = (tiny_config(**fields).to_json_string().splitlines() for fields in ({}, {"num_fusion_layers": 3}))
+    assert [line for line in after if line not in before] == ['  "num_fusion_layers": 3,']
+
+
+def test_labels_can_be_named_or_counted() -> None:
+    assert tiny_config(id2label={0: "calm", 1: "afraid"}).label2id == {"calm": 0, "afraid": 1}
+    assert tiny_config(num_labels=7).num_labels == 7
+    assert tiny_config(num_labels=7).id2label[6] == "LABEL_6"
+
+
+@pytest.mark.parametrize(
+    ("vision", "fields", "pooling", "width"),
+    [
+        ("clip", {}, "projection", 20),
+        ("clip-without-projection", {}, "pooler", 24),
+        ("siglip", {}, "pooler", 24),
+        ("dinov2", {}, "cls", 24),
+        ("vit", {}, "cls", 24),
+        ("vit", {"vision_pooling": "mean"}, "mean", 24),
+    ],
+)
+def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooling, width) -> None:
+    config = tiny_config(vision=vision, **fields)
+    assert (config.vision_pooling, config.video_width) == (pooling, width)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_fusion_heads": 7}, "7, which does not divide the audio width 32"),
+        ({"fusion_dropout": 1.0}, r"`fusion_dropout` is 1.0; expected a probability in \[0, 1\)"),
+        ({"matching_loss_weight": -0.1}, "`matching_loss_weight` is -0.1; expected 0"),
+        ({"projection_dim": 0}, "`projection_dim` is 0; expected more than 0"),
+        ({"audio_config": BertConfig()}, "expected an encoder of raw waveforms"),
+        ({"vision_config": ResNetConfig()}, "expected an image encoder"),
+        ({"vision_pooling": "projection", "vision": "vit"}, "needs a CLIP vision encoder, not 'vit'"),
+        ({"evaluation_negatives": "easiest"}, "evaluation_negatives"),
+        ({"num_fusion_layers": "two"}, "num_fusion_layers"),
+    ],
+)
+def test_bad_values_are_refused_by_name(fields: dict, message: str) -> None:
+    base = tiny_config(vision=fields.pop("vision", "clip"))
+    arguments = {"audio_config": base.audio_config, "vision_config": base.vision_config, **fields}
+    with pytest.raises(Exception, match=message):
+        FoalNetConfig(**arguments)
+
+
+def test_a_wrong_type_is_refused_on_assignment_too() -> None:
+    config = tiny_config()
+    with pytest.raises(Exception, match="num_fusion_layers"):
+        config.num_fusion_layers = "two"

@@ -1,0 +1,70 @@
+"""Small configurations of every kind of encoder, for tests. Sizes are distinct primes or small multiples of heads."""
+
+from typing import Any
+
+from transformers import (
+    CLIPVisionConfig,
+    Data2VecAudioConfig,
+    Dinov2Config,
+    HubertConfig,
+    PreTrainedConfig,
+    SiglipVisionConfig,
+    UniSpeechSatConfig,
+    ViTConfig,
+    Wav2Vec2Config,
+    WavLMConfig,
+)
+
+from foal_hf.configuration_foal_net import FoalNetConfig
+
+LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+GROUP_NORM = {"feat_extract_norm": "group"}
+_AUDIO = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "conv_dim": (17,) * 7,
+    "num_conv_pos_embeddings": 19,
+    "num_conv_pos_embedding_groups": 2,
+    "mask_time_prob": 0.0,
+    "layerdrop": 0.0,
+}
+_VISION = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 29,
+    "image_size": 26,
+    "patch_size": 13,
+}
+
+AUDIO_ENCODERS: dict[str, PreTrainedConfig] = {
+    "wavlm": WavLMConfig(**_AUDIO, **LAYER_NORM, num_buckets=22, max_bucket_distance=41),
+    "wavlm-group": WavLMConfig(**_AUDIO, **GROUP_NORM, num_buckets=22, max_bucket_distance=41),
+    "hubert": HubertConfig(**_AUDIO, **LAYER_NORM),
+    "hubert-group": HubertConfig(**_AUDIO, **GROUP_NORM),
+    "wav2vec2": Wav2Vec2Config(**_AUDIO, **LAYER_NORM),
+    "wav2vec2-group": Wav2Vec2Config(**_AUDIO, **GROUP_NORM),
+    "unispeech-sat": UniSpeechSatConfig(**_AUDIO, **LAYER_NORM),
+    "data2vec-audio": Data2VecAudioConfig(**{**_AUDIO, "num_conv_pos_embeddings": 3}, conv_pos_kernel_size=5),
+}
+VISION_ENCODERS: dict[str, tuple[PreTrainedConfig, dict[str, Any]]] = {
+    "clip": (CLIPVisionConfig(**_VISION, projection_dim=20), {}),
+    "clip-without-projection": (CLIPVisionConfig(**_VISION), {"vision_pooling": "pooler"}),
+    "siglip": (SiglipVisionConfig(**_VISION), {}),
+    "dinov2": (Dinov2Config(**_VISION), {}),
+    "vit": (ViTConfig(**_VISION), {}),
+    "vit-mean": (ViTConfig(**_VISION), {"vision_pooling": "mean"}),
+}
+
+
+def tiny_config(audio: str = "wavlm", vision: str = "clip", **fields: Any) -> FoalNetConfig:
+    """A Foal-Net of some 100 thousand parameters with the named kinds of encoder."""
+    vision_config, vision_fields = VISION_ENCODERS[vision]
+    return FoalNetConfig(
+        audio_config=AUDIO_ENCODERS[audio].to_dict(),
+        vision_config=vision_config.to_dict(),
+        projection_dim=16,
+        **{**vision_fields, **fields},
+    )
