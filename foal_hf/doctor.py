@@ -108,7 +108,7 @@ def diagnose() -> Report:
         "foal-hf": _check_foal_hf,
         "torch": _check_torch,
         **{name: partial(_check_package, name) for name in _PACKAGES},
-        "FFmpeg libraries": check_ffmpeg,
+        "system libraries": check_system_libraries,
         "torchcodec": _check_torchcodec,
         "H.264 and AAC": _check_mp4_round_trip,
         "torchvision": _check_torchvision,
@@ -140,7 +140,7 @@ def render(report: Report) -> str:
     lines = ["foal-hf doctor"]
     for check in report.checks:
         start = f"  {check.status:<8}  {check.name:<{name_width}}  "
-        end = f"  ->  {check.remedy}" if check.remedy else ""
+        end = f"  -> {check.remedy}" if check.remedy else ""
         room = max(NUM_COLUMNS - len(start) - len(end), 12)
         found = check.found if len(check.found) <= room else f"{check.found[: room - 3]}..."
         lines.append(f"{start}{found}{end}".rstrip())
@@ -165,16 +165,23 @@ def main(json: bool = False) -> int:
     return 0 if report.ok else 1
 
 
-def check_ffmpeg() -> Check:
-    """Whether FFmpeg's shared libraries, in a release that torchcodec works with, can be loaded.
+def check_system_libraries() -> Check:
+    """Whether the shared libraries that torchcodec loads and pip does not bring can be loaded.
+
+    They are FFmpeg's, in a release that torchcodec works with, and on Linux Python's own: distributions that link their
+    `python3` statically, as Debian does, put it in a package apart.
 
     Returns:
-        [`Check`]: With the command that installs them on this system where they are missing.
+        [`Check`]: With the one command that installs all of them on this system where any is missing.
     """
-    releases = _loadable_ffmpeg_releases()
-    if releases:
-        return Check("FFmpeg libraries", "ok", f"release {releases[0]}")
-    return Check("FFmpeg libraries", "missing", "no shared libraries of FFmpeg 4 to 8", _ffmpeg_remedy())
+    releases, python_library = _loadable_ffmpeg_releases(), _python_library()
+    missing = [] if releases else ["FFmpeg 4 to 8"]
+    if python_library and not _loads(python_library):
+        missing.append(python_library)
+    if missing:
+        return Check("system libraries", "missing", f"no {', no '.join(missing)}", _libraries_remedy())
+    found = f"FFmpeg {releases[0]}" + (f", {python_library}" if python_library else "")
+    return Check("system libraries", "ok", found)
 
 
 def _check_python() -> Check:
@@ -226,17 +233,17 @@ def _check_torchcodec() -> Check:
         return Check("torchcodec", "mismatch", f"{version}, supported: {specifier}", install)
     try:
         ffmpeg_release = _import_torchcodec().ffmpeg_major_version
-    except Exception as error:
-        releases = _loadable_ffmpeg_releases()
-        if not releases:
-            return Check("torchcodec", "mismatch", f"{version} finds no FFmpeg", _ffmpeg_remedy())
+    except Exception:
+        libraries = check_system_libraries()
+        if libraries.status != "ok":
+            return Check("torchcodec", "mismatch", "lacks system libraries", libraries.remedy)
         if platform.system() == "Darwin" and not _loadable_ffmpeg_releases(folders=("",)):
             remedy = 'export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib"'
-            return Check("torchcodec", "mismatch", f"{version} does not see Homebrew's FFmpeg", remedy)
-        if version == TESTED_TORCHCODEC:
-            # The right release that still does not load was installed for another torch or Python.
-            install = f"pip install --force-reinstall --no-deps torchcodec=={TESTED_TORCHCODEC}"
-        return Check("torchcodec", "mismatch", f"{version} does not load: {_one_line(error)}", install)
+            return Check("torchcodec", "mismatch", "cannot see brew's", remedy)
+        # The right release that still does not load was installed for another torch or another Python.
+        force = "--force-reinstall " if version == TESTED_TORCHCODEC else ""
+        remedy = f"pip install {force}torchcodec=={TESTED_TORCHCODEC}"
+        return Check("torchcodec", "mismatch", f"{version} does not load", remedy)
     return Check("torchcodec", "ok", f"{version}, with FFmpeg {ffmpeg_release}")
 
 
@@ -250,9 +257,9 @@ def _check_mp4_round_trip() -> Check:
     try:
         codecs = _encode_and_decode()
     except Exception as error:
-        return Check(name, "missing", f"writing or reading mp4 fails: {_one_line(error)}", _ffmpeg_remedy())
+        return Check(name, "missing", f"writing or reading mp4 fails: {_one_line(error)}", _libraries_remedy())
     if codecs != ("h264", "aac"):
-        return Check(name, "missing", f"FFmpeg wrote {codecs[0]} and {codecs[1]}", _ffmpeg_remedy())
+        return Check(name, "missing", f"FFmpeg wrote {codecs[0]} and {codecs[1]}", _libraries_remedy())
     return Check(name, "ok", "an mp4 file was written and read")
 
 
@@ -350,13 +357,21 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _ffmpeg_remedy() -> str:
-    """The command that installs FFmpeg's shared libraries with the package manager at hand."""
+def _python_library() -> str | None:
+    """The name of Python's own shared library, which torchcodec's wheels for Linux are linked to."""
+    if platform.system() != "Linux":
+        return None
+    return f"libpython{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}.so.1.0"
+
+
+def _libraries_remedy() -> str:
+    """The command that installs what `check_system_libraries` looks for, with the package manager at hand."""
     if platform.system() == "Darwin":
         return "brew install ffmpeg"
     if shutil.which("apt-get") and not os.environ.get("CONDA_PREFIX"):
-        return "apt-get install -y ffmpeg" if os.geteuid() == 0 else "sudo apt-get install -y ffmpeg"
-    return 'conda install -c conda-forge "ffmpeg<9"'
+        sudo = "" if os.geteuid() == 0 else "sudo "
+        return f"{sudo}apt-get install -y ffmpeg libpython{sys.version_info.major}.{sys.version_info.minor}"
+    return 'conda install -c conda-forge python "ffmpeg<9"'
 
 
 def _import_torchcodec() -> ModuleType:
@@ -414,14 +429,14 @@ def _one_line(error: Exception) -> str:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="doctor.py", description="What is installed, missing, and how to mend it.")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--ffmpeg", action="store_true", help="look at FFmpeg's libraries only; print the command")
+    parser.add_argument("--libraries", action="store_true", help="system libraries only: print what installs them")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     arguments = _parse_arguments()
-    if arguments.ffmpeg:
-        ffmpeg = check_ffmpeg()
-        sys.stdout.write((ffmpeg.remedy or ffmpeg.found) + "\n")
-        sys.exit(0 if ffmpeg.status == "ok" else 1)
+    if arguments.libraries:
+        libraries = check_system_libraries()
+        sys.stdout.write((libraries.remedy or libraries.found) + "\n")
+        sys.exit(0 if libraries.status == "ok" else 1)
     sys.exit(main(json=arguments.json))

@@ -87,18 +87,19 @@ make_venv() {
     fi
 }
 
-ensure_ffmpeg() {
+ensure_system_libraries() {
     local remedy
-    if remedy=$("$python" -P foal_hf/doctor.py --ffmpeg); then
+    if remedy=$("$python" -P foal_hf/doctor.py --libraries); then
         return
     fi
-    if [ "${remedy#*apt-get}" != "$remedy" ] && may_be_root; then
-        say "Installing FFmpeg's shared libraries with apt-get"
-        apt_install ffmpeg
-        "$python" -P foal_hf/doctor.py --ffmpeg >/dev/null || stop "FFmpeg was installed and its libraries do not load."
-        return
+    if [ "${remedy#*apt-get install -y }" != "$remedy" ] && may_be_root; then
+        say "Installing shared libraries: $remedy"
+        # shellcheck disable=SC2086 # the rest of the command is the list of packages
+        apt_install ${remedy#*apt-get install -y }
+        "$python" -P foal_hf/doctor.py --libraries >/dev/null && return
+        stop "The libraries were installed and do not load. See:  $python -P foal_hf/doctor.py"
     fi
-    stop "FFmpeg's shared libraries are missing. Run this, then the same command again:" "$remedy"
+    stop "FFmpeg's or Python's shared libraries are missing. Run this, then the same command again:" "$remedy"
 }
 
 python=$(find_python)
@@ -106,7 +107,7 @@ mkdir -p "$venv"
 printf '*\n' >"$venv/.gitignore" # whatever the folder is called
 say "$("$python" --version), virtual environment $venv"
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
-ensure_ffmpeg
+ensure_system_libraries
 
 num_pins=$(grep -c == "$constraints")
 say "Installing foal-hf and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"

@@ -1,0 +1,106 @@
+"""`scripts/setup.sh` and the Makefile, with a stand-in for Python so that nothing is installed."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Machine:
+    """A machine on which every Python, sudo and id is a script of ours."""
+
+    def __init__(self, folder: Path):
+        self.bin, self.venv, self.python = folder / "bin", folder / "venv", folder / "bin" / "python3"
+        (self.venv / "bin").mkdir(parents=True)
+        self.bin.mkdir()
+        self.write("id", "echo 1000")
+        self.write("sudo", "echo 'a password is required'; exit 1")
+
+    def write(self, name: str, body: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def write_python(self, libraries: str = "echo found", pip_install: str = "true") -> None:
+        """What `doctor.py --libraries` and `pip install` do; all else succeeds in silence."""
+        self.write("python3", f'case "$*" in *--libraries*) {libraries};; *"pip install"*) {pip_install};; esac')
+        shutil.copy(self.python, self.venv / "bin" / "python")
+
+    def set_up(self) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["scripts/setup.sh", str(self.venv), "constraints/tested.txt", "dev"],
+            cwd=ROOT,
+            env={**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(self.python)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_set_up_says_each_step_and_passes_the_constraints_to_pip(machine):
+    machine.write_python(pip_install=f'echo "$* $PIP_CONSTRAINT" > {machine.venv}/asked')
+    result = machine.set_up()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(line.startswith("==> ") for line in result.stdout.splitlines())
+    assert (machine.venv / "asked").read_text() == "-m pip install --editable .[dev] constraints/tested.txt\n"
+
+
+def test_without_root_missing_libraries_stop_with_the_one_command(machine):
+    command = "sudo apt-get install -y ffmpeg libpython3.11"
+    machine.write_python(libraries=f"echo '{command}'; exit 1", pip_install=f"touch {machine.venv}/asked")
+    result = machine.set_up()
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].strip() == command
+    assert not (machine.venv / "asked").exists()
+
+
+def test_with_sudo_missing_libraries_are_installed(machine):
+    installed = machine.venv / "installed"
+    machine.write_python(libraries=f"[ -e {installed} ] || {{ echo 'sudo apt-get install -y one two'; exit 1; }}")
+    machine.write("sudo", f'case "$*" in *install*) echo "$*" > {installed};; esac')
+    result = machine.set_up()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert installed.read_text().rstrip().endswith("apt-get -qq install -y --no-install-recommends one two")
+
+
+def test_on_macos_the_brew_command_is_named_and_not_run(machine):
+    machine.write_python(libraries="echo 'brew install ffmpeg'; exit 1")
+    machine.write("sudo", "true")
+    result = machine.set_up()
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].strip() == "brew install ffmpeg"
+
+
+def test_a_failing_pip_is_shown_in_full(machine):
+    machine.write_python(pip_install="echo first; echo last >&2; exit 3")
+    result = machine.set_up()
+    assert result.returncode == 3
+    assert result.stderr.splitlines()[:2] == ["first", "last"]
+    assert "Installed" not in result.stdout
+
+
+def test_an_old_python_is_refused_by_name(machine):
+    machine.write("python3", "exit 1")
+    result = machine.set_up()
+    assert result.returncode != 0
+    assert result.stderr == f"error: PYTHON={machine.python} is not Python 3.11 or newer.\n"
+
+
+def test_make_help_lists_every_target():
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  make ([\w-]+) +\S", result.stdout, flags=re.MULTILINE) == targets.split()
