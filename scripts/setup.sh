@@ -106,7 +106,9 @@ python=$(find_python)
 mkdir -p "$venv"
 printf '*\n' >"$venv/.gitignore" # whatever the folder is called
 say "$("$python" --version), virtual environment $venv"
-[ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    make_venv
+fi
 ensure_system_libraries
 
 num_pins=$(grep -c == "$constraints")
