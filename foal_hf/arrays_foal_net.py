@@ -15,7 +15,6 @@ from .sources_foal_net import MediaError
 _MAX_CHANNELS = 8
 _ZERO_CROSSINGS = 24  # of the sinc on either side: more is sharper and slower
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter's edge is centred
-_OUTPUTS_AT_ONCE = 2**14
 
 
 def mono_from_array(array: Any) -> torch.Tensor:
@@ -101,55 +100,63 @@ def frames_from_array(frames: Any) -> torch.Tensor:
 
 
 def resample(
-    samples: torch.Tensor, from_rate: int, to_rate: int, first: int = 0, stop: int | None = None
+    samples: torch.Tensor, from_rate: int, to_rate: int, start_seconds: float = 0.0, num_samples: int | None = None
 ) -> torch.Tensor:
     """Samples of the same sound at another rate, band-limited.
 
-        y[n] = sum_m x[m] h(c (n from_rate / to_rate - m)),   c = 0.95 min(1, to_rate / from_rate)
+        y[n] = sum_m x[m] h(c (p[n] - m))
+        p[n] = from_rate (start + n / to_rate),   c = 0.95 min(1, to_rate / from_rate)
 
-    `h` is a sinc under a Hann window of 24 zero crossings on either side, scaled to sum to 1; beyond its ends the
-    sound is silent.
+    `h` is a sinc under a Hann window of 24 zero crossings on either side, scaled to sum to 1. Before its begin and
+    after its end the sound is silent.
 
     Args:
         samples (`torch.Tensor` of shape `(samples,)`): The sound.
         from_rate (`int`): Its sampling rate, Hz.
         to_rate (`int`): The wanted one, Hz.
-        first (`int`): Index, at the wanted rate, of the first sample that is wanted.
-        stop (`int`, *optional*): Index after the last one. Default: the end of the sound.
+        start_seconds (`float`, defaults to 0.0): Time of the first wanted sample, counted from the sound's first one;
+            may be negative.
+        num_samples (`int`, *optional*): How many at most. Default: up to the end of the sound.
 
     Returns:
-        `torch.Tensor` of shape `(stop - first,)`, float32.
+        `torch.Tensor` of shape `(num_samples,)`, fewer where the sound ends earlier, float32.
     """
+    start = start_seconds * from_rate  # in input samples
+    left = math.ceil((len(samples) - start) * to_rate / from_rate - 1e-6)
+    num_samples = max(left if num_samples is None else min(left, num_samples), 0)
+    if from_rate == to_rate:
+        return _padded_slice(samples, round(start), round(start) + num_samples)
+    if num_samples == 0:
+        return samples.new_zeros(0)
     divisor = math.gcd(from_rate, to_rate)
     up, down = to_rate // divisor, from_rate // divisor
-    end = -(-len(samples) * up // down)
-    stop = end if stop is None else min(stop, end)
-    if first >= stop:
-        return samples.new_zeros(0)
-    if up == down:
-        return samples[first:stop]
     cutoff = min(1.0, up / down) * _ROLLOFF
     reach = math.ceil(_ZERO_CROSSINGS / cutoff)
+    first = math.floor(start)
+    repeats = -(-(2 * reach + 2) // down)  # rows of samples that do not overlap multiply without a copy
+    up, down = up * repeats, down * repeats
 
-    # An output lies at the input position n down / up = whole + phase / up: one row of filter taps for each phase.
-    indices = torch.arange(first, stop, device=samples.device)
-    whole, phases = indices * down // up, indices * down % up
-    used_phases, rows = phases.unique(return_inverse=True)
-    taps = torch.arange(-reach, reach + 2, device=samples.device)
-    distance = cutoff * (taps - used_phases[:, None].double() / up)  # (phases, taps), in zero crossings
-    window = torch.cos(distance.clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS) * (math.pi / 2 / _ZERO_CROSSINGS)) ** 2
-    filters = torch.sinc(distance) * window
-    filters = (filters / filters.sum(1, keepdim=True)).float()  # a constant stays what it is
+    # Output n lies at input position first + (n // up) down + offsets[n % up]: every up-th output has the same filter.
+    offsets = start - first + torch.arange(min(up, num_samples), dtype=torch.float64) * down / up
+    taps = torch.arange(-reach, reach + 2)
+    distances = cutoff * (taps - offsets.frac()[:, None])  # (phases, taps), in zero crossings
+    window = torch.cos(distances.clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS) * (math.pi / 2 / _ZERO_CROSSINGS)) ** 2
+    filters = torch.sinc(distances) * window
+    filters = (filters / filters.sum(1, keepdim=True)).to(samples)  # a constant stays what it is
 
-    low, high = int(whole[0]) - reach, int(whole[-1]) + reach + 2
-    inside = samples[max(low, 0) : high]
-    padded = torch.nn.functional.pad(inside, (max(-low, 0), high - max(low, 0) - len(inside)))
-    neighbourhoods = padded.unfold(0, len(taps), 1)  # (positions, taps), a view
-    pieces = [
-        torch.einsum("nt,nt->n", neighbourhoods[whole[part] - whole[0]], filters[rows[part]])
-        for part in torch.arange(len(indices), device=samples.device).split(_OUTPUTS_AT_ONCE)
-    ]
-    return torch.cat(pieces)
+    rounds = -(-num_samples // up)
+    span = _padded_slice(samples, first - reach, first + rounds * down + int(offsets[-1]) + reach + 2)
+    output = samples.new_empty(rounds, len(offsets))
+    for phase, whole in enumerate(offsets.long().tolist()):
+        torch.mv(span[whole:].unfold(0, len(taps), down)[:rounds], filters[phase], out=output[:, phase])
+    return output.flatten()[:num_samples]
+
+
+def _padded_slice(samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """`samples[start:stop]` where indices may lie outside, with zeros there."""
+    inside = samples[max(start, 0) : max(stop, 0)]
+    left = min(max(-start, 0), stop - start)
+    return torch.nn.functional.pad(inside, (left, stop - start - left - len(inside)))
 
 
 def _as_tensor(array: Any, name: str) -> torch.Tensor:

@@ -307,7 +307,7 @@ class MediaFile:
             name = type(source).__name__
             return (AudioTrack(source, name), None) if is_audio_decoder else (None, VideoTrack(source, name))
         opened = self._stack.enter_context(open_source(source, self._max_bytes))
-        return open_tracks(opened, wanted, self.sampling_rate, self._device)
+        return open_tracks(opened, wanted, self._device)
 
 
 def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> list[float]:
@@ -353,8 +353,8 @@ def _checked_box(crop_box: Sequence[int] | None, track: Any) -> tuple[int, int, 
     if not (0 <= left < right <= track.width and 0 <= top < bottom <= track.height):
         raise MediaError(
             getattr(track, "_name", "video array"),
-            f"crop_box (left, top, right, bottom) = {(left, top, right, bottom)} is empty or leaves the upright picture, "
-            f"which is {track.width} pixels wide and {track.height} high.",
+            f"crop_box (left, top, right, bottom) = {(left, top, right, bottom)} is empty or leaves the upright "
+            f"picture, which is {track.width} pixels wide and {track.height} high.",
         )
     return left, top, right, bottom
 

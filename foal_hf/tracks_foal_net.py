@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,11 +22,10 @@ from .sources_foal_net import MediaError, OpenSource
 TIME_TOLERANCE_SECONDS = 1e-3  # Matroska and WebM keep times in whole milliseconds
 # FFmpeg gives attached pictures (cover art) no time; torchcodec shows that as -2**63 ticks.
 _NO_TIME_STAMP_SECONDS = -1e9
+_RESAMPLING_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
 
 
-def open_tracks(
-    source: OpenSource, wanted: tuple[str, ...], sampling_rate: int, device: str | torch.device
-) -> tuple[Any, Any]:
+def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch.device) -> tuple[Any, Any]:
     """The audio and the video track of a file, None for what it lacks.
 
     Both are opened whichever is wanted, since the earlier one tells where the time axis of the file begins.
@@ -43,7 +43,7 @@ def open_tracks(
             except ValueError:  # torchcodec opened it and found no such stream; what it cannot open is a RuntimeError
                 return None
 
-    audio = open_decoder("AudioDecoder", sample_rate=sampling_rate)
+    audio = open_decoder("AudioDecoder")
     # The exact mode reads through the whole file for the true times of the frames; for the zero of the time axis the
     # header will do.
     exact = "video" in wanted
@@ -61,7 +61,11 @@ def open_tracks(
 
 
 class AudioTrack:
-    """The sound of a torchcodec `AudioDecoder`."""
+    """The sound of a torchcodec `AudioDecoder`.
+
+    It is decoded at its own rate and resampled here: torchcodec's resampling starts anew with every call, up to a
+    millisecond away from where the last call ended.
+    """
 
     def __init__(self, decoder: Any, name: str):
         self._decoder = decoder
@@ -69,8 +73,7 @@ class AudioTrack:
         self.zero_seconds = 0.0
         # Before 0 there is only the encoder's run-in, which is decoded and dropped.
         self.begin_seconds = max(decoder.metadata.begin_stream_seconds_from_header or 0.0, 0.0)
-        # The block last decoded: its start, its samples, their rate, and whether the sound ended in it.
-        self._block: tuple[float, torch.Tensor, int, bool] | None = None
+        self._block: _Block | None = None
 
     @property
     def end_seconds(self) -> float | None:
@@ -80,49 +83,59 @@ class AudioTrack:
 
     def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
         """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
-        if stop <= self.begin_seconds - self.zero_seconds:
+        start, stop = start + self.zero_seconds, stop + self.zero_seconds  # on the clock of the stream
+        if stop <= self.begin_seconds:
             return None
         block = self._block_with(start, stop)
         if block is None:
             return None
-        block_start, samples, rate, _ = block
-        first = round((start - block_start) * sampling_rate)
-        last = None if math.isinf(stop) else first + round((stop - start) * sampling_rate)
-        waveform = resample(samples, rate, sampling_rate, first, last)
+        num_samples = None if math.isinf(stop) else round((stop - start) * sampling_rate)
+        waveform = resample(block.samples, block.rate, sampling_rate, start - block.start, num_samples)
         return waveform if len(waveform) else None
 
-    def _block_with(self, start: float, stop: float) -> tuple[float, torch.Tensor, int, bool] | None:
-        stop_of_block = stop
-        if self._block is not None:
-            block_start, samples, rate, is_last = self._block
-            block_stop = block_start + len(samples) / rate
-            if block_start <= start and (stop <= block_stop or is_last):
-                return self._block
-            if block_start <= start <= block_stop + 1 / rate:
-                # Reading on: torchcodec decodes from the beginning of the sound once more, so take as much again as
-                # that costs.
-                stop_of_block = max(stop, 2 * start)
-        decoded = self._decode(start, stop_of_block)
-        if decoded is None:
+    def _block_with(self, start: float, stop: float) -> _Block | None:
+        """The block last decoded if `[start, stop)` lies in it, else a new one."""
+        margin = _RESAMPLING_MARGIN_SECONDS
+        until = stop
+        block = self._block
+        if block is not None:
+            block_stop = block.start + len(block.samples) / block.rate
+            if block.wanted_start <= start and (stop + margin <= block_stop or block.is_last):
+                return block
+            if block.wanted_start <= start <= block_stop:
+                # Reading on: torchcodec decodes from the beginning once more, so take as much again as that costs.
+                until = max(stop, 2 * start - self.begin_seconds)
+        # Whole samples from the begin, so that blocks fit together.
+        rate = self._decoder.metadata.sample_rate
+        from_sample = max(math.floor((start - margin - self.begin_seconds) * rate), 0)
+        decoded = self._decode(self.begin_seconds + from_sample / rate, until + margin)
+        if decoded is None or decoded.pts_seconds + decoded.duration_seconds <= start:
             return None
-        samples, rate = decoded
-        is_last = math.isinf(stop_of_block) or len(samples) / rate < stop_of_block - start - 1 / rate
-        self._block = (start, samples, rate, is_last)
+        # Not FFmpeg's own mix to one channel, which weights the channels.
+        samples = decoded.data.mean(0)
+        is_last = decoded.pts_seconds + decoded.duration_seconds < until + margin - 1 / decoded.sample_rate
+        self._block = _Block(start, decoded.pts_seconds, samples, decoded.sample_rate, is_last)
         return self._block
 
-    def _decode(self, start: float, stop: float) -> tuple[torch.Tensor, int] | None:
-        zero = self.zero_seconds
+    def _decode(self, start: float, stop: float) -> Any:
+        """The `AudioSamples` of a range, None where it has none."""
         try:
-            decoded = self._decoder.get_samples_played_in_range(start + zero, None if math.isinf(stop) else stop + zero)
+            return self._decoder.get_samples_played_in_range(start, None if math.isinf(stop) else stop)
         except Exception as error:
             if "No audio frames were decoded" in str(error):
                 return None
             raise _decoding_error(self._name, error) from error
-        late = max(
-            round((decoded.pts_seconds - zero - start) * decoded.sample_rate), 0
-        )  # silence up to the first sample
-        samples = decoded.data.mean(0)  # not FFmpeg's own mix, which weights the channels
-        return torch.nn.functional.pad(samples, (late, 0)), decoded.sample_rate
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A decoded stretch of sound, times on the clock of its stream."""
+
+    wanted_start: float  # before it lies the margin only
+    start: float
+    samples: torch.Tensor
+    rate: int
+    is_last: bool  # the sound ends in it
 
 
 class VideoTrack:
@@ -239,9 +252,8 @@ class ArrayAudio:
 
     def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
         """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
-        first = round(start * sampling_rate)
-        last = None if math.isinf(stop) else first + round((stop - start) * sampling_rate)
-        waveform = resample(self._samples, self._rate, sampling_rate, first, last)
+        num_samples = None if math.isinf(stop) else round((stop - start) * sampling_rate)
+        waveform = resample(self._samples, self._rate, sampling_rate, start, num_samples)
         return waveform if len(waveform) else None
 
 
