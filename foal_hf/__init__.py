@@ -1,24 +1,33 @@
 """Foal-Net for transformers: the emotion of a speaking person from sound and picture.
 
-Importing this package registers its classes, so that `AutoModel.from_pretrained` knows a Foal-Net checkpoint without
-remote code, and `pipeline("audio-video-emotion")` exists.
+Importing this package registers its classes: `AutoModel.from_pretrained` then knows a Foal-Net checkpoint without remote
+code, and `pipeline("audio-video-emotion")` exists.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForVideoClassification
-
 from .configuration_foal_net import FoalNetConfig
+from .media_foal_net import Clip, MediaFile, read_clip
 from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel, FoalNetPreTrainedModel
+from .pipeline_foal_net import AudioVideoEmotionPipeline
+from .processing_foal_net import FoalNetProcessor
+from .registration import TINY_CHECKPOINT, register
+from .sources_foal_net import MediaError
+from .video_processing_foal_net import FoalNetVideoProcessor
 
 __version__ = "0.1.0"
 
-AutoConfig.register("foal_net", FoalNetConfig, exist_ok=True)
-AutoModel.register(FoalNetConfig, FoalNetModel, exist_ok=True)
-AutoModelForVideoClassification.register(FoalNetConfig, FoalNetForEmotionClassification, exist_ok=True)
-AutoModelForAudioClassification.register(FoalNetConfig, FoalNetForEmotionClassification, exist_ok=True)
+register()
 
 __all__ = [
+    "TINY_CHECKPOINT",
+    "AudioVideoEmotionPipeline",
+    "Clip",
     "FoalNetConfig",
     "FoalNetForEmotionClassification",
     "FoalNetModel",
     "FoalNetPreTrainedModel",
+    "FoalNetProcessor",
+    "FoalNetVideoProcessor",
+    "MediaError",
+    "MediaFile",
+    "read_clip",
 ]

@@ -96,6 +96,9 @@ class FoalNetConfig(PreTrainedConfig):
             Epsilon of the layer norms in projection and fusion.
         initializer_range (`float`, defaults to 0.02):
             Standard deviation of the initial weights outside the encoders.
+        trained_on_generated_data (`bool`, defaults to `False`):
+            Set on checkpoints that have seen generated clips only; the pipeline then warns that labels mean nothing on
+            real people.
         id2label, label2id, num_labels:
             The classes, as everywhere in transformers. Without any of them: 0 happy, 1 neutral, 2 sad, 3 angry.
 
@@ -151,6 +154,7 @@ class FoalNetConfig(PreTrainedConfig):
     freeze_audio_feature_encoder: bool = True
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
+    trained_on_generated_data: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)

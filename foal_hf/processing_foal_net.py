@@ -1,0 +1,273 @@
+"""Clips to model inputs: `FoalNetProcessor` bundles the audio encoder's feature extractor and our video processor."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import AutoFeatureExtractor, AutoImageProcessor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .media_foal_net import Clip, read_clip
+from .video_processing_foal_net import FoalNetVideoProcessor, as_batch
+
+# What a processor of the published recipe differs in: 6 s of waveform as it stands, and every frame of 30 a second.
+PAPER_SETTING = {"frames_per_second": 30.0, "max_seconds": 6.0}
+
+
+class FoalNetBatchFeature(BatchFeature):
+    """The inputs of a batch, which also knows what each clip has."""
+
+    @property
+    def modalities(self) -> list[tuple[str, ...]]:
+        """For each clip a subset of `("audio", "video")`."""
+        masks = {"audio": self.get("attention_mask"), "video": self.get("padding_mask_videos")}
+        present = {name: mask.any(dim=1).tolist() for name, mask in masks.items() if mask is not None}
+        rows = len(next(iter(present.values())))
+        return [tuple(name for name in present if present[name][row]) for row in range(rows)]
+
+
+class FoalNetProcessor(ProcessorMixin):
+    r"""Sound and picture of one or many clips to the inputs of Foal-Net.
+
+    Args:
+        feature_extractor (`SequenceFeatureExtractor`): The audio encoder's own.
+        video_processor ([`FoalNetVideoProcessor`]): Holds `frames_per_second` and `max_seconds` for both modalities.
+
+    Example:
+
+    ```python
+    >>> from foal_hf import FoalNetProcessor
+
+    >>> processor = FoalNetProcessor.from_encoders_pretrained("microsoft/wavlm-large", "openai/clip-vit-large-patch14")
+    >>> inputs = processor(videos=["one.mp4", "two.mp4"], load_audio_from_video=True)
+    >>> sorted(inputs)
+    ['attention_mask', 'input_values', 'padding_mask_videos', 'pixel_values_videos']
+    >>> inputs.modalities
+    [('audio', 'video'), ('video',)]
+    ```
+    """
+
+    # Trainer and its checkpoints look for special tokens on whatever they are given as `processing_class`.
+    tokenizer = SimpleNamespace(
+        eos_token_id=None, bos_token_id=None, pad_token_id=None, init_kwargs={}, special_tokens_map={}
+    )
+
+    def __init__(self, feature_extractor: Any = None, video_processor: Any = None) -> None:
+        super().__init__(feature_extractor, video_processor)
+
+    @classmethod
+    def from_encoders_pretrained(
+        cls, audio_encoder: str, vision_encoder: str, *, setting: str = "default", **kwargs: Any
+    ) -> "FoalNetProcessor":
+        """The processor that belongs to two pretrained encoders.
+
+        Args:
+            audio_encoder (`str`): Hub name or folder of the audio encoder, for its feature extractor.
+            vision_encoder (`str`): Hub name or folder of the image encoder, for its image processor.
+            setting (`"default"` or `"paper"`): `"paper"` takes 30 frames a second and leaves the waveform as it is,
+                whatever the checkpoint says, as published.
+            **kwargs: Fields of [`FoalNetVideoProcessor`], such as `frames_per_second` and `max_seconds`.
+
+        Raises:
+            ValueError: If `setting` is neither.
+        """
+        if setting not in ("default", "paper"):
+            raise ValueError(f"`setting` has to be 'default' or 'paper', got {setting!r}.")
+        feature_extractor = AutoFeatureExtractor.from_pretrained(audio_encoder)
+        image_processor = AutoImageProcessor.from_pretrained(vision_encoder)
+        if setting == "paper":
+            kwargs = {**PAPER_SETTING, **kwargs}
+            feature_extractor.do_normalize = False
+        return cls(feature_extractor, FoalNetVideoProcessor.from_image_processor(image_processor, **kwargs))
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second that the audio encoder hears."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames taken of each second of picture."""
+        return self.video_processor.frames_per_second
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Longest part of a clip that is read, from its start; None for all of it."""
+        return self.video_processor.max_seconds
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """The keys that a call can give."""
+        return ["input_values", "attention_mask", *self.video_processor.model_input_names]
+
+    def __call__(
+        self,
+        audio: Any = None,
+        videos: Any = None,
+        *,
+        sampling_rate: int | None = None,
+        load_audio_from_video: bool = False,
+        start_seconds: float | Sequence[float] | None = None,
+        end_seconds: float | Sequence[float | None] | None = None,
+        crop_box: Sequence[Any] | None = None,
+        padding: bool | str = True,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> FoalNetBatchFeature:
+        """Read and prepare one or many clips.
+
+        Args:
+            audio: The sound of a clip, or a list of sounds; an entry may be None. Path, URL, bytes, file object, array,
+                torchcodec decoder, or a row of a `datasets` Audio column; a film is read for its sound.
+            videos: The picture of a clip, or a list of pictures; an entry may be None. Kinds as for `audio`.
+            sampling_rate (`int`, *optional*): Hz of sound given as array; needed there, since a wrong guess would not be
+                noticed. Other rates than the encoder's are resampled.
+            load_audio_from_video (`bool`, defaults to `False`): Take the sound from `videos` as well, where it has one.
+            start_seconds, end_seconds (`float` or a list of them, *optional*): Part of the medium that is the clip, half
+                open, in seconds.
+            crop_box (`(left, top, right, bottom)` or a list of them, *optional*): Part of the picture, in pixels.
+            padding (`bool` or `str`, defaults to `True`): `True` or `"longest"`: to the longest of the batch;
+                `"max_length"`: to `max_seconds` of both, as published.
+            return_tensors (`str`, defaults to `"pt"`): Only torch tensors are given.
+            **kwargs: For this call: `frames_per_second`, `max_seconds`, `source_frames_per_second`, and what else
+                [`read_clip`] takes.
+
+        Returns:
+            [`FoalNetBatchFeature`] with `input_values` `(batch, samples)` and `attention_mask` `(batch, samples)` where
+            any clip has sound, `pixel_values_videos` `(batch, frames, 3, height, width)` and `padding_mask_videos`
+            `(batch, frames)` where any has picture. Masks are 1 for what is there. Its `modalities` say what each has.
+
+        Raises:
+            MediaError: If a source cannot be read or holds nothing in the range.
+            ValueError: If there is nothing to read, sounds and pictures differ in number, or a rate is missing.
+        """
+        if return_tensors not in (None, "pt"):
+            raise ValueError(f"`return_tensors` has to be 'pt', got {return_tensors!r}.")
+        if audio is None and videos is None:
+            raise ValueError("Nothing to process: give `audio`, `videos` or both.")
+        if load_audio_from_video and audio is not None:
+            raise ValueError("`load_audio_from_video` takes the sound from `videos`; leave `audio` out.")
+        sounds, pictures = _paired(audio, videos)
+        rows = len(sounds)
+        starts, ends = _spread(start_seconds, rows), _spread(end_seconds, rows)
+        boxes = crop_box if crop_box is not None and hasattr(crop_box[0], "__len__") else [crop_box] * rows
+        if not len(starts) == len(ends) == len(boxes) == rows:
+            raise ValueError(
+                f"{rows} clips, but {len(starts)} start_seconds, {len(ends)} end_seconds and {len(boxes)} crop boxes: "
+                "give one for all, or one for each."
+            )
+        clips = [
+            self.read(
+                **({"source": picture} if load_audio_from_video else {"audio": sound, "video": picture}),
+                start_seconds=start or 0.0,
+                end_seconds=end,
+                crop_box=box,
+                source_sampling_rate=sampling_rate,
+                **kwargs,
+            )
+            for sound, picture, start, end, box in zip(sounds, pictures, starts, ends, boxes, strict=True)
+        ]
+        return self.batch(clips, padding=padding, max_seconds=kwargs.get("max_seconds", self.max_seconds))
+
+    def read(self, source: Any = None, **kwargs: Any) -> Clip:
+        """Read one clip at the rates and for the length that this processor is set to; frames come resized and cropped.
+
+        The arguments are those of [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
+        """
+        settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
+        return read_clip(
+            source,
+            sampling_rate=self.sampling_rate,
+            transform=self.video_processor.resize_and_crop,
+            **{**settings, **kwargs},
+        )
+
+    def batch(
+        self,
+        clips: Sequence[Clip],
+        *,
+        padding: bool | str = True,
+        max_seconds: float | None = None,
+        always_both: bool = False,
+    ) -> FoalNetBatchFeature:
+        """Clips from [`FoalNetProcessor.read`] as the inputs of the model.
+
+        Args:
+            clips (`Sequence[Clip]`): At least one.
+            padding (`bool` or `str`): As in a call.
+            max_seconds (`float`, *optional*): What `padding="max_length"` pads to.
+            always_both (`bool`, defaults to `False`): Give both modalities even where no clip has one of them, as a
+                position that is masked, so that every batch has the same keys.
+        """
+        fill = padding == "max_length"
+        if fill and max_seconds is None:
+            raise ValueError('`padding="max_length"` needs `max_seconds`; this processor reads clips of any length.')
+        seconds = max_seconds if fill and max_seconds is not None else 0.0
+        data = self._batch_audio([clip.waveform for clip in clips], round(seconds * self.sampling_rate), always_both)
+        frames = [clip.frames for clip in clips]
+        if any(clip is not None for clip in frames):
+            data |= self.video_processor.pad(frames, num_frames=round(seconds * self.frames_per_second))
+        elif always_both:
+            size = self.video_processor.frame_size
+            data["pixel_values_videos"] = torch.zeros(len(clips), 1, 3, *size)
+            data["padding_mask_videos"] = torch.zeros(len(clips), 1, dtype=torch.long)
+        return FoalNetBatchFeature(data)
+
+    def _batch_audio(
+        self, waveforms: Sequence[torch.Tensor | None], num_samples: int, always_both: bool
+    ) -> dict[str, torch.Tensor]:
+        rows = [row for row, waveform in enumerate(waveforms) if waveform is not None]
+        if not rows and not always_both:
+            return {}
+        longest = max([num_samples, 1, *(len(waveforms[row]) for row in rows)])
+        input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
+        mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
+        if rows:
+            features = self.feature_extractor(
+                [waveforms[row].cpu().numpy() for row in rows],
+                sampling_rate=self.sampling_rate,
+                padding=True,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+            width = features["input_values"].shape[1]
+            input_values[rows, :width] = features["input_values"]
+            mask[rows, :width] = features["attention_mask"].long()
+        return {"input_values": input_values, "attention_mask": mask}
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> type:
+        """Accept what is given: the library's check imports AutoVideoProcessor, which wants torchvision."""
+        return type(argument)
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Load both parts by class: the library would go through AutoVideoProcessor, which wants torchvision."""
+        return [
+            AutoFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs),
+            FoalNetVideoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
+        ]
+
+
+def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:
+    sounds = None if audio is None else as_batch(audio)
+    pictures = None if videos is None else as_batch(videos)
+    sounds = [None] * len(pictures or []) if sounds is None else sounds
+    pictures = [None] * len(sounds) if pictures is None else pictures
+    if len(sounds) != len(pictures):
+        raise ValueError(
+            f"{len(sounds)} sounds and {len(pictures)} pictures: give one of each for every clip, None where it has none."
+        )
+    if not sounds:
+        raise ValueError("Nothing to process: the list of clips is empty.")
+    return sounds, pictures
+
+
+def _spread(value: Any, rows: int) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value] * rows
+
+
+__all__ = ["FoalNetBatchFeature", "FoalNetProcessor"]

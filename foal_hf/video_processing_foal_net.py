@@ -1,0 +1,235 @@
+"""Frames of a clip as the image encoder wants them: sampled in time, resized, cropped, normalised.
+
+Everything is done with torch, so torchvision is not needed (its wheels do not import beside a CPU build of torch), and
+frames on a GPU stay there. The numbers are those of the encoder's own image processor.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from .media_foal_net import read_clip
+
+# PIL's numbers for the filters, as preprocessor_config.json holds them.
+_INTERPOLATION = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
+_IMAGE_PROCESSOR_FIELDS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
+
+
+class FoalNetVideosKwargs(VideosKwargs, total=False):
+    """Settings of [`FoalNetVideoProcessor`] beyond those of every video processor.
+
+    Attributes:
+        frames_per_second (`float`): Frames taken of each second of picture.
+        max_seconds (`float`, *optional*): Longest part of a clip that is read, from its start.
+    """
+
+    frames_per_second: float
+    max_seconds: float | None
+
+
+class FoalNetVideoProcessor(BaseVideoProcessor):
+    r"""Turns pictures into `pixel_values_videos` and `padding_mask_videos`.
+
+    Args:
+        frames_per_second (`float`, defaults to 5.0): Frames taken of each second (30 in the published recipe).
+        max_seconds (`float`, *optional*, defaults to 6.0): Longest part of a clip that is read, from its start.
+        do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
+            image_std: As in the image processor of the encoder; default to those of CLIP ViT-L/14. `size` is
+            `{"shortest_edge": pixels}` or `{"height": pixels, "width": pixels}`; `resample` is 0 (nearest), 2 (bilinear)
+            or 3 (bicubic).
+
+    Example:
+
+    ```python
+    >>> from foal_hf import FoalNetVideoProcessor
+
+    >>> processor = FoalNetVideoProcessor(frames_per_second=10)
+    >>> processor("clip.mp4")["pixel_values_videos"].shape
+    torch.Size([1, 32, 3, 224, 224])
+    ```
+    """
+
+    valid_kwargs = FoalNetVideosKwargs
+    model_input_names = ["pixel_values_videos", "padding_mask_videos"]
+    do_resize = True
+    size = {"shortest_edge": 224}
+    default_to_square = False
+    resample = 3
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = [0.48145466, 0.4578275, 0.40821073]
+    image_std = [0.26862954, 0.26130258, 0.27577711]
+    frames_per_second = 5.0
+    max_seconds = 6.0
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if "max_seconds" in kwargs:  # the base class reads None, which means the whole clip here, as "not given"
+            self.max_seconds = kwargs["max_seconds"]
+        if not self.frames_per_second > 0:
+            raise ValueError(f"`frames_per_second` has to be more than 0, got {self.frames_per_second}.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"`max_seconds` has to be more than 0 or None, got {self.max_seconds}.")
+        if self.do_resize and int(self.resample) not in _INTERPOLATION:
+            raise ValueError(f"`resample` has to be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
+        size = dict(self.size or {})
+        if self.do_resize and set(size) not in ({"shortest_edge"}, {"height", "width"}):
+            raise ValueError(f"`size` has to hold 'shortest_edge', or 'height' and 'width', got {size}.")
+
+    @classmethod
+    def from_image_processor(cls, image_processor: Any, **kwargs: Any) -> "FoalNetVideoProcessor":
+        """A video processor that treats every frame as `image_processor` treats an image.
+
+        Args:
+            image_processor (`BaseImageProcessor`): The one that belongs to the image encoder.
+            **kwargs: `frames_per_second`, `max_seconds`, or any field to be set otherwise.
+        """
+        fields = image_processor.to_dict()
+        fields = {name: fields[name] for name in _IMAGE_PROCESSOR_FIELDS if fields.get(name) is not None}
+        # What an image processor does not have it does not do: the defaults of this class are those of CLIP.
+        fields = {"do_center_crop": False, "do_normalize": False, "do_rescale": False, "do_resize": False} | fields
+        return cls(**{**fields, **kwargs})
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """Read and prepare the pictures of one or many clips.
+
+        Args:
+            videos: One source or a list of sources, as in [`MediaFile`].
+            **kwargs: For this call: any argument of [`read_clip`] that concerns pictures, such as
+                `frames_per_second`, `start_seconds` or `crop_box`; `return_tensors` is always `"pt"`.
+
+        Returns:
+            [`BatchFeature`] with `pixel_values_videos` of shape `(batch, frames, 3, height, width)`, float32, padded with
+            zeros to the longest, and `padding_mask_videos` of shape `(batch, frames)`, 1 for frames.
+
+        Raises:
+            MediaError: If a source cannot be read or holds no picture.
+        """
+        kwargs.pop("return_tensors", None)
+        kwargs = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds, **kwargs}
+        sources = as_batch(videos)
+        clips = [
+            read_clip(video=source, modalities=("video",), transform=self.resize_and_crop, **kwargs)
+            for source in sources
+        ]
+        return BatchFeature(self.pad([clip.frames for clip in clips]))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that the encoder takes, where this processor makes them; (1, 1) where it does not resize."""
+        if self.do_center_crop:
+            return self.crop_size["height"], self.crop_size["width"]
+        size = dict(self.size) if self.do_resize else {}
+        edge = size.get("shortest_edge", 1)
+        return size.get("height", edge), size.get("width", edge)
+
+    def resize_and_crop(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(frames, 3, height, width)`, uint8, to the size that the encoder takes, uint8 as well."""
+        if self.do_resize:
+            frames = _resize(frames, _target_size(frames, dict(self.size)), _INTERPOLATION[int(self.resample)])
+        if self.do_center_crop:
+            frames = _center_crop(frames, self.crop_size["height"], self.crop_size["width"])
+        return frames
+
+    def scale_and_normalize(self, frames: torch.Tensor) -> torch.Tensor:
+        """Pixels 0 to 255 to the float32 numbers that the encoder was trained on, in one pass over them."""
+        scale = self.rescale_factor if self.do_rescale else 1.0
+        if not self.do_normalize:
+            return frames.float() * scale
+        mean, std = (
+            torch.tensor(values, device=frames.device).view(-1, 1, 1) for values in (self.image_mean, self.image_std)
+        )
+        return frames.float().mul_(scale / std).sub_(mean / std)
+
+    def pad(self, clips: Sequence[torch.Tensor | None], num_frames: int | None = None) -> dict[str, torch.Tensor]:
+        """A batch of resized frames.
+
+        Args:
+            clips (`Sequence[torch.Tensor]`): Frames of each clip, `(frames, 3, height, width)`, uint8; None for a clip
+                without picture. At least one has some.
+            num_frames (`int`, *optional*): Pad to this many frames instead of to the longest clip.
+
+        Returns:
+            `pixel_values_videos` and `padding_mask_videos`; a clip without picture is all padding.
+        """
+        pictures = [clip for clip in clips if clip is not None]
+        sizes = {tuple(clip.shape[1:]) for clip in pictures}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"Frames of one batch must be of one size, got {sorted(sizes)}; turn `do_resize` and `do_center_crop` "
+                "on, or give clips of one size at a time."
+            )
+        longest = max(max(len(clip) for clip in pictures), num_frames or 0)
+        shape = (len(clips), longest, *pictures[0].shape[1:])
+        pixel_values = torch.zeros(shape, device=pictures[0].device)
+        mask = torch.zeros(shape[:2], dtype=torch.long, device=pictures[0].device)
+        for row, clip in enumerate(clips):
+            if clip is not None:
+                pixel_values[row, : len(clip)] = self.scale_and_normalize(clip)
+                mask[row, : len(clip)] = 1
+        return {"pixel_values_videos": pixel_values, "padding_mask_videos": mask}
+
+
+def as_batch(value: Any) -> list[Any]:
+    """One source, or many, as a list of sources.
+
+    A list is many sources, unless it is itself one: numbers (a waveform), or pictures (PIL images, or arrays of one
+    picture each). An array of five axes is many videos.
+    """
+    if isinstance(value, list | tuple):
+        first = next((item for item in value if item is not None), None)
+        is_number, is_picture = isinstance(first, int | float), hasattr(first, "convert")
+        is_one = is_number or is_picture or getattr(first, "ndim", None) in (0, 3)
+        return [value] if is_one else list(value)
+    return list(value) if getattr(value, "ndim", None) == 5 else [value]
+
+
+def _target_size(frames: torch.Tensor, size: dict[str, int]) -> tuple[int, int]:
+    height, width = frames.shape[-2:]
+    if "shortest_edge" not in size:
+        return size["height"], size["width"]
+    short, long = min(height, width), max(height, width)
+    new_short, new_long = size["shortest_edge"], int(size["shortest_edge"] * long / short)
+    return (new_short, new_long) if height <= width else (new_long, new_short)
+
+
+def _resize(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
+    if tuple(frames.shape[-2:]) == size:
+        return frames
+    if mode == "nearest-exact":
+        return F.interpolate(frames, size=size, mode=mode)
+    if frames.dtype == torch.uint8 and frames.device.type != "cpu":  # the kernel for bytes exists on the CPU only
+        resized = F.interpolate(frames.float(), size=size, mode=mode, antialias=True, align_corners=False)
+        return resized.round_().clamp_(0, 255).to(torch.uint8)
+    return F.interpolate(frames, size=size, mode=mode, antialias=True, align_corners=False)
+
+
+def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    missing_rows, missing_columns = max(0, height - frames.shape[-2]), max(0, width - frames.shape[-1])
+    if missing_rows or missing_columns:
+        left, top = missing_columns // 2, missing_rows // 2
+        frames = F.pad(frames, (left, missing_columns - left, top, missing_rows - top))
+    top, left = (frames.shape[-2] - height) // 2, (frames.shape[-1] - width) // 2
+    return frames[..., top : top + height, left : left + width]
+
+
+__all__ = ["FoalNetVideoProcessor", "as_batch"]
