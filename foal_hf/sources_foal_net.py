@@ -130,9 +130,7 @@ def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
             raise MediaError(name, f"'{scheme[1]}:' is not read; give a path without it, or an http(s) URL.")
         raise MediaError(name, "no such file.")
     if not os.path.isfile(path):
-        raise MediaError(
-            name, "is a directory or device, not a file." if not os.path.isdir(path) else "is a directory."
-        )
+        raise MediaError(name, f"is a {'directory' if os.path.isdir(path) else 'device or pipe'}, not a file.")
     try:
         with open(path, "rb") as file:
             _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)

@@ -260,6 +260,21 @@ def test_flash_and_beep_stay_together_behind_an_edit_list(clock, folder):
     assert beep_start(clip.waveform, RATE) == pytest.approx(BEEP_START - 0.7, abs=0.03)
 
 
+@pytest.mark.parametrize("options", [(), ("-c:v", "mpeg2video", "-q:v", 2, "-bf", 0, "-g", 10)], ids=["h264", "mpeg2"])
+def test_broadcast_streams_show_the_frames_of_the_times(folder, options):
+    """They have no index, and torchcodec seeks behind the wanted frame in them."""
+    path = make_clip(folder / f"stream{len(options)}.ts", *options, audio=None)
+    with MediaFile(path) as media:
+        for start in (0.4, 0.0, 0.8):
+            clip = media.read(start, start + 0.6)
+            assert clock_seconds(clip.frames) == pytest.approx([start, start + 0.2, start + 0.4], abs=0.01)
+
+
+def test_the_run_in_of_an_encoder_does_not_shift_the_axis(folder):
+    path = make_clip(folder / "run_in.webm", "-c:v", "libvpx", "-b:v", "1M", "-c:a", "libopus")
+    assert beep_start(read_clip(path).waveform, RATE) == pytest.approx(BEEP_START, abs=0.003)
+
+
 def test_sound_that_begins_later_is_padded_with_silence(folder):
     path = make_clip(folder / "padded.mkv", "-af", "atrim=start=1.52", "-c:a", "pcm_s16le")
     clip = read_clip(path)
