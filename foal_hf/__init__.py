@@ -1,7 +1,7 @@
 """Foal-Net for transformers: the emotion of a speaking person from sound and picture.
 
-Importing this package registers its classes: `AutoModel.from_pretrained` then knows a Foal-Net checkpoint without remote
-code, and `pipeline("audio-video-emotion")` exists.
+Importing this package registers its classes: `AutoModel.from_pretrained` then knows a Foal-Net checkpoint without
+remote code, and `pipeline("audio-video-emotion")` exists.
 """
 
 from .configuration_foal_net import FoalNetConfig
@@ -12,6 +12,7 @@ from .processing_foal_net import FoalNetProcessor
 from .registration import TINY_CHECKPOINT, register
 from .sources_foal_net import MediaError
 from .video_processing_foal_net import FoalNetVideoProcessor
+
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-# The published index order. Toolkits differ in it, so nothing may rely on a bare index: the names travel with the model.
+
+# The published index order. Toolkits differ in it, so nothing may rely on a bare index: names travel with the model.
 PUBLISHED_LABELS = ("happy", "neutral", "sad", "angry")
 
 # The encoders of the published model, microsoft/wavlm-large and openai/clip-vit-large-patch14, where their
@@ -29,8 +30,8 @@ _CLIP_VIT_LARGE = {
     "projection_dim": 768,
 }
 
-# What an image encoder says about a frame, where the encoder was trained to say it somewhere else than in its first token.
-_TRAINED_POOLING = {
+# Where an image encoder was trained to say what it sees, if not in its first token.
+_TRAINED_POOLING: dict[str, Any] = {
     "clip_vision_model": "projection",
     "siglip_vision_model": "pooler",
     "siglip2_vision_model": "pooler",
@@ -133,8 +134,9 @@ class FoalNetConfig(PreTrainedConfig):
         "attentions",
     ]
 
-    audio_config: dict[str, Any] | PreTrainedConfig | None = None
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    # Any: what comes in as a dict or None is a config once the object stands, and mypy knows no such change.
+    audio_config: Any = None
+    vision_config: Any = None
     vision_pooling: Literal["projection", "pooler", "cls", "mean"] | None = None
     projection_dim: int = 512
     projection_dropout: float | int = 0.5

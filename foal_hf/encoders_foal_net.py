@@ -28,13 +28,13 @@ def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
 
 
 def make_vision_encoder(config: FoalNetConfig) -> PreTrainedModel:
-    """The image encoder that `config` describes, with random weights and without parts that its pooling does not use."""
+    """The image encoder that `config` describes, with random weights, without parts that its pooling does not use."""
     vision_class, arguments = _vision_class(config)
     return vision_class._from_config(config.vision_config, **arguments)
 
 
 def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dict[str, Any]:
-    """The arguments of a model's constructor: a config with `fields`, and both encoders with their pretrained weights."""
+    """The arguments of a model's constructor: a config with `fields`, and both encoders with pretrained weights."""
     audio_config = AutoConfig.from_pretrained(audio_encoder)
     vision_config = AutoConfig.from_pretrained(vision_encoder)
     vision_config = getattr(vision_config, "vision_config", vision_config)  # the image tower of a two-tower model
@@ -51,20 +51,20 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
 
 
 def encode_waveforms(
-    encoder: PreTrainedModel, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    encoder: Any, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
 ) -> tuple[BaseModelOutput, torch.Tensor]:
     """Run an audio encoder.
 
     Args:
         encoder (`PreTrainedModel`): A raw-waveform encoder.
         input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms.
-        attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after them.
-            All 0 for a clip without sound.
+        attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after
+            them. All 0 for a clip without sound.
         **kwargs: For the encoder, such as `output_hidden_states`.
 
     Returns:
-        The encoder's output, with `last_hidden_state` of shape `(batch, audio_frames, audio_width)`, and the mask of its
-        valid positions, `(batch, audio_frames)`. Each clip's valid positions are what the clip gives alone, unpadded.
+        The encoder's output, with `last_hidden_state` of shape `(batch, audio_frames, audio_width)`, and the mask of
+        its valid positions, `(batch, audio_frames)`. A clip's valid positions are what it gives alone, unpadded.
     """
     samples = input_values.shape[1]
     if attention_mask is None:
@@ -78,13 +78,13 @@ def encode_waveforms(
     if attention_mask is not None and not _padding_is_exact(encoder.config):
         output = _encode_by_length(encoder, input_values, lengths, frames, **kwargs)
     else:
-        # A clip with no valid sample would have nothing to attend to, which is NaN in some kernels: let it attend to all
-        # of its padding. The returned mask keeps what comes out from every result.
+        # A clip with no valid sample would have nothing to attend to, which is NaN in some kernels: let it attend to
+        # all of its padding. The returned mask keeps what comes out from every result.
         positions = torch.arange(input_values.shape[1], device=input_values.device)
         valid = (positions < lengths[:, None]) | (frames == 0)[:, None]
         mask = None if attention_mask is None else valid.long()
         output = encoder(input_values, attention_mask=mask, **kwargs)
-    positions = torch.arange(output.last_hidden_state.shape[1], device=input_values.device)
+    positions = torch.arange(output["last_hidden_state"].shape[1], device=input_values.device)
     return output, positions < frames[:, None]
 
 
@@ -131,7 +131,7 @@ def _encode_frames(encoder: PreTrainedModel, config: FoalNetConfig, pictures: to
 
 
 def _encode_by_length(
-    encoder: PreTrainedModel, input_values: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor, **kwargs: Any
+    encoder: Any, input_values: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor, **kwargs: Any
 ) -> BaseModelOutput:
     """One pass per distinct length, for encoders whose features padding changes.
 
@@ -175,8 +175,8 @@ def _vision_class(config: FoalNetConfig) -> tuple[type[PreTrainedModel], dict[st
     """The class of the image encoder, and the arguments that leave out what its pooling does not use."""
     if config.vision_pooling == "projection":
         return CLIPVisionModelWithProjection, {}
-    vision_class = MODEL_MAPPING[type(config.vision_config)]
-    has_pooler = "add_pooling_layer" in inspect.signature(vision_class.__init__).parameters
+    vision_class: Any = MODEL_MAPPING[type(config.vision_config)]
+    has_pooler = "add_pooling_layer" in inspect.signature(vision_class).parameters
     return vision_class, {"add_pooling_layer": config.vision_pooling == "pooler"} if has_pooler else {}
 
 

@@ -29,10 +29,10 @@ class FoalNetProjection(nn.Module):
         self.layer_norm = nn.LayerNorm(config.projection_dim, eps=config.layer_norm_eps)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """`(batch, width)` to unit vectors `(batch, projection_dim)` in float32: half precision cannot hold the norm's epsilon."""
+        """`(batch, width)` to unit vectors `(batch, projection_dim)`, in float32."""
         embeds = self.linear_in(pooled)
         embeds = self.layer_norm(embeds + self.dropout(self.linear_out(F.gelu(embeds))))
-        return F.normalize(embeds.float(), dim=-1)
+        return F.normalize(embeds.float(), dim=-1)  # half precision cannot hold its epsilon
 
 
 def eager_attention_forward(
@@ -75,7 +75,7 @@ class FoalNetCrossAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`(batch, queries, query_width)` and `(batch, keys, key_width)` to `(batch, queries, query_width)` and the weights."""
+        """Queries `(batch, queries, query_width)` after looking at keys `(batch, keys, key_width)`, and the weights."""
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -112,6 +112,7 @@ class FoalNetFusionLayer(GradientCheckpointingLayer):
         has_keys: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        """One step for queries of shape `(batch, queries, query_width)`; `has_keys` is `(batch,)`, bool."""
         attended, _ = self.attention(queries, keys, attention_mask, **kwargs)
         # A clip whose other modality is absent keeps its own states, as if the layer had nothing to add.
         attended = attended.masked_fill(~has_keys[:, None, None], 0.0)
@@ -157,7 +158,7 @@ class FoalNetFusion(nn.Module):
     ) -> torch.Tensor:
         """One direction: `(batch, queries, query_width)` to `(batch, query_width)`. Every layer sees the same keys."""
         has_keys = key_mask.any(dim=1)
-        # Softmax over no key at all is NaN in some kernels: attend to the zeros there, and drop the result in the layer.
+        # Softmax over no key at all is NaN in some kernels: attend to the zeros there; the layer drops the result.
         attention_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=queries,

@@ -1,7 +1,7 @@
 """The two auxiliary losses of Foal-Net as pure functions: alignment (AVEL) and label matching (MEM).
 
-Shapes: `batch` clips, embeddings of width `embed_dim`. `pair_mask` is True where a clip has both sound and picture and a
-known label; the other clips are left out of both losses, as rows and as columns.
+Shapes: `batch` clips, embeddings of width `embed_dim`. `pair_mask` is True where a clip has both sound and picture and
+a known label; the other clips are left out of both losses, as rows and as columns.
 """
 
 import torch
@@ -41,8 +41,8 @@ def alignment_loss(
 
         L = -1/(2B) sum_i sum_{j in P(i)} (log softmax_j s_av[i,j] + log softmax_j s_va[i,j])
 
-    with `s_av[i,j] = a_i . v_j / t`, `s_va[i,j] = v_i . a_j / t`, and P(i) all clips with the label of i, i included. The
-    inner sum is not divided by |P(i)|.
+    with `s_av[i,j] = a_i . v_j / t`, `s_va[i,j] = v_i . a_j / t`, and P(i) all clips with the label of i, i included.
+    The inner sum is not divided by |P(i)|.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(batch, embed_dim)`): a, pooled and projected audio, unit length.
@@ -153,8 +153,8 @@ def matching_loss(
 def gather_over_ranks(tensor: torch.Tensor, *, with_gradient: bool = True) -> torch.Tensor:
     """The batches of all ranks in rank order, so that every rank contrasts the whole batch.
 
-    Every rank then computes the same loss. The gradient sums over ranks on the way back and DDP averages, which together
-    give the gradient of one process with the whole batch.
+    Every rank then computes the same loss. The gradient sums over ranks on the way back and DDP averages: together the
+    gradient of one process with the whole batch.
 
     Args:
         tensor (`torch.Tensor` of shape `(batch, ...)`): The rows of this rank; the same shape on every rank.

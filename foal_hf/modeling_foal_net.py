@@ -51,8 +51,8 @@ class FoalNetModelOutput(ModelOutput):
         video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Before fusion.
         audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of sound.
         video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames of picture.
-        hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer: first
-            the layers in which audio queries video, `(batch, audio_frames, audio_width)` each, then those in which
+        hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion
+            layer: first the layers in which audio queries video, `(batch, audio_frames, audio_width)` each, then those in which
             video queries audio, `(batch, frames, video_width)` each.
         attentions (`tuple`, *optional*): With `output_attentions=True`, the cross-attention maps in the same order,
             `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`.
@@ -106,7 +106,7 @@ class FoalNetPreTrainedModel(PreTrainedModel):
     config_class = FoalNetConfig
     base_model_prefix = "foal_net"
     main_input_name = "input_values"
-    input_modalities = ("audio", "video")
+    input_modalities = ["audio", "video"]
     # With **kwargs in forward, Trainer would otherwise leave the division by the accumulation steps to the model.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
@@ -128,19 +128,17 @@ class FoalNetPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif hasattr(module, "temperature"):
+        elif isinstance(module, FoalNetModel):
             init.constant_(module.temperature, self.config.temperature_init_value)
 
-    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None, **kwargs: Any):
+    def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers, but refuses `use_reentrant=True`, with which WavLM recurses until the memory is gone."""
-        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+        if getattr(kwargs.get("gradient_checkpointing_func"), "keywords", {}).get("use_reentrant"):
             raise ValueError(
                 "Foal-Net cannot be trained with `use_reentrant=True`: the audio encoder recurses without end. "
                 "Leave it out, or set it to False."
             )
-        if gradient_checkpointing_func is not None:
-            kwargs["gradient_checkpointing_func"] = gradient_checkpointing_func
-        return super()._set_gradient_checkpointing(enable, **kwargs)
+        super()._set_gradient_checkpointing(*args, **kwargs)
 
 
 class FoalNetModel(FoalNetPreTrainedModel):
@@ -156,8 +154,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
         vision_encoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        self.audio_encoder = audio_encoder or make_audio_encoder(config)
-        self.vision_encoder = vision_encoder or make_vision_encoder(config)
+        self.audio_encoder: Any = audio_encoder or make_audio_encoder(config)
+        self.vision_encoder: Any = vision_encoder or make_vision_encoder(config)
         self.sequence_dropout = nn.Dropout(config.sequence_dropout)
         self.audio_projection = FoalNetProjection(config, config.audio_width)
         self.video_projection = FoalNetProjection(config, config.video_width)
@@ -257,8 +255,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             [`FoalNetModelOutput`]
 
         Raises:
-            ValueError: If both or neither of sound and picture are missing, both kinds of picture are given, batch sizes
-                differ, or a clip has neither sound nor picture (the message names its index).
+            ValueError: If sound and picture are both missing, two kinds of picture are given, batch sizes differ, or a
+                clip has neither sound nor picture (the message names its index).
         """
         self._check_inputs(input_values, pixel_values_videos, video_features)
         audio, audio_mask, video, video_mask = self._encode(
@@ -280,7 +278,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         )
 
     def align(self, sequence: torch.Tensor, mask: torch.Tensor, projection: FoalNetProjection) -> torch.Tensor:
-        """Mean over the valid positions, then the projection: unit vectors `(batch, projection_dim)`, 0 where none is valid."""
+        """Mean over valid positions, then projection: unit vectors `(batch, projection_dim)`, 0 where none is valid."""
         embeds = projection(masked_mean(sequence, mask))
         return embeds.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
@@ -327,8 +325,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             neither = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
             if neither.any():
                 raise ValueError(
-                    f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound nor "
-                    "picture; leave them out."
+                    f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound "
+                    "nor picture; leave them out."
                 )
         return audio, audio_mask, video, video_mask
 
@@ -359,8 +357,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             )
         if input_values is not None and picture is not None and input_values.shape[0] != picture.shape[0]:
             raise ValueError(
-                f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same clips. A "
-                "clip that lacks one has a mask of zeros there."
+                f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same "
+                "clips. A clip that lacks one has a mask of zeros there."
             )
 
     def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

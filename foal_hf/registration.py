@@ -18,6 +18,7 @@ from .pipeline_foal_net import AudioVideoEmotionPipeline
 from .processing_foal_net import FoalNetProcessor
 from .video_processing_foal_net import FoalNetVideoProcessor
 
+
 TASK = "audio-video-emotion"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
 """The checkpoint that ships with the package, trained on generated clips: for trying out and for tests."""

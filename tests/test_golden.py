@@ -1,4 +1,4 @@
-"""The heads reproduce numbers computed with the authors' own layers (tests/golden/README.md says how they were made)."""
+"""The heads reproduce numbers computed with the authors' own layers (tests/golden says how they were made)."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from foal_hf import modeling_foal_net
 from foal_hf.losses_foal_net import negative_weights, similarity
 from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
+
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "authors_heads.safetensors")
 CLOSE = {"atol": 1e-5, "rtol": 0}

@@ -17,6 +17,7 @@ from foal_hf.losses_foal_net import (
     sample_negatives,
 )
 
+
 ONE = torch.tensor(1.0)
 
 

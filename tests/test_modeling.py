@@ -1,15 +1,16 @@
-"""The model: what its results may depend on, what is frozen, degenerate batches, and what transformers expects of it."""
+"""The model: what its results may depend on, what is frozen, degenerate batches, what transformers expects."""
 
 from typing import Any
 
 import pytest
 import torch
 from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS, tiny_config
-import foal_hf  # noqa: F401  (registers the auto classes)
 from transformers import AutoModel, CLIPConfig, CLIPModel, CLIPTextConfig
 
+import foal_hf  # noqa: F401  (registers the auto classes)
 from foal_hf.layers_foal_net import FoalNetFusion
 from foal_hf.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 SAMPLES = torch.tensor([4003, 1701, 2999, 400, 3001])

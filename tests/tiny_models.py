@@ -17,6 +17,7 @@ from transformers import (
 
 from foal_hf.configuration_foal_net import FoalNetConfig
 
+
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 GROUP_NORM = {"feat_extract_norm": "group"}
 _AUDIO = {
