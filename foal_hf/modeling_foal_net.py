@@ -51,9 +51,9 @@ class FoalNetModelOutput(ModelOutput):
         video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Before fusion.
         audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of sound.
         video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames of picture.
-        hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion
-            layer: first the layers in which audio queries video, `(batch, audio_frames, audio_width)` each, then those in which
-            video queries audio, `(batch, frames, video_width)` each.
+        hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer:
+            first where audio queries video, `(batch, audio_frames, audio_width)` each, then where video queries audio,
+            `(batch, frames, video_width)` each.
         attentions (`tuple`, *optional*): With `output_attentions=True`, the cross-attention maps in the same order,
             `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`.
     """
