@@ -1,0 +1,290 @@
+"""Unweighted accuracy (UA), weighted accuracy (WA) and what stands behind them, from class indices, in numpy.
+
+In emotion recognition UA is the mean of the per-class recalls, so that every emotion counts the same, and WA is the
+plain accuracy, in which an emotion weighs as much as it has clips. Corpora are unbalanced, so papers give both.
+Everything here is a share between 0 and 1.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from transformers import EvalPrediction
+
+
+# The label of a clip whose emotion is unknown: the losses leave it out, and so does `compute_metrics`.
+UNKNOWN_LABEL = -100
+
+
+def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
+    """UA and WA of an evaluation, in the form that `Trainer(compute_metrics=...)` asks for.
+
+    Args:
+        evaluation (`EvalPrediction`): `predictions` are the logits, `(clips, classes)`, or a tuple that begins with
+            them; `label_ids` are class indices, `(clips,)`, -100 where the emotion is unknown: such clips are left out.
+
+    Returns:
+        `dict[str, float]` with `unweighted_accuracy` and `weighted_accuracy`.
+
+    Raises:
+        ValueError: If shapes do not agree, logits are NaN, a label has no logit, or no clip has a label.
+
+    Example:
+        ```python
+        trainer = Trainer(model=model, args=args, eval_dataset=dataset, compute_metrics=compute_metrics)
+        trainer.evaluate()["eval_unweighted_accuracy"]
+        ```
+    """
+    predictions = evaluation.predictions
+    logits = np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions)
+    references = np.asarray(evaluation.label_ids)
+    if logits.ndim != 2 or references.shape != logits.shape[:1]:
+        raise ValueError(
+            f"Expected logits (clips, classes) and labels (clips,), got {logits.shape} and {references.shape}. "
+            "Logits come first in the model's outputs; `prediction_loss_only` has to be False."
+        )
+    known = references != UNKNOWN_LABEL
+    logits, references = logits[known], references[known]
+    # The argmax of NaN is a valid class: a model that diverged would look like one that guesses.
+    num_broken = int(np.isnan(logits).any(axis=1).sum())
+    if num_broken:
+        raise ValueError(
+            f"The logits of {num_broken} of {len(logits)} clips are NaN. The model diverged, or its precision is too "
+            "low: try a smaller learning rate, or bf16 in place of fp16."
+        )
+    matrix = confusion_matrix(references, logits.argmax(axis=1), num_labels=logits.shape[1])
+    return {"unweighted_accuracy": _unweighted_accuracy(matrix), "weighted_accuracy": _weighted_accuracy(matrix)}
+
+
+def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: Sequence[str]) -> dict[str, Any]:
+    """All metrics of a test at once, by the names of the emotions, ready for `json.dump`.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        predictions: Predicted class index of every clip, `(clips,)`.
+        labels (`Sequence[str]`): Names of the classes, by index.
+
+    Returns:
+        `dict[str, Any]` with
+            - `unweighted_accuracy`, `weighted_accuracy`, `macro_f1` (`float`),
+            - `per_class_recall` (`dict[str, float | None]`): by name, `None` for a class without clips,
+            - `absent_classes` (`list[str]`): the classes that no clip belongs to, which UA leaves out,
+            - `num_clips` (`int`),
+            - `confusion_matrix` (`list[list[int]]`): rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: If names repeat, or as in [`confusion_matrix`].
+
+    Example:
+        ```python
+        >>> metrics = emotion_metrics([0, 0, 0, 1], [0, 0, 1, 1], labels=["happy", "sad", "angry"])
+        >>> metrics["weighted_accuracy"], metrics["absent_classes"]
+        (0.75, ['angry'])
+        ```
+    """
+    labels = list(labels)
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"Every class needs a name of its own, got {labels}.")
+    matrix = confusion_matrix(references, predictions, num_labels=len(labels))
+    recalls = recalls_of_matrix(matrix)
+    return {
+        "unweighted_accuracy": _unweighted_accuracy(matrix),
+        "weighted_accuracy": _weighted_accuracy(matrix),
+        "macro_f1": _macro_f1(matrix),
+        # JSON has no NaN.
+        "per_class_recall": {
+            label: None if np.isnan(recall) else float(recall) for label, recall in zip(labels, recalls, strict=True)
+        },
+        "absent_classes": [labels[index] for index in _absent_classes(matrix)],
+        "num_clips": int(matrix.sum()),
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
+    """Unweighted accuracy (UA): the mean of the recalls of the classes that occur in the references.
+
+        UA = 1/|C| sum_{c in C} correct_c / clips_c        C: the classes with clips_c > 0
+
+    A class without clips has no recall. It is left out rather than counted as 0; [`absent_classes`] names it.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        predictions: Predicted class index of every clip, `(clips,)`.
+
+    Returns:
+        `float`: In [0, 1].
+
+    Raises:
+        ValueError: As in [`confusion_matrix`].
+    """
+    return _unweighted_accuracy(_matrix_of_seen_classes(references, predictions))
+
+
+def weighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
+    """Weighted accuracy (WA): the share of clips that are right, which is the recalls weighted by class size.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        predictions: Predicted class index of every clip, `(clips,)`.
+
+    Returns:
+        `float`: In [0, 1].
+
+    Raises:
+        ValueError: As in [`confusion_matrix`].
+    """
+    return _weighted_accuracy(_matrix_of_seen_classes(references, predictions))
+
+
+def macro_f1(references: "ArrayLike", predictions: "ArrayLike") -> float:
+    """Mean of the F1 scores of the classes that occur in the references or in the predictions.
+
+        F1_c = 2 correct_c / (clips_c + predicted_c)
+
+    A class that is predicted but never true scores 0, as in scikit-learn: unlike its recall, its F1 is defined.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        predictions: Predicted class index of every clip, `(clips,)`.
+
+    Returns:
+        `float`: In [0, 1].
+
+    Raises:
+        ValueError: As in [`confusion_matrix`].
+    """
+    return _macro_f1(_matrix_of_seen_classes(references, predictions))
+
+
+def per_class_recall(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
+    """Share of the clips of each class that are recognised.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        predictions: Predicted class index of every clip, `(clips,)`.
+        num_labels (`int`): Number of classes.
+
+    Returns:
+        `np.ndarray` of shape `(classes,)`: In [0, 1], NaN for a class without clips.
+
+    Raises:
+        ValueError: As in [`confusion_matrix`].
+    """
+    return recalls_of_matrix(confusion_matrix(references, predictions, num_labels))
+
+
+def absent_classes(references: "ArrayLike", num_labels: int) -> list[int]:
+    """The classes that no clip belongs to: what [`unweighted_accuracy`] leaves out.
+
+    Args:
+        references: True class index of every clip, `(clips,)`.
+        num_labels (`int`): Number of classes.
+
+    Returns:
+        `list[int]`: Class indices, ascending.
+
+    Raises:
+        ValueError: As in [`confusion_matrix`].
+    """
+    return _absent_classes(confusion_matrix(references, references, num_labels))
+
+
+def confusion_matrix(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
+    """Count the clips of each true class that were given to each class.
+
+    Args:
+        references: True class index of every clip, `(clips,)`, integers in `[0, num_labels)`.
+        predictions: Predicted class index of every clip, likewise.
+        num_labels (`int`): Number of classes.
+
+    Returns:
+        `np.ndarray` of shape `(classes, classes)`, int64: Rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: If there are no clips, the two differ in length, or a value is not the index of a class.
+    """
+    references = _class_indices(references, "references", num_labels)
+    predictions = _class_indices(predictions, "predictions", num_labels)
+    if len(references) != len(predictions):
+        raise ValueError(
+            f"Expected one prediction for each reference, got {len(references)} references and {len(predictions)} "
+            "predictions."
+        )
+    cells = references * num_labels + predictions
+    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def recalls_of_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Recall of each class from a confusion matrix.
+
+    Args:
+        matrix (`np.ndarray` of shape `(classes, classes)`): Counts, as [`confusion_matrix`] gives them.
+
+    Returns:
+        `np.ndarray` of shape `(classes,)`: In [0, 1], NaN for a class without clips.
+    """
+    num_clips = matrix.sum(axis=1)
+    return np.divide(matrix.diagonal(), num_clips, out=np.full(len(matrix), np.nan), where=num_clips > 0)
+
+
+def _unweighted_accuracy(matrix: np.ndarray) -> float:
+    return float(np.nanmean(recalls_of_matrix(matrix)))
+
+
+def _weighted_accuracy(matrix: np.ndarray) -> float:
+    return float(matrix.trace() / matrix.sum())
+
+
+def _macro_f1(matrix: np.ndarray) -> float:
+    true_and_predicted = matrix.sum(axis=1) + matrix.sum(axis=0)
+    occurs = true_and_predicted > 0
+    return float((2 * matrix.diagonal()[occurs] / true_and_predicted[occurs]).mean())
+
+
+def _absent_classes(matrix: np.ndarray) -> list[int]:
+    return np.flatnonzero(matrix.sum(axis=1) == 0).tolist()
+
+
+def _matrix_of_seen_classes(references: "ArrayLike", predictions: "ArrayLike") -> np.ndarray:
+    """The confusion matrix of the classes up to the highest index: more classes would change none of the metrics."""
+    references, predictions = _class_indices(references, "references"), _class_indices(predictions, "predictions")
+    return confusion_matrix(references, predictions, num_labels=int(max(references.max(), predictions.max())) + 1)
+
+
+def _class_indices(values: "ArrayLike", name: str, num_labels: int | None = None) -> np.ndarray:
+    indices = np.asarray(values)
+    if indices.size == 0:
+        raise ValueError(f"`{name}` is empty: a metric needs at least one clip.")
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` has to hold one integer class index for each clip, (clips,), got the shape {indices.shape} and "
+            f"the type {indices.dtype}. Names become indices with `config.label2id`, logits with `argmax(-1)`."
+        )
+    outside = indices < 0 if num_labels is None else (indices < 0) | (indices >= num_labels)
+    if outside.any():
+        expected = "0 or more" if num_labels is None else f"from 0 to {num_labels - 1}"
+        position = int(outside.argmax())
+        raise ValueError(
+            f"`{name}` holds {indices[position]} at position {position}, expected class indices {expected}. Leave "
+            "clips without a label out."
+        )
+    return indices.astype(np.int64)
+
+
+__all__ = [
+    "UNKNOWN_LABEL",
+    "absent_classes",
+    "compute_metrics",
+    "confusion_matrix",
+    "emotion_metrics",
+    "macro_f1",
+    "per_class_recall",
+    "recalls_of_matrix",
+    "unweighted_accuracy",
+    "weighted_accuracy",
+]
