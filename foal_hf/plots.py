@@ -1,0 +1,389 @@
+"""Pictures of results: the confusion matrix of a test, and the emotions of a clip over time.
+
+`draw_*` gives a matplotlib figure, for notebooks and loggers; `plot_*` writes one to a file. Figures are made through
+matplotlib's object interface: no window opens, and the state of pyplot is neither read nor changed.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .metrics import recalls_of_matrix
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Block = tuple[float, float, str]  # start and end in seconds, and the label
+_Style = tuple[str, str, str]  # colour, line style, hatch
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; black and yellow last, as the loudest and the
+# faintest on white paper.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+_LINES_AND_HATCHES = (("-", ""), ("--", "///"), (":", "..."))  # a pair for each round through the colours
+_OTHER_COLOUR = "#BBBBBB"  # of a true label that the model does not know
+_TOUCHING_SECONDS = 1e-3  # windows closer than this have no gap between them
+
+_DOTS_PER_INCH = 200
+_MARGIN_INCHES = 0.07
+# What a file says of its making. Without the dates and versions equal figures are equal files (an SVG's inner ids are
+# still random).
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+
+
+def plot_confusion_matrix(
+    matrix: Any, labels: Sequence[str], path: str | PathLike[str], *, title: str | None = None
+) -> Path:
+    """Write a confusion matrix as a picture. See [`draw_confusion_matrix`].
+
+    Args:
+        matrix: Counts, `(classes, classes)`: rows are the truth, columns the prediction.
+        labels (`Sequence[str]`): Names of the classes, by index.
+        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
+        title (`str`, *optional*): Stands above UA and WA.
+
+    Returns:
+        `pathlib.Path`: The file.
+
+    Raises:
+        ValueError: If the ending is another, the matrix is empty, or it does not fit the labels.
+
+    Example:
+        ```python
+        matrix = confusion_matrix(references, predictions, num_labels=4)
+        plot_confusion_matrix(matrix, ["happy", "neutral", "sad", "angry"], "confusion_matrix.png")
+        ```
+    """
+    path = _checked_path(path)
+    return _save(draw_confusion_matrix(matrix, labels, title=title), path)
+
+
+def plot_timeline(
+    segments: Sequence[Mapping[str, Any]],
+    path: str | PathLike[str],
+    *,
+    labels: Sequence[str],
+    truth: Sequence[tuple[float, float, str]] | None = None,
+    title: str | None = None,
+    note: str | None = None,
+) -> Path:
+    """Write the emotions of a clip over time as a picture. See [`draw_timeline`].
+
+    Args:
+        segments (`Sequence[Mapping]`): Windows with `start_seconds`, `end_seconds` and `scores`.
+        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
+        labels (`Sequence[str]`): The emotions.
+        truth (`Sequence[tuple[float, float, str]]`, *optional*): True emotions as (start, end, label), in seconds.
+        title (`str`, *optional*): Stands on top.
+        note (`str`, *optional*): Stands at the bottom in small print.
+
+    Returns:
+        `pathlib.Path`: The file.
+
+    Raises:
+        ValueError: If the ending is another, there are no windows, or times or scores make no sense.
+
+    Example:
+        ```python
+        segments = [{"start_seconds": 0.0, "end_seconds": 2.0, "scores": {"happy": 0.8, "sad": 0.2}}]
+        plot_timeline(segments, "timeline.png", labels=["happy", "sad"])
+        ```
+    """
+    path = _checked_path(path)
+    return _save(draw_timeline(segments, labels=labels, truth=truth, title=title, note=note), path)
+
+
+def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | None = None) -> "Figure":
+    """Draw a confusion matrix: each cell with its share of the true class, as colour and in percent, and its count.
+
+    UA and WA stand in the title. A class without clips has a row that says so; UA leaves it out.
+
+    Args:
+        matrix: Counts, `(classes, classes)`, integers: rows are the truth, columns the prediction. An array, a tensor
+            or nested lists.
+        labels (`Sequence[str]`): Names of the classes, by index.
+        title (`str`, *optional*): Stands above UA and WA.
+
+    Returns:
+        `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: If the matrix is empty or does not fit the labels.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    labels = _checked_labels(labels)
+    num_labels = len(labels)
+    matrix = _checked_matrix(matrix, num_labels)
+    num_clips = matrix.sum(axis=1)
+    shares = np.divide(matrix, num_clips[:, None], out=np.zeros(matrix.shape), where=num_clips[:, None] > 0)
+
+    side = 0.95 * num_labels  # inches: room for two lines of text in a cell
+    figure = Figure(figsize=(max(side + 1.6, 4.2), side + 1.7))
+    figure.set_layout_engine("constrained", w_pad=_MARGIN_INCHES, h_pad=_MARGIN_INCHES)
+    axes = figure.add_subplot()
+    colour_map = colormaps["Blues"]  # one hue that only darkens: safe for every kind of colour vision, and in grey
+    axes.imshow(shares, cmap=colour_map, vmin=0, vmax=1)
+    for row, column in np.ndindex(num_labels, num_labels):
+        if num_clips[row]:
+            colour = _text_colour(colour_map(shares[row, column]))
+            percent, count = _percent(shares[row, column]), str(matrix[row, column])
+            axes.text(column, row, percent, ha="center", va="bottom", fontsize=12, color=colour)
+            axes.text(column, row + 0.08, count, ha="center", va="top", fontsize=9, color=colour)
+    for row in np.flatnonzero(num_clips == 0).tolist():
+        axes.axhspan(row - 0.48, row + 0.48, color="#EEEEEE", zorder=3)  # over the lines between the cells
+        axes.text((num_labels - 1) / 2, row, "no clips", ha="center", va="center", fontsize=11, zorder=4)
+
+    # White lines between the cells in place of a frame around them.
+    edges = np.arange(num_labels + 1) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(which="both", length=0)
+
+    slant, side_on_tick = (30, "right") if max(map(len, labels)) > 10 else (0, "center")
+    axes.set_xticks(range(num_labels), labels, fontsize=11, rotation=slant, ha=side_on_tick, rotation_mode="anchor")
+    axes.set_yticks(range(num_labels), labels, fontsize=11)
+    axes.set_xlabel("predicted", fontsize=12, labelpad=8)
+    axes.set_ylabel("truth", fontsize=12, labelpad=8)
+    axes.annotate(
+        _accuracies(matrix),
+        (0.5, 1),
+        xytext=(0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=11,
+    )
+    if title is not None:
+        axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
+    return figure
+
+
+def draw_timeline(
+    segments: Sequence[Mapping[str, Any]],
+    *,
+    labels: Sequence[str],
+    truth: Sequence[tuple[float, float, str]] | None = None,
+    title: str | None = None,
+    note: str | None = None,
+) -> "Figure":
+    """Draw the emotions of a clip over time: a curve of probability for each, and a strip with the likeliest.
+
+    The curves stand at the centres of the windows and break where no window is. Where windows overlap, the strip shows
+    the one whose centre is nearer.
+
+    Args:
+        segments (`Sequence[Mapping]`): Windows, in any order, each with `start_seconds`, `end_seconds` and `scores`, a
+            mapping from each of the `labels` to its probability in [0, 1].
+        labels (`Sequence[str]`): The emotions, in the order of the legend.
+        truth (`Sequence[tuple[float, float, str]]`, *optional*): True emotions as (start, end, label), in seconds; a
+            second strip. Labels that are not among `labels` are grey.
+        title (`str`, *optional*): Stands on top.
+        note (`str`, *optional*): Stands at the bottom in small print: what a reader has to know of the data.
+
+    Returns:
+        `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: If there are no windows, or times or scores make no sense.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    labels = _checked_labels(labels)
+    starts, ends, scores = _checked_windows(segments, labels)
+    truth = _checked_truth(truth or [])
+
+    strips = {"predicted": _likeliest_blocks(starts, ends, [labels[index] for index in scores.argmax(axis=1)])}
+    if truth:
+        strips = {"truth": truth} | strips
+    figure = Figure(figsize=(9, 3.1 + 0.4 * len(strips)))
+    figure.set_layout_engine("constrained", w_pad=_MARGIN_INCHES, h_pad=_MARGIN_INCHES)
+    curve_axes, strip_axes = figure.subplots(2, sharex=True, height_ratios=[2.4, 0.4 * len(strips)])
+
+    styles = _styles(labels)
+    times, curves = _with_breaks(starts, ends, scores)
+    marker_size = min(4.0, 120 / len(starts))  # points; a window between two gaps is nothing but its marker
+    for label, curve in zip(labels, curves.T, strict=True):
+        colour, line_style, _ = styles[label]
+        curve_axes.plot(times, curve, line_style, color=colour, label=label, lw=2, marker="o", markersize=marker_size)
+    curve_axes.set_ylim(-0.03, 1.03)
+    curve_axes.set_ylabel("probability", fontsize=11)
+    curve_axes.grid(color="#DDDDDD", linewidth=0.8)
+    curve_axes.tick_params(axis="x", length=0)
+    curve_axes.spines[["top", "right"]].set_visible(False)
+
+    first, last = min([starts.min(), *(block[0] for block in truth)]), max([ends.max(), *(block[1] for block in truth)])
+    strip_axes.set_xlim(first, last)
+    for row, blocks in enumerate(strips.values()):
+        _draw_blocks(strip_axes, row, blocks, styles)
+    strip_axes.set_yticks(range(len(strips)), list(strips), fontsize=10)
+    strip_axes.set_ylim(len(strips) - 0.5, -0.5)
+    strip_axes.tick_params(axis="y", length=0)
+    strip_axes.spines[["top", "right", "left"]].set_visible(False)
+    strip_axes.set_xlabel("seconds", fontsize=11)
+
+    handles = list(curve_axes.get_lines())
+    if any(label not in labels for _, _, label in truth):
+        handles.append(Patch(color=_OTHER_COLOUR, label="other"))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=10)
+    if title is not None:
+        curve_axes.set_title(title, fontsize=13, fontweight="bold", pad=10)
+    if note is not None:
+        figure.supxlabel(textwrap.fill(note, 120), fontsize=8, color="#555555")
+    return figure
+
+
+def _draw_blocks(axes: "Axes", row: int, blocks: Sequence[_Block], styles: Mapping[str, _Style]) -> None:
+    first, last = axes.get_xlim()
+    inches_per_second = 7.2 / (last - first)
+    for start, end, label in blocks:
+        colour, _, hatch = styles.get(label, (_OTHER_COLOUR, "-", ""))
+        axes.barh(row, end - start, left=start, height=0.8, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
+        # The name saves a look at the legend, where there is room for it: a letter is about 0.08 inches wide.
+        if (end - start) * inches_per_second > 0.08 * len(label) + 0.1:
+            text_colour = _text_colour(colour)
+            axes.text((start + end) / 2, row, label, ha="center", va="center", fontsize=9, color=text_colour)
+
+
+def _likeliest_blocks(starts: np.ndarray, ends: np.ndarray, names: Sequence[str]) -> list[_Block]:
+    """Blocks that do not overlap: overlapping windows meet halfway between their centres, equal neighbours are one."""
+    starts, ends, centres = starts.copy(), ends.copy(), (starts + ends) / 2
+    blocks: list[_Block] = []
+    for index, name in enumerate(names):
+        if index + 1 < len(names) and ends[index] > starts[index + 1]:
+            ends[index] = starts[index + 1] = (centres[index] + centres[index + 1]) / 2
+        start, end = float(starts[index]), float(ends[index])
+        if blocks and blocks[-1][2] == name and start - blocks[-1][1] < _TOUCHING_SECONDS:
+            blocks[-1] = (blocks[-1][0], end, name)
+        else:
+            blocks.append((start, end, name))
+    return blocks
+
+
+def _with_breaks(starts: np.ndarray, ends: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and scores of the windows, with a NaN, at which matplotlib lifts the pen, in every gap between them."""
+    gaps = np.flatnonzero(starts[1:] - np.maximum.accumulate(ends)[:-1] >= _TOUCHING_SECONDS) + 1
+    centres = (starts + ends) / 2
+    return np.insert(centres, gaps, np.nan), np.insert(scores, gaps, np.nan, axis=0)
+
+
+def _styles(labels: Sequence[str]) -> dict[str, _Style]:
+    """Colour, line style and hatch of each label; past the eighth, colours come again with another line and hatch."""
+    rounds = [divmod(index, len(OKABE_ITO)) for index in range(len(labels))]
+    return {
+        label: (OKABE_ITO[colour], *_LINES_AND_HATCHES[lap % len(_LINES_AND_HATCHES)])
+        for label, (lap, colour) in zip(labels, rounds, strict=True)
+    }
+
+
+def _text_colour(background: Any) -> str:
+    """Black or white, whichever stands out more from a colour (WCAG 2: at least 4.5 to 1 on every colour)."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background))
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "black" if luminance > 0.179 else "white"
+
+
+def _accuracies(matrix: np.ndarray) -> str:
+    recalls = recalls_of_matrix(matrix)
+    num_present, num_clips = int(np.isfinite(recalls).sum()), int(matrix.sum())
+    of_classes = f" (of {num_present} classes)" if num_present < len(recalls) else ""
+    return (
+        f"UA {_percent(np.nanmean(recalls))}{of_classes}, WA {_percent(matrix.trace() / num_clips)}, "
+        f"{num_clips} clip{'s' * (num_clips != 1)}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _checked_path(path: str | PathLike[str]) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in _METADATA:
+        raise ValueError(f"A picture ends in {', '.join(_METADATA)}; got {str(path)!r}.")
+    return path
+
+
+def _checked_labels(labels: Sequence[str]) -> list[str]:
+    labels = list(labels)
+    if not labels or len(set(labels)) != len(labels):
+        raise ValueError(f"`labels` has to hold at least one name, each once; got {labels}.")
+    return labels
+
+
+def _checked_matrix(matrix: Any, num_labels: int) -> np.ndarray:
+    matrix = np.asarray(matrix)
+    if matrix.shape != (num_labels, num_labels):
+        raise ValueError(
+            f"`matrix` has to be (classes, classes), {(num_labels, num_labels)} for these labels; got {matrix.shape}."
+        )
+    if matrix.dtype.kind not in "iu" or matrix.min() < 0:
+        raise ValueError("`matrix` has to hold counts of clips, integers from 0 on; shares are worked out from them.")
+    if not matrix.any():
+        raise ValueError("`matrix` counts no clip at all: there is nothing to draw.")
+    return matrix
+
+
+def _checked_windows(
+    segments: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts `(windows,)` and ends `(windows,)` in seconds and scores `(windows, labels)`, in the order of centres."""
+    if len(segments) == 0:
+        raise ValueError("`segments` is empty: a timeline needs at least one window.")
+    for index, segment in enumerate(segments):
+        missing = [key for key in ("start_seconds", "end_seconds", "scores") if key not in segment]
+        if missing:
+            raise ValueError(f"Window {index} of `segments` has no {', '.join(missing)}; got {list(segment)}.")
+        _check_range(segment["start_seconds"], segment["end_seconds"], f"Window {index} of `segments`")
+        given = segment["scores"]
+        if not isinstance(given, Mapping) or set(given) != set(labels):
+            raise ValueError(
+                f"The scores of window {index} have to map each of {list(labels)} to its probability; got {given!r}."
+            )
+    ranges = np.array([(segment["start_seconds"], segment["end_seconds"]) for segment in segments], dtype=np.float64)
+    scores = np.array([[segment["scores"][label] for label in labels] for segment in segments], dtype=np.float64)
+    if not ((scores >= 0) & (scores <= 1)).all():  # NaN too
+        index = int((~((scores >= 0) & (scores <= 1))).any(axis=1).argmax())
+        raise ValueError(
+            f"Scores have to be probabilities in [0, 1]; window {index} has {segments[index]['scores']}. Logits become "
+            "probabilities with a softmax."
+        )
+    order = np.argsort(ranges.mean(axis=1), kind="stable")
+    return ranges[order, 0], ranges[order, 1], scores[order]
+
+
+def _checked_truth(truth: Sequence[tuple[float, float, str]]) -> list[_Block]:
+    for index, (start, end, _) in enumerate(truth):
+        _check_range(start, end, f"Entry {index} of `truth`")
+    return [(float(start), float(end), label) for start, end, label in truth]
+
+
+def _check_range(start_seconds: float, end_seconds: float, name: str) -> None:
+    if not (math.isfinite(start_seconds) and math.isfinite(end_seconds) and start_seconds < end_seconds):
+        raise ValueError(f"{name} has to end after it starts, in seconds; got {start_seconds} to {end_seconds}.")
+
+
+def _save(figure: "Figure", path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix.lower()
+    figure.savefig(path, format=suffix[1:], dpi=_DOTS_PER_INCH, metadata=_METADATA[suffix])
+    return path
+
+
+__all__ = ["OKABE_ITO", "draw_confusion_matrix", "draw_timeline", "plot_confusion_matrix", "plot_timeline"]
