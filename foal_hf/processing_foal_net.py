@@ -10,7 +10,14 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .media_foal_net import Clip, read_clip
-from .video_processing_foal_net import FoalNetVideoProcessor, as_batch
+from .video_processing_foal_net import (
+    READ_SETTINGS,
+    FoalNetVideoProcessor,
+    as_batch,
+    check_known,
+    check_return_tensors,
+)
+
 
 # What a processor of the published recipe differs in: 6 s of waveform as it stands, and every frame of 30 a second.
 PAPER_SETTING = {"frames_per_second": 30.0, "max_seconds": 6.0}
@@ -122,17 +129,17 @@ class FoalNetProcessor(ProcessorMixin):
             audio: The sound of a clip, or a list of sounds; an entry may be None. Path, URL, bytes, file object, array,
                 torchcodec decoder, or a row of a `datasets` Audio column; a film is read for its sound.
             videos: The picture of a clip, or a list of pictures; an entry may be None. Kinds as for `audio`.
-            sampling_rate (`int`, *optional*): Hz of sound given as array; needed there, since a wrong guess would not be
-                noticed. Other rates than the encoder's are resampled.
+            sampling_rate (`int`, *optional*): Hz of sound given as array; needed there, since a wrong guess would not
+                be noticed. Other rates than the encoder's are resampled.
             load_audio_from_video (`bool`, defaults to `False`): Take the sound from `videos` as well, where it has one.
-            start_seconds, end_seconds (`float` or a list of them, *optional*): Part of the medium that is the clip, half
-                open, in seconds.
+            start_seconds, end_seconds (`float` or a list of them, *optional*): Part of the medium that is the clip,
+                half open, in seconds.
             crop_box (`(left, top, right, bottom)` or a list of them, *optional*): Part of the picture, in pixels.
             padding (`bool` or `str`, defaults to `True`): `True` or `"longest"`: to the longest of the batch;
                 `"max_length"`: to `max_seconds` of both, as published.
             return_tensors (`str`, defaults to `"pt"`): Only torch tensors are given.
-            **kwargs: For this call: `frames_per_second`, `max_seconds`, `source_frames_per_second`, and what else
-                [`read_clip`] takes.
+            **kwargs: For this call: `frames_per_second`, `max_seconds`, `source_frames_per_second`, `device` and
+                `max_bytes` of [`read_clip`].
 
         Returns:
             [`FoalNetBatchFeature`] with `input_values` `(batch, samples)` and `attention_mask` `(batch, samples)` where
@@ -141,10 +148,12 @@ class FoalNetProcessor(ProcessorMixin):
 
         Raises:
             MediaError: If a source cannot be read or holds nothing in the range.
+            TypeError: If an argument is none of these.
             ValueError: If there is nothing to read, sounds and pictures differ in number, or a rate is missing.
         """
-        if return_tensors not in (None, "pt"):
-            raise ValueError(f"`return_tensors` has to be 'pt', got {return_tensors!r}.")
+        check_return_tensors(return_tensors)
+        check_known(kwargs, READ_SETTINGS)
+        _check_padding(padding)
         if audio is None and videos is None:
             raise ValueError("Nothing to process: give `audio`, `videos` or both.")
         if load_audio_from_video and audio is not None:
@@ -152,7 +161,7 @@ class FoalNetProcessor(ProcessorMixin):
         sounds, pictures = _paired(audio, videos)
         rows = len(sounds)
         starts, ends = _spread(start_seconds, rows), _spread(end_seconds, rows)
-        boxes = crop_box if crop_box is not None and hasattr(crop_box[0], "__len__") else [crop_box] * rows
+        boxes = _spread_boxes(crop_box, rows)
         if not len(starts) == len(ends) == len(boxes) == rows:
             raise ValueError(
                 f"{rows} clips, but {len(starts)} start_seconds, {len(ends)} end_seconds and {len(boxes)} crop boxes: "
@@ -169,13 +178,20 @@ class FoalNetProcessor(ProcessorMixin):
             )
             for sound, picture, start, end, box in zip(sounds, pictures, starts, ends, boxes, strict=True)
         ]
-        return self.batch(clips, padding=padding, max_seconds=kwargs.get("max_seconds", self.max_seconds))
+        lengths = {name: kwargs.get(name, getattr(self, name)) for name in ("max_seconds", "frames_per_second")}
+        return self.batch(clips, padding=padding, **lengths)
 
     def read(self, source: Any = None, **kwargs: Any) -> Clip:
         """Read one clip at the rates and for the length that this processor is set to; frames come resized and cropped.
 
         The arguments are those of [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
         """
+        sound = kwargs.get("audio") if source is None else source
+        is_heard = "audio" in kwargs.get("modalities", ("audio",))
+        if is_heard and kwargs.get("source_sampling_rate") is None and _is_waveform(sound):
+            raise ValueError(
+                "Sound given as an array needs `sampling_rate`, its rate in Hz: a wrong guess would not be noticed."
+            )
         settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
         return read_clip(
             source,
@@ -190,6 +206,7 @@ class FoalNetProcessor(ProcessorMixin):
         *,
         padding: bool | str = True,
         max_seconds: float | None = None,
+        frames_per_second: float | None = None,
         always_both: bool = False,
     ) -> FoalNetBatchFeature:
         """Clips from [`FoalNetProcessor.read`] as the inputs of the model.
@@ -198,9 +215,12 @@ class FoalNetProcessor(ProcessorMixin):
             clips (`Sequence[Clip]`): At least one.
             padding (`bool` or `str`): As in a call.
             max_seconds (`float`, *optional*): What `padding="max_length"` pads to.
+            frames_per_second (`float`, *optional*): Rate that the clips were read at, for `padding="max_length"`.
+                Default: the processor's.
             always_both (`bool`, defaults to `False`): Give both modalities even where no clip has one of them, as a
                 position that is masked, so that every batch has the same keys.
         """
+        _check_padding(padding)
         fill = padding == "max_length"
         if fill and max_seconds is None:
             raise ValueError('`padding="max_length"` needs `max_seconds`; this processor reads clips of any length.')
@@ -208,7 +228,8 @@ class FoalNetProcessor(ProcessorMixin):
         data = self._batch_audio([clip.waveform for clip in clips], round(seconds * self.sampling_rate), always_both)
         frames = [clip.frames for clip in clips]
         if any(clip is not None for clip in frames):
-            data |= self.video_processor.pad(frames, num_frames=round(seconds * self.frames_per_second))
+            num_frames = round(seconds * (frames_per_second or self.frames_per_second))
+            data |= self.video_processor.pad(frames, num_frames=num_frames)
         elif always_both:
             size = self.video_processor.frame_size
             data["pixel_values_videos"] = torch.zeros(len(clips), 1, 3, *size)
@@ -218,15 +239,16 @@ class FoalNetProcessor(ProcessorMixin):
     def _batch_audio(
         self, waveforms: Sequence[torch.Tensor | None], num_samples: int, always_both: bool
     ) -> dict[str, torch.Tensor]:
-        rows = [row for row, waveform in enumerate(waveforms) if waveform is not None]
+        heard = {row: waveform for row, waveform in enumerate(waveforms) if waveform is not None}
+        rows = list(heard)
         if not rows and not always_both:
             return {}
-        longest = max([num_samples, 1, *(len(waveforms[row]) for row in rows)])
+        longest = max([num_samples, 1, *(len(waveform) for waveform in heard.values())])
         input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
         mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
         if rows:
             features = self.feature_extractor(
-                [waveforms[row].cpu().numpy() for row in rows],
+                [waveform.cpu().numpy() for waveform in heard.values()],
                 sampling_rate=self.sampling_rate,
                 padding=True,
                 return_attention_mask=True,
@@ -259,15 +281,37 @@ def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:
     pictures = [None] * len(sounds) if pictures is None else pictures
     if len(sounds) != len(pictures):
         raise ValueError(
-            f"{len(sounds)} sounds and {len(pictures)} pictures: give one of each for every clip, None where it has none."
+            f"{len(sounds)} sounds and {len(pictures)} pictures: give one of each for every clip, None where it has "
+            "none."
         )
     if not sounds:
         raise ValueError("Nothing to process: the list of clips is empty.")
+    for row, (sound, picture) in enumerate(zip(sounds, pictures, strict=True)):
+        if sound is None and picture is None:
+            raise ValueError(f"Clip {row} has neither sound nor picture: leave it out, or give one of them.")
     return sounds, pictures
 
 
 def _spread(value: Any, rows: int) -> list[Any]:
+    value = value.tolist() if hasattr(value, "tolist") else value
     return list(value) if isinstance(value, list | tuple) else [value] * rows
+
+
+def _is_waveform(value: Any) -> bool:
+    is_list_of_numbers = isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | float)
+    return is_list_of_numbers or getattr(value, "ndim", None) in (1, 2)
+
+
+def _spread_boxes(value: Any, rows: int) -> list[Any]:
+    is_one = value is None or not any(edge is None or hasattr(edge, "__len__") for edge in value)
+    return [value] * rows if is_one else list(value)
+
+
+def _check_padding(padding: bool | str) -> None:
+    if padding not in (True, "longest", "max_length"):
+        raise ValueError(
+            f"`padding` has to be True or 'longest' (to the longest of the batch) or 'max_length', got {padding!r}."
+        )
 
 
 __all__ = ["FoalNetBatchFeature", "FoalNetProcessor"]

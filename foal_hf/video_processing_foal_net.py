@@ -4,7 +4,7 @@ Everything is done with torch, so torchvision is not needed (its wheels do not i
 frames on a GPU stay there. The numbers are those of the encoder's own image processor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from .media_foal_net import read_clip
+
 
 # PIL's numbers for the filters, as preprocessor_config.json holds them.
 _INTERPOLATION = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
@@ -29,6 +30,9 @@ _IMAGE_PROCESSOR_FIELDS = (
     "image_mean",
     "image_std",
 )
+# What a call may set of `read_clip` beside the part of the medium; the rest is the processors' own business.
+READ_SETTINGS = ("frames_per_second", "max_seconds", "source_frames_per_second", "device", "max_bytes")
+_RANGE = ("start_seconds", "end_seconds", "crop_box")
 
 
 class FoalNetVideosKwargs(VideosKwargs, total=False):
@@ -51,8 +55,8 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         max_seconds (`float`, *optional*, defaults to 6.0): Longest part of a clip that is read, from its start.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
             image_std: As in the image processor of the encoder; default to those of CLIP ViT-L/14. `size` is
-            `{"shortest_edge": pixels}` or `{"height": pixels, "width": pixels}`; `resample` is 0 (nearest), 2 (bilinear)
-            or 3 (bicubic).
+            `{"shortest_edge": pixels}` or `{"height": pixels, "width": pixels}`; `resample` is 0 (nearest), 2
+            (bilinear) or 3 (bicubic).
 
     Example:
 
@@ -65,7 +69,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     ```
     """
 
-    valid_kwargs = FoalNetVideosKwargs
+    valid_kwargs = FoalNetVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "padding_mask_videos"]
     do_resize = True
     size = {"shortest_edge": 224}
@@ -89,7 +93,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`frames_per_second` has to be more than 0, got {self.frames_per_second}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"`max_seconds` has to be more than 0 or None, got {self.max_seconds}.")
-        if self.do_resize and int(self.resample) not in _INTERPOLATION:
+        if self.do_resize and self.resample not in _INTERPOLATION:
             raise ValueError(f"`resample` has to be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
         size = dict(self.size or {})
         if self.do_resize and set(size) not in ({"shortest_edge"}, {"height", "width"}):
@@ -102,7 +106,11 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         Args:
             image_processor (`BaseImageProcessor`): The one that belongs to the image encoder.
             **kwargs: `frames_per_second`, `max_seconds`, or any field to be set otherwise.
+
+        Raises:
+            TypeError: If an argument is none of these.
         """
+        check_known(kwargs, ("frames_per_second", "max_seconds", *_IMAGE_PROCESSOR_FIELDS))
         fields = image_processor.to_dict()
         fields = {name: fields[name] for name in _IMAGE_PROCESSOR_FIELDS if fields.get(name) is not None}
         # What an image processor does not have it does not do: the defaults of this class are those of CLIP.
@@ -115,18 +123,27 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         Args:
             videos: One source or a list of sources, as in [`MediaFile`].
             **kwargs: For this call: any argument of [`read_clip`] that concerns pictures, such as
-                `frames_per_second`, `start_seconds` or `crop_box`; `return_tensors` is always `"pt"`.
+                `frames_per_second`, `start_seconds` or `crop_box` (the same for all clips), and any field of the image
+                processor, such as `size` or `do_normalize`. `return_tensors` is always `"pt"`.
 
         Returns:
-            [`BatchFeature`] with `pixel_values_videos` of shape `(batch, frames, 3, height, width)`, float32, padded with
-            zeros to the longest, and `padding_mask_videos` of shape `(batch, frames)`, 1 for frames.
+            [`BatchFeature`] with `pixel_values_videos` of shape `(batch, frames, 3, height, width)`, float32, padded
+            with zeros to the longest, and `padding_mask_videos` of shape `(batch, frames)`, 1 for frames.
 
         Raises:
             MediaError: If a source cannot be read or holds no picture.
+            TypeError: If an argument is none of these.
+            ValueError: If there is no video, or other tensors than torch's are wanted.
         """
-        kwargs.pop("return_tensors", None)
+        check_return_tensors(kwargs.pop("return_tensors", None))
+        fields = {name: kwargs.pop(name) for name in _IMAGE_PROCESSOR_FIELDS if name in kwargs}
+        if fields:
+            return type(self)(**{**self.to_dict(), **fields}).preprocess(videos, **kwargs)
+        check_known(kwargs, (*READ_SETTINGS, *_RANGE))
         kwargs = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds, **kwargs}
         sources = as_batch(videos)
+        if not sources or any(source is None for source in sources):
+            raise ValueError(f"`videos` has to hold at least one video and no None, got {len(sources)} entries.")
         clips = [
             read_clip(video=source, modalities=("video",), transform=self.resize_and_crop, **kwargs)
             for source in sources
@@ -160,7 +177,9 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         )
         return frames.float().mul_(scale / std).sub_(mean / std)
 
-    def pad(self, clips: Sequence[torch.Tensor | None], num_frames: int | None = None) -> dict[str, torch.Tensor]:
+    def pad(  # type: ignore[override]
+        self, clips: Sequence[torch.Tensor | None], num_frames: int | None = None
+    ) -> dict[str, torch.Tensor]:
         """A batch of resized frames.
 
         Args:
@@ -203,6 +222,19 @@ def as_batch(value: Any) -> list[Any]:
     return list(value) if getattr(value, "ndim", None) == 5 else [value]
 
 
+def check_known(arguments: Iterable[str], known: Sequence[str]) -> None:
+    """Raise `TypeError` for a name that is not among `known`: a mistyped one must not pass unnoticed."""
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise TypeError(f"Unknown arguments: {', '.join(unknown)}. There are {', '.join(known)}.")
+
+
+def check_return_tensors(value: str | None) -> None:
+    """Raise `ValueError` unless torch tensors are wanted."""
+    if value not in (None, "pt"):
+        raise ValueError(f"`return_tensors` has to be 'pt', got {value!r}.")
+
+
 def _target_size(frames: torch.Tensor, size: dict[str, int]) -> tuple[int, int]:
     height, width = frames.shape[-2:]
     if "shortest_edge" not in size:
@@ -232,4 +264,4 @@ def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return frames[..., top : top + height, left : left + width]
 
 
-__all__ = ["FoalNetVideoProcessor", "as_batch"]
+__all__ = ["READ_SETTINGS", "FoalNetVideoProcessor", "as_batch", "check_known", "check_return_tensors"]

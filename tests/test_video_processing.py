@@ -1,0 +1,259 @@
+"""The video processor: the numbers of the encoder's image processor, its settings, and what it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from media_builders import CLOCK_SECONDS, clock_seconds, make_clip
+from PIL import Image
+from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_video_processor
+from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
+
+from foal_hf import FoalNetVideoProcessor, MediaError
+
+
+IMAGE_PROCESSORS: dict[str, Any] = {
+    "clip": CLIPImageProcessorPil(),
+    "siglip": SiglipImageProcessorPil(),
+    "dinov2": BitImageProcessorPil(
+        size={"shortest_edge": 256},
+        crop_size={"height": 224, "width": 224},
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    ),
+    "vit": ViTImageProcessorPil(),
+}
+BILINEAR, BICUBIC = 2, 3
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("media") / "silent.mp4", audio=None)
+
+
+def deviations(image_processor: Any, pixels: np.ndarray, **fields: Any) -> torch.Tensor:
+    """How far a frame is from what the image processor makes of it, in steps of a byte (1/255 once rescaled)."""
+    expected = image_processor(Image.fromarray(pixels), return_tensors="pt", **fields)["pixel_values"][0]
+    processor = FoalNetVideoProcessor.from_image_processor(image_processor, **fields)
+    given = processor([pixels])["pixel_values_videos"][0, 0]
+    assert given.shape == expected.shape
+    step = processor.rescale_factor if processor.do_rescale else 1.0
+    std = torch.tensor(processor.image_std if processor.do_normalize else [1.0] * 3).view(3, 1, 1)
+    return (given - expected).abs() * std / step
+
+
+# The numbers of the image processor
+
+
+@pytest.mark.parametrize("resample", [BILINEAR, BICUBIC])
+@pytest.mark.parametrize("size", [(320, 240), (241, 431), (101, 83), (37, 331), (224, 224)], ids=str)
+@pytest.mark.parametrize("name", IMAGE_PROCESSORS)
+def test_frames_are_those_of_the_image_processor(name: str, size: tuple[int, int], resample: int) -> None:
+    apart = deviations(IMAGE_PROCESSORS[name], picture(*size), resample=resample)
+    squashed = "shortest_edge" not in IMAGE_PROCESSORS[name].size and size[1] > size[0]
+    if squashed:
+        # Pillow shrinks the taller axis first, torch the width; both round to bytes in between.
+        assert apart.mean() < 0.5
+    else:
+        assert apart.mean() < 0.02
+        assert apart.max() < 2.01
+
+
+@pytest.mark.parametrize("size", [(26, 26), (41, 26), (26, 43), (26, 31), (31, 26)], ids=str)
+@pytest.mark.parametrize("crop", [(20, 20), (21, 23), (17, 26)], ids=str)
+def test_the_crop_is_that_of_the_image_processor(size: tuple[int, int], crop: tuple[int, int]) -> None:
+    crop_size = {"height": crop[0], "width": crop[1]}
+    assert deviations(tiny_image_processor(), picture(*size), crop_size=crop_size).max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(26, 26), (26, 43), (44, 26)], ids=str)
+def test_a_picture_smaller_than_the_crop_is_framed_in_black(size: tuple[int, int]) -> None:
+    # By an even number of pixels: where it is odd, transformers' own two backends differ by one pixel.
+    crop_size = {"height": 30, "width": 30}
+    assert deviations(tiny_image_processor(), picture(*size), crop_size=crop_size).max() < 1e-3
+
+
+@pytest.mark.parametrize("switch", ["do_resize", "do_center_crop", "do_rescale", "do_normalize"])
+def test_every_step_can_be_left_out(switch: str) -> None:
+    pixels = picture(PIXELS, PIXELS) if switch == "do_resize" else picture(41, 31)
+    assert deviations(tiny_image_processor(), pixels, **{switch: False}).max() < 2.01
+
+
+def test_pixels_are_rounded_to_bytes_before_they_are_scaled() -> None:
+    processor = tiny_video_processor(do_normalize=False)
+    levels = processor([picture(101, 83)])["pixel_values_videos"] * 255
+    torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+
+
+def test_a_frame_of_one_colour_has_the_numbers_of_the_formula() -> None:
+    frame = np.full((31, 41, 3), (51, 102, 204), dtype=np.uint8)
+    processor = tiny_video_processor(image_mean=[0.5, 0.25, 0.125], image_std=[0.5, 0.25, 0.125])
+    values = processor([frame])["pixel_values_videos"]
+    expected = torch.tensor([(0.2 - 0.5) / 0.5, (0.4 - 0.25) / 0.25, (0.8 - 0.125) / 0.125])
+    torch.testing.assert_close(values, expected.view(3, 1, 1).expand_as(values), atol=1e-6, rtol=0)
+
+
+# Settings
+
+
+def test_from_image_processor_takes_every_field() -> None:
+    fields = {
+        "do_resize": True,
+        "size": {"height": 31, "width": 29},
+        "resample": BILINEAR,
+        "do_center_crop": True,
+        "crop_size": {"height": 23, "width": 19},
+        "do_rescale": True,
+        "rescale_factor": 1 / 127,
+        "do_normalize": True,
+        "image_mean": (0.1, 0.2, 0.3),
+        "image_std": (0.4, 0.5, 0.6),
+    }
+    taken = FoalNetVideoProcessor.from_image_processor(CLIPImageProcessorPil(**fields)).to_dict()
+    assert {name: taken[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize("name", ["siglip", "vit"])
+def test_what_the_image_processor_does_not_do_is_not_done(name: str) -> None:
+    assert not FoalNetVideoProcessor.from_image_processor(IMAGE_PROCESSORS[name]).do_center_crop
+
+
+def test_from_image_processor_names_a_mistyped_argument() -> None:
+    with pytest.raises(TypeError, match=r"frame_per_second.*There are frames_per_second"):
+        FoalNetVideoProcessor.from_image_processor(tiny_image_processor(), frame_per_second=30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resample": 1}, "`resample` has to be 0.* got 1"),
+        ({"resample": "bicubic"}, "`resample` has to be 0.* got 'bicubic'"),
+        ({"size": {"longest_edge": 23}}, "`size` has to hold 'shortest_edge'.*longest_edge"),
+        ({"frames_per_second": 0}, "`frames_per_second` has to be more than 0, got 0"),
+        ({"max_seconds": -1.5}, "`max_seconds` has to be more than 0 or None, got -1.5"),
+    ],
+)
+def test_fields_without_sense_are_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FoalNetVideoProcessor(**fields)
+
+
+@pytest.mark.parametrize("max_seconds", [None, 2.5])
+def test_settings_survive_saving(tmp_path: Path, max_seconds: float | None) -> None:
+    processor = tiny_video_processor(frames_per_second=7, max_seconds=max_seconds, resample=BILINEAR)
+    processor.save_pretrained(tmp_path)
+    loaded = FoalNetVideoProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == processor.to_dict()
+    assert loaded.max_seconds == max_seconds
+
+
+def test_a_loaded_max_seconds_can_be_lifted(tmp_path: Path) -> None:
+    tiny_video_processor(max_seconds=2.5).save_pretrained(tmp_path)
+    assert FoalNetVideoProcessor.from_pretrained(tmp_path, max_seconds=None).max_seconds is None
+
+
+# Calls
+
+
+def test_a_path_is_sampled_in_time(silent: Path) -> None:
+    processor = tiny_video_processor(frames_per_second=3, max_seconds=1.4, do_normalize=False)
+    batch = processor(str(silent))
+    assert batch["pixel_values_videos"].shape == (1, 5, 3, PIXELS, PIXELS)
+    shown = clock_seconds(batch["pixel_values_videos"][0] * 255)
+    assert shown == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3], abs=1e-6)
+
+
+def test_a_call_overrides_the_settings(silent: Path) -> None:
+    processor = tiny_video_processor(frames_per_second=3, max_seconds=1.4)
+    batch = processor(
+        silent,
+        frames_per_second=2,
+        max_seconds=None,
+        start_seconds=0.5,
+        crop_box=(3, 5, 41, 43),
+        size={"height": 17, "width": 19},
+        do_center_crop=False,
+        do_normalize=False,
+    )
+    assert batch["pixel_values_videos"].shape == (1, (CLOCK_SECONDS - 0.5) * 2, 3, 17, 19)
+    shown = clock_seconds(batch["pixel_values_videos"][0] * 255)
+    assert shown[:2] == pytest.approx([0.5, 1.0])
+    assert processor.size["shortest_edge"] == PIXELS  # for this call only
+
+
+def test_clips_are_padded_to_the_longest() -> None:
+    short, long = (np.stack([picture(31, 29, seed) for seed in range(length)]) for length in (2, 5))
+    processor = tiny_video_processor()
+    batch = processor([short, long])
+    assert batch["padding_mask_videos"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
+    assert not batch["pixel_values_videos"][0, 2:].any()
+    for row, clip in enumerate((short, long)):
+        alone = processor(clip)["pixel_values_videos"][0]
+        torch.testing.assert_close(batch["pixel_values_videos"][row, : len(clip)], alone, atol=0, rtol=0)
+
+
+def test_every_form_of_pictures_gives_the_same_frames() -> None:
+    frames = np.stack([picture(31, 29, seed) for seed in range(3)])  # (frames, height, width, 3)
+    images = [Image.fromarray(frame) for frame in frames]
+    tensor = torch.from_numpy(frames)
+    processor = tiny_video_processor()
+    expected = processor(frames)["pixel_values_videos"]
+    assert expected.shape == (1, 3, 3, PIXELS, PIXELS)
+    for form in (
+        images,
+        [images],
+        list(frames),
+        frames.transpose(0, 3, 1, 2),
+        tensor,
+        tensor.movedim(-1, 1),
+        frames[None],
+        tensor.double() / 255,
+    ):
+        torch.testing.assert_close(processor(form)["pixel_values_videos"], expected, atol=0, rtol=0)
+
+
+def test_frames_of_different_size_need_resizing() -> None:
+    processor = tiny_video_processor(do_resize=False, do_center_crop=False)
+    with pytest.raises(ValueError, match=r"of one size.*do_resize"):
+        processor([picture(31, 29)[None], picture(29, 31)[None]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"videos": []}, ValueError, "at least one video"),
+        ({"videos": [picture(31, 29)[None], None]}, ValueError, "no None"),
+        ({"videos": picture(31, 29)[None], "return_tensors": "np"}, ValueError, "`return_tensors` has to be 'pt'"),
+        ({"videos": picture(31, 29)[None], "num_frames": 3}, TypeError, "num_frames.*There are frames_per_second"),
+        ({"videos": "missing.mp4"}, MediaError, "missing.mp4: no such file"),
+    ],
+)
+def test_calls_without_sense_say_why(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tiny_video_processor()(**arguments)
+
+
+# Devices
+
+
+@pytest.mark.parametrize("resample", [0, BILINEAR, BICUBIC])
+def test_frames_never_leave_their_device(resample: int) -> None:
+    processor = tiny_video_processor(resample=resample)
+    batch = processor(torch.empty(5, 3, 31, 41, dtype=torch.uint8, device="meta"))
+    assert {tensor.device.type for tensor in batch.values()} == {"meta"}  # one step on the CPU would raise
+    assert batch["pixel_values_videos"].shape == (1, 5, 3, PIXELS, PIXELS)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("resample", [BILINEAR, BICUBIC])
+def test_frames_on_a_gpu_stay_there_and_are_the_same(resample: int) -> None:
+    frames = torch.from_numpy(np.stack([picture(101, 83, seed) for seed in range(3)]))
+    processor = tiny_video_processor(resample=resample, do_normalize=False)
+    batch = processor(frames.cuda())
+    assert {tensor.device.type for tensor in batch.values()} == {"cuda"}
+    apart = (batch["pixel_values_videos"].cpu() - processor(frames)["pixel_values_videos"]).abs() * 255
+    # The CPU's kernel rounds to bytes between the two axes, the GPU's only at the end.
+    assert apart.mean() < 0.5
