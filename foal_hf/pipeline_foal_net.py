@@ -1,27 +1,38 @@
 """`pipeline("audio-video-emotion")`: recordings in, emotions out."""
 
-from collections.abc import Iterable
-from typing import Any
+import os
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.utils import ModelOutput, logging
 
+from .sources_foal_net import MediaError
+from .video_processing_foal_net import as_batch
+
+
 logger = logging.get_logger(__name__)
 
 _MODALITIES = {"both": ("audio", "video"), "audio": ("audio",), "video": ("video",)}
 # What a row (a dict) may say of its clip; other columns are not looked at.
-_CLIP_FIELDS = ("start_seconds", "end_seconds", "crop_box")
+_CLIP_FIELDS = ("start_seconds", "end_seconds", "crop_box", "sampling_rate")
+# What reading a clip may raise. A missing decoder (ImportError) is no fault of the clip.
+_UNREADABLE = (ValueError, TypeError, OSError, RuntimeError, LookupError)
+# Things that Python can iterate over, but that are one clip: files, arrays, decoders, pictures.
+_MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
 class AudioVideoEmotionPipeline(Pipeline):
     r"""Names the emotion of a speaking person in clips with sound, picture or both.
 
-    A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with `audio`
-    and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `crop_box` and the `sampling_rate`
-    of sound given as array. Clips come one at a time, in lists, generators, torch datasets (`KeyDataset`) or a
-    `datasets.Dataset` of rows.
+    A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
+    `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `crop_box` and the
+    `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound as well;
+    `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
+    (`KeyDataset`), or as a `datasets` dataset of rows or a column of one.
 
     Example:
 
@@ -35,14 +46,16 @@ class AudioVideoEmotionPipeline(Pipeline):
     ```
     """
 
-    _load_processor = True
-    _load_feature_extractor = False
-    _load_image_processor = False
-    _load_video_processor = False
-    _load_tokenizer = False
+    _load_processor = True  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _registered_impl: ClassVar[dict[str, Any]]  # set where it is registered, as the library does
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.processor: Any
         if self.processor is None:
             raise ValueError(
                 "The pipeline needs a processor: give `processor=`, or a `model` whose folder or repository holds one."
@@ -54,23 +67,25 @@ class AudioVideoEmotionPipeline(Pipeline):
                 "people: give `model=` a checkpoint that was trained on them."
             )
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Name the emotion in one or many clips.
 
         Args:
             inputs: A clip, or a list, generator or dataset of clips.
-            modality (`"both"`, `"audio"` or `"video"`, defaults to `"both"`): What to look at. With `"both"` a clip that
-                lacks one is judged by the other.
+            modality (`"both"`, `"audio"` or `"video"`, defaults to `"both"`): What to look at. With `"both"` a clip
+                that lacks one is judged by the other.
             top_k (`int`, *optional*): Give the most likely ones only; all by default.
             return_embeddings (`bool`, defaults to `False`): Give the aligned embeddings too.
             on_error (`"raise"` or `"skip"`, defaults to `"raise"`): With `"skip"` a clip that cannot be read gives an
                 entry that carries the error, and the others are not lost.
             frames_per_second, max_seconds (`float`, *optional*): Instead of the processor's.
+            start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for every clip whose row does
+                not say otherwise.
             batch_size, num_workers (`int`, *optional*): As in every pipeline; workers decode.
 
         Returns:
-            For each clip a list of `{"label": str, "score": float}`, the most likely first; scores of all classes add up
-            to 1. With `return_embeddings` a dict with that list as `scores`, `audio_embeds` and `video_embeds` (unit
+            For each clip a list of `{"label": str, "score": float}`, the most likely first; scores of all classes add
+            up to 1. With `return_embeddings` a dict with that list as `scores`, `audio_embeds` and `video_embeds` (unit
             vectors as numpy arrays of shape `(projection_dim,)`, None where the clip has no such modality) and
             `modalities`. For a skipped clip a dict with `error` and `error_type`. Many clips give a list of these;
             generators and datasets an iterator.
@@ -79,11 +94,9 @@ class AudioVideoEmotionPipeline(Pipeline):
             MediaError: If a clip cannot be read and `on_error` is `"raise"`.
             ValueError: If an argument is none of the values above.
         """
-        if isinstance(inputs, list) and not inputs:
+        if isinstance(inputs, list | tuple) and not inputs:
             return []
-        if hasattr(inputs, "features") and hasattr(inputs, "__getitem__") and not isinstance(inputs, Dataset):
-            inputs = _Rows(inputs)
-        return super().__call__(inputs, **kwargs)
+        return super().__call__(_as_stream(inputs), **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -92,6 +105,10 @@ class AudioVideoEmotionPipeline(Pipeline):
         on_error: str | None = None,
         top_k: int | None = None,
         return_embeddings: bool | None = None,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        crop_box: Sequence[int] | None = None,
+        sampling_rate: int | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         max_seconds = {"max_seconds": kwargs.pop("max_seconds")} if "max_seconds" in kwargs else {}
@@ -101,39 +118,55 @@ class AudioVideoEmotionPipeline(Pipeline):
         _check_choice("on_error", on_error, ("raise", "skip"))
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` has to be 1 or more, got {top_k}.")
-        preprocess = {"modality": modality, "frames_per_second": frames_per_second, "on_error": on_error}
+        preprocess = {
+            "modality": modality,
+            "frames_per_second": frames_per_second,
+            "start_seconds": start_seconds,
+            "end_seconds": end_seconds,
+            "crop_box": crop_box,
+            "sampling_rate": sampling_rate,
+        }
         postprocess = {"top_k": top_k, "return_embeddings": return_embeddings}
-        return _given(preprocess) | max_seconds, {}, _given(postprocess)
+        return _given(preprocess) | max_seconds, _given({"on_error": on_error}), _given(postprocess)
 
-    def preprocess(
-        self, inputs: Any, modality: str = "both", on_error: str = "raise", **settings: Any
+    def preprocess(  # type: ignore[override]
+        self, inputs: Any, modality: str = "both", **settings: Any
     ) -> dict[str, Any]:
-        """Read one clip: `{"clip", "error"}`, one of them None. Runs in the workers."""
+        """Read one clip: `{"clip", "error"}`, one of them None. Runs in the workers.
+
+        An error is handed on and not raised: a worker's error reaches the caller as another type.
+        """
         try:
+            if isinstance(inputs, Exception):
+                raise inputs
             return {"clip": self._read(inputs, _MODALITIES[modality], settings), "error": None}
-        except (ValueError, TypeError, OSError) as error:
-            if on_error == "raise":
-                raise
-            return {"clip": None, "error": error}
+        except _UNREADABLE as error:
+            return {"clip": None, "error": _portable(error)}
 
     def _read(self, inputs: Any, modalities: tuple[str, ...], settings: dict[str, Any]) -> Any:
-        if not (isinstance(inputs, dict) and ("audio" in inputs or "video" in inputs)):
-            return self.processor.read(inputs, modalities=modalities, **settings)
-        row = _given({name: inputs.get(name) for name in _CLIP_FIELDS})
-        return self.processor.read(
-            audio=inputs.get("audio"),
-            video=inputs.get("video"),
-            source_sampling_rate=inputs.get("sampling_rate"),
-            modalities=modalities,
-            **row,
-            **settings,
-        )
+        source: dict[str, Any] = {"source": inputs}
+        if isinstance(inputs, dict):
+            settings = settings | _given({name: inputs.get(name) for name in _CLIP_FIELDS})
+            if "audio" in inputs:
+                source = {"audio": inputs["audio"], "video": inputs.get("video")}
+            elif "video" in inputs:
+                source = {"source": inputs["video"]}
+            elif not inputs.keys() & {"path", "bytes", "array"}:
+                raise ValueError(f"A row has to have `audio` or `video`, got one with {', '.join(map(str, inputs))}.")
+        rate = settings.get("sampling_rate")
+        settings = {name: value for name, value in settings.items() if name != "sampling_rate"}
+        return self.processor.read(**source, source_sampling_rate=rate, modalities=modalities, **settings)
 
-    def _forward(self, model_inputs: dict[str, Any]) -> ModelOutput:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any], on_error: str = "raise"
+    ) -> ModelOutput:
         """Run the clips that could be read as one batch; the others keep NaN in their rows."""
         clips, errors = _as_list(model_inputs["clip"]), _as_list(model_inputs["error"])
+        for error in errors:
+            if error is not None and on_error == "raise":
+                raise error
         rows = [row for row, clip in enumerate(clips) if clip is not None]
-        config = self.model.config
+        config: Any = self.model.config
         output = ModelOutput(
             logits=torch.full((len(clips), config.num_labels), torch.nan),
             audio_embeds=torch.full((len(clips), config.projection_dim), torch.nan),
@@ -148,16 +181,17 @@ class AudioVideoEmotionPipeline(Pipeline):
                 output[name][rows] = result[name].float().cpu()
         return output
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, model_outputs: ModelOutput, top_k: int | None = None, return_embeddings: bool = False
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """One clip's numbers to labels and scores."""
         error, modalities = (_only(model_outputs[name]) for name in ("error", "modalities"))
         if error is not None:
             return {"error": str(error), "error_type": type(error).__name__}
+        config: Any = self.model.config
         probabilities = model_outputs["logits"][0].softmax(dim=-1)
         scores, indices = probabilities.sort(descending=True)
-        names = self.model.config.id2label
+        names = config.id2label
         emotions = [
             {"label": names[index], "score": score}
             for score, index in zip(scores.tolist()[:top_k], indices.tolist()[:top_k], strict=True)
@@ -177,11 +211,13 @@ class AudioVideoEmotionPipeline(Pipeline):
             super().save_pretrained(save_directory, **kwargs)
         finally:
             self.feature_extractor = feature_extractor
+            # The library leaves the name of the code here, and the model may next be saved without the code.
+            vars(self.model.config).pop("custom_pipelines", None)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
 class _Rows(Dataset):
-    """A `datasets.Dataset` as the torch dataset that pipelines stream."""
+    """Anything with a length as the torch dataset that pipelines stream; what cannot be had becomes its error."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -190,7 +226,36 @@ class _Rows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
+        try:
+            return self.rows[index]
+        except MediaError as error:
+            return error
+        except _UNREADABLE as error:  # `datasets` opens the media of its rows here
+            return MediaError(f"row {index}", f"cannot be read ({error}).")
+
+
+def _as_stream(inputs: Any) -> Any:
+    """Many clips as what the library takes for many: a list, a torch dataset or a generator. One clip as it is."""
+    if isinstance(inputs, list | tuple):
+        clips = as_batch(inputs)
+        is_one = len(clips) == 1 and clips[0] is inputs  # pictures or samples; the library takes a tuple for one input
+        return tuple(inputs) if is_one else clips
+    is_one = isinstance(inputs, str | bytes | bytearray | memoryview | dict | os.PathLike)
+    is_one = is_one or any(hasattr(inputs, mark) for mark in _MARKS_OF_ONE_CLIP)
+    if is_one or not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")):
+        return inputs
+    if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"):
+        return _Rows(inputs)
+    return (clip for clip in inputs)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error if it can travel from a worker's process; else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -44,3 +44,6 @@ def register() -> None:
             default={"model": (str(TINY_CHECKPOINT), "main")},
             type="multimodal",
         )
+        # What a saved pipeline says of itself: the default is a folder of this machine.
+        task = PIPELINE_REGISTRY.supported_tasks[TASK]
+        AudioVideoEmotionPipeline._registered_impl = {TASK: {key: task[key] for key in ("impl", "pt", "type")}}
