@@ -182,8 +182,8 @@ def draw_timeline(
 ) -> "Figure":
     """Draw the emotions of a clip over time: a curve of probability for each, and a strip with the likeliest.
 
-    The curves stand at the centres of the windows and break where no window is. Where windows overlap, the strip shows
-    the one whose centre is nearer.
+    The curves stand at the centres of the windows and break where no window is. In the strip, windows that overlap meet
+    halfway between their centres.
 
     Args:
         segments (`Sequence[Mapping]`): Windows, in any order, each with `start_seconds`, `end_seconds` and `scores`, a
@@ -210,33 +210,17 @@ def draw_timeline(
     strips = {"predicted": _likeliest_blocks(starts, ends, [labels[index] for index in scores.argmax(axis=1)])}
     if truth:
         strips = {"truth": truth} | strips
+    styles = _styles(labels)
     figure = Figure(figsize=(9, 3.1 + 0.4 * len(strips)))
     figure.set_layout_engine("constrained", w_pad=_MARGIN_INCHES, h_pad=_MARGIN_INCHES)
     curve_axes, strip_axes = figure.subplots(2, sharex=True, height_ratios=[2.4, 0.4 * len(strips)])
+    _draw_curves(curve_axes, starts, ends, scores, styles)
+    _draw_strips(strip_axes, strips, styles)
+    strip_axes.set_xlim(
+        min([starts.min(), *(start for start, _, _ in truth)]), max([ends.max(), *(end for _, end, _ in truth)])
+    )
 
-    styles = _styles(labels)
-    times, curves = _with_breaks(starts, ends, scores)
-    marker_size = min(4.0, 120 / len(starts))  # points; a window between two gaps is nothing but its marker
-    for label, curve in zip(labels, curves.T, strict=True):
-        colour, line_style, _ = styles[label]
-        curve_axes.plot(times, curve, line_style, color=colour, label=label, lw=2, marker="o", markersize=marker_size)
-    curve_axes.set_ylim(-0.03, 1.03)
-    curve_axes.set_ylabel("probability", fontsize=11)
-    curve_axes.grid(color="#DDDDDD", linewidth=0.8)
-    curve_axes.tick_params(axis="x", length=0)
-    curve_axes.spines[["top", "right"]].set_visible(False)
-
-    first, last = min([starts.min(), *(block[0] for block in truth)]), max([ends.max(), *(block[1] for block in truth)])
-    strip_axes.set_xlim(first, last)
-    for row, blocks in enumerate(strips.values()):
-        _draw_blocks(strip_axes, row, blocks, styles)
-    strip_axes.set_yticks(range(len(strips)), list(strips), fontsize=10)
-    strip_axes.set_ylim(len(strips) - 0.5, -0.5)
-    strip_axes.tick_params(axis="y", length=0)
-    strip_axes.spines[["top", "right", "left"]].set_visible(False)
-    strip_axes.set_xlabel("seconds", fontsize=11)
-
-    handles = list(curve_axes.get_lines())
+    handles: list[Any] = list(curve_axes.get_lines())
     if any(label not in labels for _, _, label in truth):
         handles.append(Patch(color=_OTHER_COLOUR, label="other"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=10)
@@ -244,23 +228,61 @@ def draw_timeline(
         curve_axes.set_title(title, fontsize=13, fontweight="bold", pad=10)
     if note is not None:
         figure.supxlabel(textwrap.fill(note, 120), fontsize=8, color="#555555")
+    _remove_names_that_do_not_fit(figure, strip_axes)
     return figure
 
 
+def _draw_curves(
+    axes: "Axes", starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, styles: Mapping[str, _Style]
+) -> None:
+    times, curves = _with_breaks(starts, ends, scores)
+    # In points. Never thinner than the line: a window between two gaps is nothing but its marker.
+    marker_size = min(4.0, max(2.0, 120 / len(starts)))
+    for (label, (colour, line_style, _)), curve in zip(styles.items(), curves.T, strict=True):
+        axes.plot(times, curve, line_style, color=colour, label=label, lw=2, marker="o", markersize=marker_size)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("probability", fontsize=11)
+    axes.grid(color="#DDDDDD", linewidth=0.8)
+    axes.tick_params(axis="x", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_strips(axes: "Axes", strips: Mapping[str, Sequence[_Block]], styles: Mapping[str, _Style]) -> None:
+    for row, blocks in enumerate(strips.values()):
+        _draw_blocks(axes, row, blocks, styles)
+    axes.set_yticks(range(len(strips)), list(strips), fontsize=10)
+    axes.set_ylim(len(strips) - 0.5, -0.5)  # the first on top
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("seconds", fontsize=11)
+
+
 def _draw_blocks(axes: "Axes", row: int, blocks: Sequence[_Block], styles: Mapping[str, _Style]) -> None:
-    first, last = axes.get_xlim()
-    inches_per_second = 7.2 / (last - first)
     for start, end, label in blocks:
         colour, _, hatch = styles.get(label, (_OTHER_COLOUR, "-", ""))
         axes.barh(row, end - start, left=start, height=0.8, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
-        # The name saves a look at the legend, where there is room for it: a letter is about 0.08 inches wide.
-        if (end - start) * inches_per_second > 0.08 * len(label) + 0.1:
-            text_colour = _text_colour(colour)
-            axes.text((start + end) / 2, row, label, ha="center", va="center", fontsize=9, color=text_colour)
+        axes.text(
+            (start + end) / 2,
+            row,
+            label,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=_text_colour(colour),
+            in_layout=False,
+        )
+
+
+def _remove_names_that_do_not_fit(figure: "Figure", axes: "Axes") -> None:
+    """Keep a name, which saves a look at the legend, only where its block is wider. The layout has to be complete."""
+    figure.draw_without_rendering()
+    for block, name in zip(list(axes.patches), list(axes.texts), strict=True):
+        if name.get_window_extent().width > 0.95 * block.get_window_extent().width:
+            name.remove()
 
 
 def _likeliest_blocks(starts: np.ndarray, ends: np.ndarray, names: Sequence[str]) -> list[_Block]:
-    """Blocks that do not overlap: overlapping windows meet halfway between their centres, equal neighbours are one."""
+    """Blocks that do not overlap: windows that do meet halfway between their centres, equal neighbours are one."""
     starts, ends, centres = starts.copy(), ends.copy(), (starts + ends) / 2
     blocks: list[_Block] = []
     for index, name in enumerate(names):

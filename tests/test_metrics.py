@@ -168,7 +168,7 @@ def test_compute_metrics_refuses_an_evaluation_without_labels() -> None:
     [
         ([], [], "`references` is empty"),
         ([0, 1, 1], [0, 1], "3 references and 2 predictions"),
-        ([0, -100], [0, 1], "`references` holds -100 at position 1"),
+        ([0, -100], [0, 1], "`references` holds -100 at position 1, expected class indices 0 or more"),
         (["happy"], ["sad"], r"`references` has to hold one integer.*label2id"),
         ([0, 1], [[0.1, 0.9], [0.8, 0.2]], r"`predictions` has to hold one integer.*\(2, 2\)"),
     ],

@@ -149,6 +149,17 @@ def test_nothing_in_the_matrix_is_cut_off(labels: list[str]) -> None:
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
 
 
+def test_only_long_names_are_slanted() -> None:
+    short, long = (
+        draw_confusion_matrix([[1, 0], [0, 1]], names) for names in (["sad", "surprised"], ["sad", "a" * 17])
+    )
+    assert {tick.get_rotation() for tick in short.axes[0].get_xticklabels()} == {0}
+    assert all(tick.get_rotation() > 0 for tick in long.axes[0].get_xticklabels())
+    shown_texts(short)
+    left, right = (tick.get_window_extent() for tick in short.axes[0].get_xticklabels())
+    assert left.x1 < right.x0
+
+
 def test_cell_texts_stay_inside_their_cells() -> None:
     figure = draw_confusion_matrix(np.diag([12345] * 7), list("abcdefg"))
     cell_width = figure.axes[0].get_window_extent().width / 7 if shown_texts(figure) else 0
@@ -204,6 +215,11 @@ def test_windows_that_touch_leave_no_gap() -> None:
     assert len(blocks(figure)) == 1
 
 
+def test_a_long_window_bridges_the_gap_between_short_ones() -> None:
+    segments = [window(*times, 1, 0, 0, 0) for times in [(0.0, 10.0), (5.2, 5.4), (7.0, 8.0)]]
+    assert np.isfinite(draw_timeline(segments, labels=LABELS).axes[0].get_lines()[0].get_xdata()).all()
+
+
 def test_the_strip_parts_overlapping_windows_halfway_and_joins_equal_neighbours() -> None:
     figure = draw_timeline(SEGMENTS, labels=LABELS)
     assert blocks(figure) == [
@@ -254,18 +270,36 @@ def test_the_legend_names_every_emotion_outside_the_curves() -> None:
     assert all(legend.get_window_extent().x0 > axes.get_window_extent().x1 for axes in figure.axes)
 
 
-def test_no_text_of_the_timeline_is_cut_off_or_wider_than_its_block() -> None:
-    segments = [window(2.0 * i, 2.0 * i + 1.5, *np.roll([0.7, 0.1, 0.1, 0.1], i)) for i in range(11)]
+def test_no_text_of_the_timeline_is_cut_off() -> None:
     note = "generated voices and drawn faces, of which no statement about a real person follows; " * 3
-    figure = draw_timeline(segments, labels=LABELS, truth=[(0.0, 3.0, "frustrated")], title="A scene", note=note)
+    truth = [(0.0, 3.0, "frustrated")]
+    figure = draw_timeline(SEGMENTS, labels=LABELS, truth=truth, title="A scene", note=note)
     for text in shown_texts(figure):
         box = text.get_window_extent()
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
+
+
+def test_a_block_bears_its_name_where_there_is_room() -> None:
+    edges = np.cumsum(np.arange(14) / 10)  # blocks of 0.1 s, 0.2 s and so on
+    labels = ["mmm", "sad", "a long name that leaves the curves less room"]
+    segments = [
+        window(start, end, *np.roll([1.0, 0.0, 0.0], index), labels=labels)
+        for index, (start, end) in enumerate(itertools.pairwise(edges))
+    ]
+    figure = draw_timeline(segments, labels=labels)
+    shown_texts(figure)
     bars = [bar.get_window_extent() for bar in figure.axes[1].patches]
-    inside = [text.get_window_extent() for text in figure.axes[1].texts]
-    assert len(inside) >= 5
-    assert all(any(bar.x0 < box.x0 and box.x1 < bar.x1 for bar in bars) for box in inside)
+    names = {round(text.get_position()[0], 6): text for text in figure.axes[1].texts}
+    named = []
+    for bar, centre in zip(bars, (edges[1:] + edges[:-1]) / 2, strict=True):
+        text = names.get(round(centre, 6))
+        named.append(text is not None)
+        if text is not None:
+            box = text.get_window_extent()
+            assert bar.x0 < box.x0 and box.x1 < bar.x1, text
+    assert not any(named[:3])
+    assert sum(named[-3:]) == 2  # the long name fits nowhere
 
 
 def test_names_stand_out_from_their_blocks() -> None:
