@@ -1,5 +1,6 @@
 """`pipeline("audio-video-emotion")`: recordings in, emotions out."""
 
+import copy
 import os
 import pickle
 from collections.abc import Iterable, Sequence
@@ -164,7 +165,9 @@ class AudioVideoEmotionPipeline(Pipeline):
         clips, errors = _as_list(model_inputs["clip"]), _as_list(model_inputs["error"])
         for error in errors:
             if error is not None and on_error == "raise":
-                raise error
+                # A copy: this call's frames hold the original, and in a circle with its own traceback it would keep the
+                # workers alive until the garbage is collected, which then waits five seconds for them.
+                raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
         rows = [row for row, clip in enumerate(clips) if clip is not None]
         config: Any = self.model.config
         output = ModelOutput(

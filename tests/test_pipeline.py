@@ -1,7 +1,8 @@
-"""The pipeline: what it takes, that batches and workers change nothing, what it says, and what it does with bad files."""
+"""The pipeline: what it says, what it takes, that batches and workers change nothing, and bad files."""
 
 import json
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,6 +279,8 @@ def test_a_bad_file_raises_its_own_error(
 ) -> None:
     with pytest.raises(MediaError, match=r"broken\.mp4: cannot be decoded"):
         classify([media.film, media.broken], batch_size=batch_size, num_workers=num_workers)
+    # A circle of error and traceback would hold the workers until the garbage is collected.
+    assert not multiprocessing.active_children()
 
 
 def test_a_bad_row_of_a_dataset_does_not_lose_the_others(
