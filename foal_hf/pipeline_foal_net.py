@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -140,7 +141,8 @@ class AudioVideoEmotionPipeline(Pipeline):
         try:
             if isinstance(inputs, Exception):
                 raise inputs
-            return {"clip": self._read(inputs, _MODALITIES[modality], settings), "error": None}
+            clip = self._without_blip(self._read(inputs, _MODALITIES[modality], settings))
+            return {"clip": clip, "error": None}
         except _UNREADABLE as error:
             return {"clip": None, "error": _portable(error)}
 
@@ -157,6 +159,21 @@ class AudioVideoEmotionPipeline(Pipeline):
         rate = settings.get("sampling_rate")
         settings = {name: value for name, value in settings.items() if name != "sampling_rate"}
         return self.processor.read(**source, source_sampling_rate=rate, modalities=modalities, **settings)
+
+    def _without_blip(self, clip: Any) -> Any:
+        """The clip without a sound that is shorter than one step of the audio encoder, which hears nothing in it."""
+        shortest = 1
+        config: Any = self.model.config.audio_config
+        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            shortest = (shortest - 1) * stride + kernel
+        if clip.waveform is None or len(clip.waveform) >= shortest:
+            return clip
+        if clip.frames is None:
+            raise ValueError(
+                f"The sound has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, the model needs at least "
+                f"{shortest}; give a longer clip."
+            )
+        return replace(clip, waveform=None, sampling_rate=None)
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], on_error: str = "raise"

@@ -296,6 +296,23 @@ def test_a_bad_row_of_a_dataset_does_not_lose_the_others(
             list(classify(clips))
 
 
+def test_a_sound_that_is_too_short_to_hear_does_not_lose_the_others(
+    classify: AudioVideoEmotionPipeline, media: SimpleNamespace
+) -> None:
+    blip = {"audio": np.ones(399, np.float32), "sampling_rate": 16_000}
+    bad, seen, heard, good = classify(
+        [blip, {**blip, "video": media.silent}, {**blip, "audio": np.ones(400, np.float32)}, media.film],
+        on_error="skip",
+        batch_size=4,
+        return_embeddings=True,
+    )
+    assert bad["error_type"] == "ValueError"
+    assert "399 samples at 16000 Hz, the model needs at least 400" in bad["error"]
+    assert seen["modalities"] == ("video",) and seen["audio_embeds"] is None
+    assert heard["modalities"] == ("audio",)
+    assert_same([seen["scores"], good["scores"]], [classify(media.silent), classify(media.film)])
+
+
 def test_a_batch_of_bad_files_only_gives_errors_only(
     classify: AudioVideoEmotionPipeline, media: SimpleNamespace
 ) -> None:
