@@ -1,0 +1,115 @@
+"""The command `foal-hf`: parses, calls one function of the library, prints."""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments (`Sequence[str]`, *optional*): Without the program's name; those of the process by default.
+
+    Returns:
+        `int`: 0 where it worked, 1 where it did not, 2 for misuse.
+    """
+    options = _parser().parse_args(arguments)
+    # transformers' WavLM passes a boolean padding mask beside a float position bias; nobody here can change that.
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("foal-hf: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        print(f"foal-hf: {error}", file=sys.stderr)
+        return 1
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    """Generate clips, train a tiny Foal-Net on them, test it on unseen speakers, save it and use it."""
+    from .quickstart import render_table, run_quickstart
+
+    result = run_quickstart(options.output, seed=options.seed)
+    if options.json:
+        print((Path(options.output) / "results.json").read_text(encoding="utf-8"), end="")
+        return 0
+    num_test = result.num_clips["test"]
+    print(f"\nTrained on generated clips in {result.train_seconds:.0f} s. Speakers that it was not trained on:\n")
+    print(render_table(result))
+    print(f"\nA new process gave {result.predictions_agree} of {num_test} held-out files the same label.\n")
+    for name in ("checkpoint", "confusion_matrix", "timeline"):
+        print(f"{name:<17} {getattr(result, name)}")
+    print(
+        f"\nNext: foal-hf predict --model {result.checkpoint} YOUR_CLIP.mp4   (its labels mean nothing on real people)"
+    )
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Name the emotion in clips."""
+    from tqdm.auto import tqdm
+    from transformers import pipeline
+
+    from .registration import TASK
+
+    classify = pipeline(TASK, model=options.model, device=options.device)
+    settings = {"modality": options.modality, "top_k": options.top_k, "batch_size": options.batch_size}
+    answers = classify((file for file in options.files), on_error="skip", return_embeddings=True, **settings)
+    entries = []
+    for file, answer in zip(options.files, tqdm(answers, total=len(options.files), unit="clip"), strict=True):
+        if "error" in answer:
+            entries.append({"file": file, **answer})
+        else:
+            entries.append({"file": file, "modalities": answer["modalities"], "scores": answer["scores"]})
+    if options.json:
+        print(json.dumps(entries, indent=2))
+    else:
+        for entry in entries:
+            print(_one_line(entry))
+    return 1 if any("error" in entry for entry in entries) else 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say what is installed, what is missing, and the command that mends it."""
+    from .doctor import main as diagnose
+
+    return diagnose(json=options.json)
+
+
+def _one_line(entry: dict[str, Any]) -> str:
+    if "error" in entry:
+        return f"error: {entry['error']}"
+    scores = "  ".join(f"{score['label']} {score['score']:.2f}" for score in entry["scores"])
+    return f"{entry['file']}: {scores}  ({' and '.join(entry['modalities'])})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="foal-hf", description="Emotion of a speaking person from sound and picture.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(run: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="print JSON, for machines")
+        return command
+
+    command = add(quickstart)
+    command.add_argument("--output", default="outputs/quickstart", help="folder of the results (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of clips, weights and batches (%(default)s)")
+
+    command = add(predict)
+    command.add_argument("files", nargs="+", metavar="FILE", help="a clip: a path or an http(s) URL")
+    command.add_argument("--model", help="folder or Hub name of a checkpoint; the tiny one that ships by default")
+    command.add_argument("--modality", choices=("both", "audio", "video"), default="both", help="what to look at")
+    command.add_argument("--top-k", type=int, help="print the most likely emotions only")
+    command.add_argument("--batch-size", type=int, default=8, help="clips per pass of the model (%(default)s)")
+    command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
+
+    add(doctor)
+    return parser
