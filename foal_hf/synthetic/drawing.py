@@ -154,7 +154,7 @@ def _draw_eye(canvas: _Canvas, traits: FaceTraits, pose: FacePose, side: float) 
     canvas.paint(_intersection(white, iris), traits.iris, box)
     canvas.paint(_intersection(white, pupil), (0.04, 0.03, 0.03), box)
     canvas.paint(_intersection(white, glint), _WHITE, box)
-    lid = _intersection(lambda x, y: np.abs(white(x, y)) - 0.012, lambda x, y: y - centre_y - 0.01 + 0.0 * x)
+    lid = _intersection(_outline(white, 0.012), lambda x, y: y - centre_y - 0.01 + 0.0 * x)
     canvas.paint(lid, _DARK, box, opacity=0.9)
 
 
@@ -234,13 +234,11 @@ def _draw_glasses(canvas: _Canvas, traits: FaceTraits) -> None:
     y = traits.eye_y + 0.012
     for side in (-1.0, 1.0):
         centre_x = side * (traits.eye_distance + 0.005)
-        lens = _ellipse(centre_x, y, 0.165, 0.125)
+        rim = _outline(_ellipse(centre_x, y, 0.165, 0.125), 0.011)
         box = (centre_x - 0.2, y - 0.16, centre_x + 0.2, y + 0.16)
-        canvas.paint(lambda px, py, lens=lens: np.abs(lens(px, py)) - 0.011, frame, box, opacity=0.9)
-    bridge = 2 * (traits.eye_distance - 0.16)
-    canvas.paint(
-        lambda px, py: np.maximum(np.abs(py - y) - 0.011, np.abs(px) - bridge / 2), frame, (-0.1, -0.2, 0.1, 0.1)
-    )
+        canvas.paint(rim, frame, box, opacity=0.9)
+    bridge = _ellipse(0.0, y, traits.eye_distance - 0.15, 0.012)
+    canvas.paint(bridge, frame, (-0.1, y - 0.02, 0.1, y + 0.02))
 
 
 def _head(traits: FaceTraits) -> Distance:
@@ -263,6 +261,10 @@ def _ellipse(centre_x: float, centre_y: float | np.ndarray, width: float, height
 
 def _intersection(first: Distance, second: Distance) -> Distance:
     return lambda x, y: np.maximum(first(x, y), second(x, y))
+
+
+def _outline(shape: Distance, thickness: float) -> Distance:
+    return lambda x, y: np.abs(shape(x, y)) - thickness
 
 
 def _inset(shape: Distance, opening: np.ndarray) -> Distance:
