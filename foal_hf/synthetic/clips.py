@@ -31,8 +31,8 @@ MIN_SECONDS, MAX_SECONDS = 1.2, 2.4
 
 _ACTIVATION = {"happy": 1.0, "neutral": -1.0, "sad": -1.0, "angry": 1.0}
 _VALENCE = {"happy": 1.0, "neutral": 1.0, "sad": -1.0, "angry": -1.0}
-_SPREAD = 0.22  # of activation and valence from clip to clip of one emotion
-_LEAK = 0.4  # how much a modality tells of the other's dimension, against noise of size 1
+_SPREAD = 0.18  # of activation and valence from clip to clip of one emotion
+_LEAK = 0.55  # how much a modality tells of the other's dimension, against noise of size 1
 _STEPS_PER_FRAME = CONTROL_RATE // FRAME_RATE
 
 

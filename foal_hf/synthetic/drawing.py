@@ -143,7 +143,8 @@ def _draw_hair(canvas: _Canvas, traits: FaceTraits) -> None:
 def _draw_eye(canvas: _Canvas, traits: FaceTraits, pose: FacePose, side: float) -> None:
     centre_x, centre_y, width = side * traits.eye_distance, traits.eye_y, traits.eye_width
     box = (centre_x - 0.17, centre_y - 0.14, centre_x + 0.17, centre_y + 0.14)
-    height = 0.06 * _per_frame(pose.eye_opening) + 0.008
+    wide = 1.0 + 0.15 * np.clip(_per_frame(pose.brow_slant), -1.6, 1.6)  # aroused eyes open wider
+    height = 0.06 * wide * _per_frame(pose.eye_opening) + 0.008
     white = _ellipse(centre_x, centre_y, width, height)
     socket = _ellipse(centre_x, centre_y - 0.02, width + 0.04, 0.10)
     canvas.paint(socket, _darker(traits.skin, 0.78), box, opacity=0.35, blur=0.06)
@@ -161,14 +162,14 @@ def _draw_eye(canvas: _Canvas, traits: FaceTraits, pose: FacePose, side: float) 
 def _draw_brow(canvas: _Canvas, traits: FaceTraits, pose: FacePose, side: float) -> None:
     valence, slant = _per_frame(pose.valence), _per_frame(np.clip(pose.brow_slant, -1.6, 1.6))
     centre_x = side * (traits.eye_distance + 0.015 * np.clip(valence, -1.0, 0.0))  # a frown knits the brows
-    centre_y = traits.eye_y - traits.brow_gap - 0.035 * valence
+    centre_y = traits.eye_y - traits.brow_gap - 0.048 * valence
     arch = 0.035 + 0.025 * valence
 
     def brow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         along = (x - centre_x) * side / 0.145  # -1 at the inner end, 1 at the outer
-        line = centre_y - arch * (0.4 - along**2) - 0.034 * slant * along
+        line = centre_y - arch * (0.4 - along**2) - 0.040 * slant * along
         thickness = traits.brow_thickness * (1.0 - 0.35 * np.clip(along, -0.5, 1.0))
-        slope = (2.0 * arch * along - 0.034 * slant) / 0.145
+        slope = (2.0 * arch * along - 0.040 * slant) / 0.145
         across = np.abs(y - line) / np.sqrt(1.0 + slope**2) - thickness
         return np.maximum(across, (np.abs(along) - 1.0) * 0.145)
 
@@ -197,7 +198,7 @@ def _draw_nose(canvas: _Canvas, traits: FaceTraits) -> None:
 def _draw_mouth(canvas: _Canvas, traits: FaceTraits, pose: FacePose) -> None:
     opening, valence = _per_frame(pose.mouth_opening), _per_frame(pose.valence)
     half_width = traits.mouth_width * (1.0 - 0.25 * _per_frame(pose.mouth_rounding) + 0.05 * valence)
-    curve = 0.085 * valence + traits.resting_curve  # how far the corners are above the middle
+    curve = 0.11 * valence + traits.resting_curve  # how far the corners are above the middle
     lip = traits.lip_thickness
 
     def between(upper: float, lower: float, gap: float, reach: float) -> Distance:
@@ -216,7 +217,7 @@ def _draw_mouth(canvas: _Canvas, traits: FaceTraits, pose: FacePose) -> None:
         return shape
 
     box = (-0.3, traits.mouth_y - 0.15, 0.3, traits.mouth_y + 0.26)
-    lips = _colour(np.array(traits.skin) * (0.88, 0.58, 0.58))
+    lips = _colour(0.55 * np.array(traits.skin) * (0.88, 0.58, 0.58) + 0.45 * np.array((0.80, 0.34, 0.36)))
     inside = between(0.0, 0.0, 0.008, 1.04)
     canvas.paint(between(lip, 1.3 * lip, 0.006, 1.0), lips, box)
     canvas.paint(inside, (0.22, 0.06, 0.07), box)

@@ -19,7 +19,7 @@ _SKINS: tuple[Colour, ...] = (
     (0.91, 0.73, 0.58),
     (0.79, 0.58, 0.42),
     (0.58, 0.40, 0.28),
-    (0.42, 0.28, 0.20),
+    (0.49, 0.33, 0.24),
 )
 _HAIRS: tuple[Colour, ...] = (
     (0.10, 0.08, 0.08),
@@ -67,7 +67,8 @@ class FacePose:
         mouth_opening (`np.ndarray` of shape `(num_frames,)`): 0 (closed) to 1 (wide open).
         mouth_rounding (`np.ndarray` of shape `(num_frames,)`): 0 (spread) to 1 (round).
         valence (`np.ndarray` of shape `(num_frames,)`): -1 (mouth corners and brows down) to 1 (up).
-        brow_slant (`np.ndarray` of shape `(num_frames,)`): -1 (inner ends of the brows up) to 1 (down).
+        brow_slant (`np.ndarray` of shape `(num_frames,)`): -1 (inner ends of the brows up, eyes narrow) to 1
+            (down, wide).
         eye_opening (`np.ndarray` of shape `(num_frames,)`): 0 (shut) to 1 (open).
         shift_x, shift_y (`np.ndarray` of shape `(num_frames,)`): Where the head is, in half picture sizes.
         roll (`np.ndarray` of shape `(num_frames,)`): Turn of the head in the picture plane, in radians.
@@ -98,12 +99,12 @@ def draw_face_traits(rng: np.random.Generator, gender: str) -> FaceTraits:
         head_height=rng.uniform(0.61, 0.68),
         eye_distance=rng.uniform(0.205, 0.245),
         eye_width=rng.uniform(0.105, 0.125),
-        eye_y=rng.uniform(-0.12, -0.06),
-        brow_gap=rng.uniform(0.155, 0.185),
+        eye_y=rng.uniform(-0.11, -0.08),
+        brow_gap=rng.uniform(0.16, 0.18),
         brow_thickness=rng.uniform(0.026, 0.034) if female else rng.uniform(0.034, 0.046),
         nose_y=rng.uniform(0.12, 0.17),
         nose_width=rng.uniform(0.055, 0.085),
-        mouth_y=rng.uniform(0.33, 0.38),
+        mouth_y=rng.uniform(0.34, 0.37),
         mouth_width=rng.uniform(0.20, 0.24),
         lip_thickness=rng.uniform(0.034, 0.044) if female else rng.uniform(0.024, 0.034),
         resting_curve=rng.normal(0.0, 0.008),
@@ -126,9 +127,9 @@ def move_face(
         valence=valence + 0.06 * _wander(num_frames, rng),
         brow_slant=brow_slant,
         eye_opening=_blinks(num_frames, rng),
-        shift_x=rng.normal(0.0, 0.02) + 0.02 * sway[0],
-        shift_y=rng.normal(0.0, 0.015) + 0.012 * sway[1] + 0.02 * (mouth_opening - 0.5),
-        roll=rng.normal(0.0, 0.03) + 0.025 * sway[2],
+        shift_x=rng.normal(0.0, 0.012) + 0.015 * sway[0],
+        shift_y=rng.normal(0.0, 0.008) + 0.01 * sway[1] + 0.012 * (mouth_opening - 0.5),
+        roll=rng.normal(0.0, 0.02) + 0.02 * sway[2],
     )
 
 

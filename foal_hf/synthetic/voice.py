@@ -93,7 +93,7 @@ def synthesize_voice(
         activation (`np.ndarray` of shape `(num_steps,)`): Arousal at `CONTROL_RATE`; -1 is calm, 1 is aroused. Raises
             pitch, pitch range, tempo and loudness, flattens the spectrum, and shortens pauses and breath.
         valence (`np.ndarray` of shape `(num_steps,)`): Pleasantness at `CONTROL_RATE`; -1 to 1 moves the formants by
-            the few percent that a smile moves them.
+            the few percent that a smile moves them, and makes consonants crisper.
         rng (`np.random.Generator`): Source of everything that differs between clips.
 
     Returns:
@@ -109,8 +109,8 @@ def synthesize_voice(
     envelope, frication, accent, vowel = _articulate(syllables, num_steps)
 
     pitch_hz = _pitch(traits, activation, accent, rng)
-    tilt_db = traits.tilt_db + rng.normal(0.0, 0.5) + 2.8 * activation
-    formants_hz = vowel[:, :3] * (traits.formant_scale * (1.0 + 0.03 * valence))[:, None]
+    tilt_db = traits.tilt_db + rng.normal(0.0, 0.5) + 3.2 * activation
+    formants_hz = vowel[:, :3] * (traits.formant_scale * (1.0 + 0.04 * valence))[:, None]
 
     pulses = _glottal_pulses(_upsample(pitch_hz)) * _upsample(envelope)
     breath_level = traits.breathiness * 2.0 ** (-0.8 * activation) * envelope
@@ -118,7 +118,8 @@ def synthesize_voice(
     voiced = _filter(pulses + breath, _vocal_tract(formants_hz, traits.formant_scale) * _tilt(tilt_db))
     hiss = _filter(rng.standard_normal(len(pulses)) * _upsample(frication), _fricative_filter(traits.formant_scale))
 
-    speech = voiced / (np.sqrt(np.mean(voiced**2)) + 1e-9) + 0.5 * hiss
+    crispness_db = -6.0 + 4.0 * valence  # of the consonants
+    speech = voiced / (np.sqrt(np.mean(voiced**2)) + 1e-9) + _upsample(10.0 ** (crispness_db / 20.0)) * hiss
     room = np.cumsum(rng.standard_normal(len(pulses)))
     room -= np.convolve(room, np.full(256, 1 / 256), mode="same")  # brown noise without its drift
     room /= np.std(room)
