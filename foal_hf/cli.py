@@ -58,7 +58,7 @@ def predict(options: argparse.Namespace) -> int:
 
     from .registration import TASK
 
-    classify = pipeline(TASK, model=options.model, device=options.device)
+    classify: Any = pipeline(TASK, model=options.model, device=options.device)  # type: ignore[call-overload]
     settings = {"modality": options.modality, "top_k": options.top_k, "batch_size": options.batch_size}
     answers = classify((file for file in options.files), on_error="skip", return_embeddings=True, **settings)
     entries = []
