@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import (
     CLIPVisionConfig,
     Trainer,
@@ -229,6 +230,7 @@ def train(
         metric_for_best_model="unweighted_accuracy",
         logging_strategy="epoch",
         remove_unused_columns=False,
+        dataloader_pin_memory=torch.accelerator.is_available(),
         report_to=[],
         seed=seed,
     )

@@ -1,0 +1,132 @@
+"""The import arrows of the package, read from its sources."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+
+PACKAGE = Path(__file__).parent.parent / "foal_hf"
+TRAVELS = "_foal_net"
+
+# What each file may import of the package. Arrows point from the left to the right, so there is no way round in a ring.
+ARROWS: dict[str, set[str]] = {
+    "configuration_foal_net": set(),
+    "losses_foal_net": set(),
+    "layers_foal_net": {"configuration_foal_net"},
+    "encoders_foal_net": {"configuration_foal_net"},
+    "modeling_foal_net": {"configuration_foal_net", "encoders_foal_net", "layers_foal_net", "losses_foal_net"},
+    "sources_foal_net": set(),
+    "arrays_foal_net": {"sources_foal_net"},
+    "tracks_foal_net": {"arrays_foal_net", "sources_foal_net"},
+    "media_foal_net": {"sources_foal_net", "tracks_foal_net"},
+    "video_processing_foal_net": {"media_foal_net", "arrays_foal_net", "sources_foal_net"},
+    "processing_foal_net": {"media_foal_net", "video_processing_foal_net", "sources_foal_net"},
+    "pipeline_foal_net": {"sources_foal_net", "video_processing_foal_net"},
+    "registration": {
+        "configuration_foal_net",
+        "modeling_foal_net",
+        "pipeline_foal_net",
+        "processing_foal_net",
+        "video_processing_foal_net",
+    },
+    "data": {"processing_foal_net"},
+    "metrics": set(),
+    "plots": {"metrics"},
+    "resources": set(),
+    "synthetic": set(),
+    "doctor": set(),
+    "quickstart": {
+        "configuration_foal_net",
+        "data",
+        "metrics",
+        "modeling_foal_net",
+        "plots",
+        "processing_foal_net",
+        "registration",
+        "resources",
+        "synthetic",
+        "video_processing_foal_net",
+    },
+    "cli": {"doctor", "quickstart", "registration"},
+    "__main__": {"cli"},
+}
+# What everybody who loads a checkpoint has. Anything else is imported where it is used.
+THIRD_PARTIES = {"torch", "transformers", "numpy", "huggingface_hub"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+TRAVELLING = sorted(PACKAGE.glob(f"*{TRAVELS}.py"))
+
+
+def part_of(path: Path) -> str:
+    """A file, or the folder that it lies in, under the name that the arrows use."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path, *, top_level_only: bool = False) -> list[ast.Import | ast.ImportFrom]:
+    """Import statements of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def parts_imported_by(path: Path) -> set[str]:
+    """Parts of the package that a file imports."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    parts = set()
+    for node in imports_of(path):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            parts |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        parts |= {name.split(".")[1] for name in names if node_is_absolute(node) and name.startswith("foal_hf.")}
+    return parts
+
+
+def node_is_absolute(node: ast.Import | ast.ImportFrom) -> bool:
+    return isinstance(node, ast.Import) or node.level == 0
+
+
+def test_every_part_of_the_package_has_its_arrows() -> None:
+    assert {part_of(path) for path in FILES} - {"__init__"} == set(ARROWS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_arrows(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        assert "cli" not in parts_imported_by(path)
+    else:
+        assert parts_imported_by(path) - {part} <= ARROWS[part]
+
+
+def test_the_arrows_have_no_ring() -> None:
+    done: set[str] = set()
+    while len(done) < len(ARROWS):
+        free = {part for part, targets in ARROWS.items() if targets <= done} - done
+        assert free, f"these import each other: {sorted(set(ARROWS) - done)}"
+        done |= free
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
+def test_a_travelling_file_needs_only_its_siblings_and_what_everybody_has(path: Path) -> None:
+    for node in imports_of(path):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            # The form that transformers copies to the Hub along with the file, and loads again.
+            assert node.level == 1 and node.module and node.module.endswith(TRAVELS), ast.unparse(node)
+        else:
+            assert "foal_hf" not in ast.unparse(node)
+    for node in imports_of(path, top_level_only=True):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        tops = {name.split(".")[0] for name in names if node_is_absolute(node)}
+        assert tops <= THIRD_PARTIES | set(sys.stdlib_module_names), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
+def test_a_travelling_file_asks_no_isinstance_of_our_classes(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            # A class of the same file is the same class; one of a sibling may exist twice.
+            asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)} - own
+            assert not {name for name in asked if name.startswith("FoalNet") or name in ("Clip", "MediaFile")}

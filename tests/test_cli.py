@@ -1,0 +1,79 @@
+"""The command line as its users meet it: in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foal_hf import TINY_CHECKPOINT
+from foal_hf.cli import main
+from foal_hf.synthetic import generate_recording
+
+
+def foal_hf(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `foal-hf` with these arguments."""
+    return subprocess.run([sys.executable, "-m", "foal_hf", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    generate_recording(path, ["happy"], seconds_each=1.2)
+    return path
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert exit_code.value.code == 0
+    assert all(command in printed for command in ("quickstart", "predict", "doctor"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "clip.mp4", "--modality", "smell"], ["dance"]])
+def test_misuse_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        main(arguments)
+    assert exit_code.value.code == 2
+    assert "usage: foal-hf" in capsys.readouterr().err
+
+
+def test_doctor_says_whether_the_main_job_can_run() -> None:
+    finished = foal_hf("doctor", "--json")
+    assert finished.returncode == 0
+    assert json.loads(finished.stdout)["ok"]
+
+
+def test_predict_names_the_emotion_of_each_file_and_keeps_going_past_a_bad_one(clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("this is no film")
+    finished = foal_hf("predict", "--json", str(clip), str(broken), str(clip))
+    entries = json.loads(finished.stdout)
+    assert finished.returncode == 1
+    assert [entry["file"] for entry in entries] == [str(clip), str(broken), str(clip)]
+    assert entries[1]["error_type"] == "MediaError" and "broken.mp4" in entries[1]["error"]
+    assert entries[0] == entries[2]
+    assert entries[0]["modalities"] == ["audio", "video"]
+    assert {score["label"] for score in entries[0]["scores"]} == {"happy", "neutral", "sad", "angry"}
+
+
+def test_predict_prints_one_line_a_file(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(clip), "--modality", "audio", "--top-k", "1"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{clip}: ") and line.endswith("(audio)")
+
+
+def test_an_unknown_checkpoint_is_one_line_on_stderr(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--model", "/no/such/checkpoint", str(clip)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "/no/such/checkpoint" in printed.err and "Traceback" not in printed.err
+
+
+def test_the_shipped_checkpoint_is_small_and_has_its_card() -> None:
+    files = {path.name: path.stat().st_size for path in TINY_CHECKPOINT.iterdir()}
+    assert set(files) == {"README.md", "config.json", "model.safetensors", "processor_config.json"}
+    assert sum(files.values()) < 3_000_000
+    card = (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")
+    assert "mean nothing on real people" in card and "5(1)(f)" in card
