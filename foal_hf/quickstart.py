@@ -74,7 +74,7 @@ def run_quickstart(
     *,
     seed: int = 0,
     num_speakers: int = 24,
-    clips_per_emotion: int = 5,
+    clips_per_emotion: int = 6,
     num_epochs: int = 20,
 ) -> QuickstartResult:
     """Run everything and leave the results in `output_dir`.

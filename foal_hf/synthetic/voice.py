@@ -74,7 +74,7 @@ def draw_voice_traits(rng: np.random.Generator, gender: str) -> VoiceTraits:
     """Draw the voice of a speaker; `gender` is `"female"` or `"male"` and sets the range of pitch and formants."""
     female = gender == "female"
     return VoiceTraits(
-        pitch_hz=rng.uniform(185.0, 225.0) if female else rng.uniform(105.0, 140.0),
+        pitch_hz=rng.uniform(190.0, 220.0) if female else rng.uniform(108.0, 126.0),
         formant_scale=(1.15 if female else 1.0) * rng.uniform(0.95, 1.05),
         tilt_db=rng.uniform(-5.0, -3.0),
         syllables_per_second=rng.uniform(3.9, 4.7),
