@@ -1,0 +1,105 @@
+"""What the README says is run as it stands there."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback_hub import LoopbackHub
+from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
+from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
+
+from foal_hf import TINY_CHECKPOINT
+from foal_hf.synthetic import EMOTIONS, generate_recording
+
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+# What is not run here in full, and what runs it.
+DRY_RUN = {"make quickstart", "make test", "make help", "make check"}
+ELSEWHERE = {"pip install .": "tests/test_packaging.py builds the wheel and imports it from an installation"}
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    """A Hub that holds small encoders under the names that the README uses."""
+    audio, vision = tmp_path_factory.mktemp("audio"), tmp_path_factory.mktemp("vision")
+    AutoModel.from_config(AUDIO_ENCODERS["wavlm"]).save_pretrained(audio)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(audio)
+    CLIPVisionModelWithProjection(VISION_ENCODERS["clip"][0]).save_pretrained(vision)
+    size = {"height": 26, "width": 26}
+    CLIPImageProcessorPil(size={"shortest_edge": 26}, crop_size=size).save_pretrained(vision)
+    with LoopbackHub() as hub:
+        hub.put("microsoft/wavlm-large", audio)
+        hub.put("openai/clip-vit-large-patch14", vision)
+        yield hub
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README names."""
+    generate_recording(tmp_path / "clip.mp4", ["happy"], seconds_each=1.2)
+    rows = ["file_name,emotion", *(f"clip.mp4,{emotion}" for emotion in EMOTIONS)]
+    (tmp_path / "my_clips.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_python_blocks_run_in_order_from_prediction_to_the_hub_and_back(hub: LoopbackHub, folder: Path) -> None:
+    script = "\n".join(blocks("python"))
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**hub.environment(folder / "cache"), "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "'label': 'happy'" in finished.stdout and "missing.mp4" in finished.stdout
+    _, files = hub.repositories["model", "org/foal-net"].at("main")
+    assert {"config.json", "model.safetensors", "processor_config.json"} <= set(files)
+    assert str(folder).encode() not in files["config.json"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, folder: Path) -> None:
+    if command in ELSEWHERE:
+        return
+    if command in DRY_RUN:
+        arguments, cwd = ["make", "--dry-run", *shlex.split(command)[1:]], ROOT
+    else:
+        assert command.startswith("foal-hf "), f"say how a test runs {command!r}"
+        arguments, cwd = [sys.executable, "-m", "foal_hf", *shlex.split(command)[1:]], folder
+    finished = subprocess.run(arguments, cwd=cwd, env=os.environ.copy(), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_numbers_of_the_quickstart_are_those_of_the_shipped_checkpoint() -> None:
+    printed = re.search(r"<!-- printed by foal-hf quickstart -->\n```text\n(.*?)```", README, re.DOTALL)[1]
+    table = [line for line in printed.splitlines() if line.startswith("|")]
+    assert table
+    card = (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in card
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
+    assert "docs/images/timeline.png" in targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_labels_of_the_shipped_checkpoint_are_those_of_the_readme() -> None:
+    labels = json.loads((TINY_CHECKPOINT / "config.json").read_text())["id2label"]
+    pairs = ", ".join(f'{index}: "{name}"' for index, name in labels.items())
+    assert f"labels = {{{pairs}}}" in README
