@@ -21,9 +21,8 @@ def mono_from_array(array: Any) -> torch.Tensor:
     """Sound from an array, channels averaged.
 
     Args:
-        array: `(samples,)`, `(channels, samples)` or `(samples, channels)`, up to 8 channels; floating point in [-1,
-            1], or PCM
-            integers (`int16`, `int32`, `uint8`), which are scaled to [-1, 1].
+        array: `(samples,)`, `(channels, samples)` or `(samples, channels)`, up to 8 channels; floating point
+            in [-1, 1], or PCM integers (`int16`, `int32`, `uint8`), which are scaled to it.
 
     Returns:
         `torch.Tensor` of shape `(samples,)`, float32.

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("foal-hf: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, subprocess.SubprocessError) as error:
         print(f"foal-hf: {error}", file=sys.stderr)
         return 1
 
@@ -71,7 +72,7 @@ def predict(options: argparse.Namespace) -> int:
         print(json.dumps(entries, indent=2))
     else:
         for entry in entries:
-            print(_one_line(entry))
+            print(_one_line(entry), file=sys.stderr if "error" in entry else sys.stdout)
     return 1 if any("error" in entry for entry in entries) else 0
 
 

@@ -42,7 +42,7 @@ _TRAINED_POOLING: dict[str, Any] = {
 class FoalNetConfig(PreTrainedConfig):
     r"""Configuration of [`FoalNetModel`] and [`FoalNetForEmotionClassification`].
 
-    The defaults describe the published model (Li et al., Interspeech 2024, section 2): WavLM-large for the sound, CLIP
+    The defaults describe the published model (Li et al., Interspeech 2024): WavLM-large for the sound, CLIP
     ViT-L/14 for the picture, two fusion layers of four heads. Where this implementation decides differently, the field
     says so and the authors' value is given.
 
@@ -85,7 +85,9 @@ class FoalNetConfig(PreTrainedConfig):
             Leave a clip out of MEM when its batch holds no clip of another emotion. With `False`, as in the authors'
             code, such a clip is matched against one of the same emotion and that pair is called different.
         gather_with_gradient (`bool`, defaults to `True`):
-            With several ranks, let gradients flow through the embeddings of the other ranks (authors: `False`).
+            With several ranks, let gradients of AVEL flow through the embeddings of the other ranks. The authors do not
+            (`False`), and let every rank contrast its own rows only, where here each contrasts all. MEM draws its
+            negatives among the clips of its own rank.
         modality_dropout (`float`, defaults to 0.0):
             Probability that a training clip which has both sound and picture loses one of them (each equally often).
             Above 0 the model learns to answer from one modality alone. The authors do not do this.
@@ -101,7 +103,8 @@ class FoalNetConfig(PreTrainedConfig):
             Set on checkpoints that have seen generated clips only; the pipeline then warns that labels mean nothing on
             real people.
         id2label, label2id, num_labels:
-            The classes, as everywhere in transformers. Without any of them: 0 happy, 1 neutral, 2 sad, 3 angry.
+            The classes, as everywhere in transformers; `id2label` decides where they disagree. Without any of them:
+            0 happy, 1 neutral, 2 sad, 3 angry.
 
     Example:
 
@@ -163,10 +166,13 @@ class FoalNetConfig(PreTrainedConfig):
         self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None:
             self.vision_pooling = _TRAINED_POOLING.get(self.vision_config.model_type, "cls")
+        if self.id2label is None and self.label2id is not None:
+            self.id2label = {int(index): name for name, index in self.label2id.items()}
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(PUBLISHED_LABELS))
-        if self.id2label is not None:
-            self.label2id = {name: int(index) for index, name in self.id2label.items()}
+        if self.id2label is not None:  # it decides; a file may still hold the `label2id` of the labels it had before
+            self.id2label = {int(index): name for index, name in self.id2label.items()}
+            self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
 
     @property
@@ -175,6 +181,15 @@ class FoalNetConfig(PreTrainedConfig):
         if getattr(self.audio_config, "add_adapter", False):
             return self.audio_config.output_hidden_size
         return self.audio_config.hidden_size
+
+    @property
+    def shortest_sound(self) -> int:
+        """Samples that the audio encoder needs for one frame (400, 25 ms, in the published encoders)."""
+        samples = 1
+        strides = zip(reversed(self.audio_config.conv_kernel), reversed(self.audio_config.conv_stride), strict=True)
+        for kernel, stride in strides:
+            samples = (samples - 1) * stride + kernel
+        return samples
 
     @property
     def video_width(self) -> int:
@@ -188,7 +203,7 @@ class FoalNetConfig(PreTrainedConfig):
                 f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
                 "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
             )
-        if not hasattr(self.vision_config, "patch_size"):
+        if not (hasattr(self.vision_config, "patch_size") and hasattr(self.vision_config, "hidden_size")):
             raise ValueError(
                 f"`vision_config` is of type {self.vision_config.model_type!r}; expected an image encoder such as "
                 "clip_vision_model, siglip_vision_model, dinov2 or vit (for a two-tower model its `vision_config`)."
@@ -198,23 +213,26 @@ class FoalNetConfig(PreTrainedConfig):
                 f"`vision_pooling='projection'` needs a CLIP vision encoder, not {self.vision_config.model_type!r}; "
                 "use 'pooler', 'cls' or 'mean'."
             )
+        for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"`{name}` is {value}; expected more than 0.")
         for side, width in (("audio", self.audio_width), ("video", self.video_width)):
             if width % self.num_fusion_heads:
                 raise ValueError(
                     f"`num_fusion_heads` is {self.num_fusion_heads}, which does not divide the {side} width {width}."
                 )
+        names = dict(self.id2label or {})
+        if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
+            raise ValueError(f"`id2label` has to number different names from 0 on, got {names}.")
         for name in ("projection", "fusion", "sequence", "classifier", "modality"):
             value = getattr(self, f"{name}_dropout")
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"`{name}_dropout` is {value}; expected a probability in [0, 1).")
         for name in ("alignment", "matching"):
             value = getattr(self, f"{name}_loss_weight")
-            if value < 0:
+            if not value >= 0:
                 raise ValueError(f"`{name}_loss_weight` is {value}; expected 0 (leave it out) or more.")
-        for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
-            value = getattr(self, name)
-            if value <= 0:
-                raise ValueError(f"`{name}` is {value}; expected more than 0.")
 
 
 def _as_config(value: Any, default_type: str, defaults: dict[str, Any]) -> PreTrainedConfig:

@@ -3,6 +3,7 @@
 Shapes: `batch` clips of `samples` (sound) or `frames` (picture). Masks are True where there is something.
 """
 
+import dataclasses
 import inspect
 import os
 from typing import Any
@@ -22,6 +23,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from .configuration_foal_net import FoalNetConfig
 
 
+_HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
+
+
 def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
     """The audio encoder that `config` describes, with random weights."""
     return AutoModel.from_config(config.audio_config)
@@ -34,14 +38,25 @@ def make_vision_encoder(config: FoalNetConfig) -> PreTrainedModel:
 
 
 def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dict[str, Any]:
-    """The arguments of a model's constructor: a config with `fields`, and both encoders with pretrained weights."""
-    audio_config = AutoConfig.from_pretrained(audio_encoder)
-    vision_config = AutoConfig.from_pretrained(vision_encoder)
+    """The arguments of a model's constructor: a config with `fields`, and both encoders with pretrained weights.
+
+    Some `fields` (`_HUB_ARGUMENTS`) are for the Hub, and no part of a config.
+    """
+    hub = {name: fields.pop(name) for name in _HUB_ARGUMENTS if name in fields}
+    known = {field.name for field in dataclasses.fields(FoalNetConfig)} | {"num_labels", "attn_implementation"}
+    unknown = sorted(set(fields) - (known - {"audio_config", "vision_config", "dtype"}))
+    if unknown:
+        raise TypeError(
+            f"Unknown arguments: {', '.join(unknown)}. Known are the fields of FoalNetConfig and, for the Hub, "
+            f"{', '.join(_HUB_ARGUMENTS)}. For another precision call `.to(dtype)` on the model."
+        )
+    audio_config = AutoConfig.from_pretrained(audio_encoder, **hub)
+    vision_config = AutoConfig.from_pretrained(vision_encoder, **hub)
     vision_config = getattr(vision_config, "vision_config", vision_config)  # the image tower of a two-tower model
     config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
     vision_class, arguments = _vision_class(config)
-    audio = AutoModel.from_pretrained(audio_encoder, config=config.audio_config)
-    vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments)
+    audio = AutoModel.from_pretrained(audio_encoder, config=config.audio_config, **hub)
+    vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
     # from_pretrained works on copies: the config must hold the very objects that the encoders use.
     config.audio_config, config.vision_config = audio.config, vision.config
     for encoder, name in ((audio, audio_encoder), (vision, vision_encoder)):
@@ -51,39 +66,45 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
 
 
 def encode_waveforms(
-    encoder: Any, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    encoder: Any,
+    config: FoalNetConfig,
+    input_values: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    **kwargs: Any,
 ) -> tuple[BaseModelOutput, torch.Tensor]:
     """Run an audio encoder.
 
     Args:
         encoder (`PreTrainedModel`): A raw-waveform encoder.
+        config (`FoalNetConfig`): Describes it.
         input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms.
         attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after
             them. All 0 for a clip without sound.
-        **kwargs: For the encoder, such as `output_hidden_states`.
+        **kwargs: For the encoder, such as `output_hidden_states`; not where it goes through the batch by length.
 
     Returns:
         The encoder's output, with `last_hidden_state` of shape `(batch, audio_frames, audio_width)`, and the mask of
         its valid positions, `(batch, audio_frames)`. A clip's valid positions are what it gives alone, unpadded.
     """
-    samples = input_values.shape[1]
+    samples, shortest_sound = input_values.shape[1], config.shortest_sound
     if attention_mask is None:
         lengths = torch.full_like(input_values[:, 0], samples, dtype=torch.long)
     else:
         lengths = attention_mask.sum(dim=1).long()
-    if samples < (shortest := _receptive_field(encoder.config)):
-        input_values = F.pad(input_values, (0, shortest - samples))
+    input_values = input_values.to(encoder.dtype)
+    if samples < shortest_sound:
+        input_values = F.pad(input_values, (0, shortest_sound - samples))
     # A sound shorter than one frame is no sound (and the formula goes below zero there).
     frames = encoder._get_feat_extract_output_lengths(lengths).long().clamp(min=0)
     if attention_mask is not None and not _padding_is_exact(encoder.config):
-        output = _encode_by_length(encoder, input_values, lengths, frames, **kwargs)
+        output = _encode_by_length(encoder, config, input_values, lengths, frames)
     else:
         # A clip with no valid sample would have nothing to attend to, which is NaN in some kernels: let it attend to
         # all of its padding. The returned mask keeps what comes out from every result.
         positions = torch.arange(input_values.shape[1], device=input_values.device)
         valid = (positions < lengths[:, None]) | (frames == 0)[:, None]
         mask = None if attention_mask is None else valid.long()
-        output = encoder(input_values, attention_mask=mask, **kwargs)
+        output = _call(encoder, input_values, attention_mask=mask, **kwargs)
     positions = torch.arange(output["last_hidden_state"].shape[1], device=input_values.device)
     return output, positions < frames[:, None]
 
@@ -131,35 +152,42 @@ def _encode_frames(encoder: PreTrainedModel, config: FoalNetConfig, pictures: to
 
 
 def _encode_by_length(
-    encoder: Any, input_values: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor, **kwargs: Any
+    encoder: Any, config: FoalNetConfig, input_values: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor
 ) -> BaseModelOutput:
     """One pass per distinct length, for encoders whose features padding changes.
 
     They were trained without a mask: alone and unpadded is what they expect.
     """
+    if torch.compiler.is_exporting():
+        raise ValueError(
+            f"An audio encoder of type {config.audio_config.model_type!r} whose features padding changes cannot be "
+            "exported with an attention_mask: export without it, for clips of equal length."
+        )
     sequence = None
     for length in lengths[frames > 0].unique().tolist():
         rows = (lengths == length).nonzero().squeeze(1)
-        encoded = encoder(input_values[rows, :length], **kwargs).last_hidden_state
+        encoded = _call(encoder, input_values[rows, :length]).last_hidden_state
         if sequence is None:
             sequence = encoded.new_zeros(lengths.shape[0], int(frames.max()), encoded.shape[2])
         padded = F.pad(encoded, (0, 0, 0, sequence.shape[1] - encoded.shape[1]))
         sequence = sequence.index_put((rows,), padded)
     if sequence is None:  # nobody in this batch makes a sound
-        sequence = input_values.new_zeros(lengths.shape[0], 1, _sequence_width(encoder.config), dtype=encoder.dtype)
+        sequence = input_values.new_zeros(lengths.shape[0], 1, config.audio_width)
     return BaseModelOutput(last_hidden_state=sequence)
 
 
-def _sequence_width(audio_config: PreTrainedConfig) -> int:
-    return audio_config.output_hidden_size if getattr(audio_config, "add_adapter", False) else audio_config.hidden_size
-
-
-def _receptive_field(audio_config: PreTrainedConfig) -> int:
-    """Samples that the convolutional front end needs for one frame (400, 25 ms, in the published encoders)."""
-    field = 1
-    for kernel, stride in zip(reversed(audio_config.conv_kernel), reversed(audio_config.conv_stride), strict=True):
-        field = (field - 1) * stride + kernel
-    return field
+def _call(encoder: Any, input_values: torch.Tensor, **kwargs: Any) -> Any:
+    """Run the encoder; a sound too short for its SpecAugment masks, which it would refuse, is left without them."""
+    probability = encoder.config.mask_time_prob
+    if not (encoder.training and probability > 0):
+        return encoder(input_values, **kwargs)
+    if encoder._get_feat_extract_output_lengths(input_values.shape[1]) >= encoder.config.mask_time_length:
+        return encoder(input_values, **kwargs)
+    encoder.config.mask_time_prob = 0.0
+    try:
+        return encoder(input_values, **kwargs)
+    finally:
+        encoder.config.mask_time_prob = probability
 
 
 def _padding_is_exact(audio_config: PreTrainedConfig) -> bool:

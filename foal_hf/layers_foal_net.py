@@ -96,7 +96,7 @@ class FoalNetCrossAttention(nn.Module):
 
 
 class FoalNetFusionLayer(GradientCheckpointingLayer):
-    """`q <- LayerNorm(q + Dropout(attention(q, kv)))`: no feed-forward part and no positions (paper section 2.3)."""
+    """`q <- LayerNorm(q + Dropout(attention(q, kv)))`: no feed-forward part and no positions."""
 
     def __init__(self, config: FoalNetConfig, query_width: int, key_width: int) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ def alignment_loss(
     temperature: torch.Tensor,
     pair_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Draw together the audio and video of clips that share an emotion (AVEL; paper section 2.2).
+    r"""Draw together the audio and video of clips that share an emotion (AVEL).
 
         L = -1/(2B) sum_i sum_{j in P(i)} (log softmax_j s_av[i,j] + log softmax_j s_va[i,j])
 
@@ -74,7 +74,7 @@ def alignment_loss(
 def negative_weights(
     scores: torch.Tensor, labels: torch.Tensor, pair_mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""With what probability each other clip is drawn as the negative of a clip (MEM; paper section 2.4).
+    r"""With what probability each other clip is drawn as the negative of a clip (MEM).
 
         w[i, j] = softmax of s[i, :] over the clips j whose label differs from that of i
 
@@ -123,7 +123,7 @@ def matching_loss(
     video_negative: torch.Tensor,
     row_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Do this audio and this video show the same emotion? (MEM; paper section 2.4).
+    r"""Do this audio and this video show the same emotion? (MEM).
 
         L = 1/2 (CE(audio-side logits) + CE(video-side logits))
 

@@ -1,8 +1,7 @@
 """The media reader: anything that holds sound or picture becomes a `Clip` of samples and frames on one time axis.
 
     read_clip("talk.mp4", start_seconds=12.0, end_seconds=15.5)        # one clip
-    with MediaFile("talk.mp4") as media:                               # many clips of one recording, each part decoded
-    once
+    with MediaFile("talk.mp4") as media:                               # many clips, each part decoded once
         for start in range(0, 60, 5): media.read(start, start + 5)
 
 Two tracks (sound, picture) each know their own begin and end and give what was asked for; `MediaFile` puts them on a
@@ -291,6 +290,8 @@ class MediaFile:
             self._video = video or self._video
 
     def _tracks_of(self, source: Any, wanted: tuple[str, ...]) -> tuple[Any, Any]:
+        if hasattr(source, "convert"):  # one PIL image is a still picture
+            source = [source]
         if isinstance(source, dict) and "array" in source:
             rate = source.get("sampling_rate") or self._source_sampling_rate
             return ArrayAudio(source["array"], rate), None

@@ -54,7 +54,7 @@ class FoalNetModelOutput(ModelOutput):
         hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer:
             first where audio queries video, `(batch, audio_frames, audio_width)` each, then where video queries audio,
             `(batch, frames, video_width)` each.
-        attentions (`tuple`, *optional*): With `output_attentions=True`, the cross-attention maps in the same order,
+        attentions (`tuple`, *optional*): With `output_attentions=True` and eager attention, the maps in the same order,
             `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`.
     """
 
@@ -172,7 +172,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
             vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
                 taken, e.g. `"openai/clip-vit-large-patch14"`.
-            **kwargs: Fields of [`FoalNetConfig`].
+            **kwargs: Fields of [`FoalNetConfig`]; for the Hub `token`, `cache_dir`, `local_files_only`,
+                `force_download`.
 
         Returns:
             The model, in evaluation mode like every `from_pretrained`.
@@ -196,6 +197,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         """The first layer of the audio encoder, the model's main input."""
         return self.audio_encoder.feature_extractor
 
+    @can_return_tuple
     def get_audio_features(
         self,
         input_values: torch.Tensor,
@@ -208,7 +210,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, as the processor gives them.
             attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after.
         """
-        encoded, mask = encode_waveforms(self.audio_encoder, input_values, attention_mask, **kwargs)
+        encoded, mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask, **kwargs)
         return BaseModelOutputWithPooling(
             last_hidden_state=encoded.last_hidden_state,
             pooler_output=self.align(encoded.last_hidden_state, mask, self.audio_projection),
@@ -216,6 +218,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             attentions=encoded.get("attentions"),
         )
 
+    @can_return_tuple
     def get_video_features(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -256,9 +259,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
 
         Raises:
             ValueError: If sound and picture are both missing, two kinds of picture are given, batch sizes differ, or a
-                clip has neither sound nor picture (the message names its index).
+                clip has neither sound nor picture (the message names its index; not checked when compiled).
         """
-        self._check_inputs(input_values, pixel_values_videos, video_features)
+        self._check_inputs(input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features)
         audio, audio_mask, video, video_mask = self._encode(
             input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features
         )
@@ -313,7 +316,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         """Both sequences and masks; an absent modality is a sequence of one position that is masked in every clip."""
         audio = video = audio_mask = video_mask = None
         if input_values is not None:
-            encoded, audio_mask = encode_waveforms(self.audio_encoder, input_values, attention_mask)
+            encoded, audio_mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask)
             audio = encoded.last_hidden_state
         if pixel_values_videos is not None or video_features is not None:
             video, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
@@ -333,7 +336,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
     def _check_inputs(
         self,
         input_values: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
         pixel_values_videos: torch.Tensor | None,
+        padding_mask_videos: torch.Tensor | None,
         video_features: torch.Tensor | None,
     ) -> None:
         if pixel_values_videos is not None and video_features is not None:
@@ -360,6 +365,15 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same "
                 "clips. A clip that lacks one has a mask of zeros there."
             )
+
+        for name, mask, of, given in (
+            ("attention_mask", attention_mask, "input_values", input_values),
+            ("padding_mask_videos", padding_mask_videos, "the picture", picture),
+        ):
+            if mask is not None and given is not None and mask.shape != given.shape[:2]:
+                raise ValueError(
+                    f"`{name}` has shape {tuple(mask.shape)}, but {of} begins with {tuple(given.shape[:2])}."
+                )
 
     def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """In training, hide sound or picture of a share `modality_dropout` of the clips that have both."""
@@ -395,7 +409,8 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
             audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
             vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
                 taken, e.g. `"openai/clip-vit-large-patch14"`.
-            **kwargs: Fields of [`FoalNetConfig`], such as `id2label`.
+            **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
+                `local_files_only`, `force_download`.
 
         Returns:
             The model, in evaluation mode like every `from_pretrained`.
@@ -458,7 +473,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
     def compute_losses(
         self, outputs: FoalNetModelOutput, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
-        """The three losses and their weighted sum `L = L_ce + w_a L_a + w_m L_m` (paper section 2.5)."""
+        """The three losses and their weighted sum `L = L_ce + w_a L_a + w_m L_m`."""
         labels = labels.to(logits.device)
         paired = outputs.audio_mask.any(dim=1) & outputs.video_mask.any(dim=1) & (labels != -100)
         losses = {"classification_loss": cross_entropy(logits, labels)}

@@ -162,10 +162,7 @@ class AudioVideoEmotionPipeline(Pipeline):
 
     def _without_blip(self, clip: Any) -> Any:
         """The clip without a sound that is shorter than one step of the audio encoder, which hears nothing in it."""
-        shortest = 1
-        config: Any = self.model.config.audio_config
-        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-            shortest = (shortest - 1) * stride + kernel
+        shortest = self.model.config.shortest_sound
         if clip.waveform is None or len(clip.waveform) >= shortest:
             return clip
         if clip.frames is None:

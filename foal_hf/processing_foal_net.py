@@ -193,6 +193,8 @@ class FoalNetProcessor(ProcessorMixin):
                 "Sound given as an array needs `sampling_rate`, its rate in Hz: a wrong guess would not be noticed."
             )
         settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
+        if kwargs.get("frames_per_second", 0) is None:
+            kwargs.pop("frames_per_second")
         return read_clip(
             source,
             sampling_rate=self.sampling_rate,
@@ -207,7 +209,6 @@ class FoalNetProcessor(ProcessorMixin):
         padding: bool | str = True,
         max_seconds: float | None = None,
         frames_per_second: float | None = None,
-        always_both: bool = False,
     ) -> FoalNetBatchFeature:
         """Clips from [`FoalNetProcessor.read`] as the inputs of the model.
 
@@ -217,46 +218,37 @@ class FoalNetProcessor(ProcessorMixin):
             max_seconds (`float`, *optional*): What `padding="max_length"` pads to.
             frames_per_second (`float`, *optional*): Rate that the clips were read at, for `padding="max_length"`.
                 Default: the processor's.
-            always_both (`bool`, defaults to `False`): Give both modalities even where no clip has one of them, as a
-                position that is masked, so that every batch has the same keys.
         """
         _check_padding(padding)
         fill = padding == "max_length"
         if fill and max_seconds is None:
             raise ValueError('`padding="max_length"` needs `max_seconds`; this processor reads clips of any length.')
         seconds = max_seconds if fill and max_seconds is not None else 0.0
-        data = self._batch_audio([clip.waveform for clip in clips], round(seconds * self.sampling_rate), always_both)
+        data = self._batch_audio([clip.waveform for clip in clips], round(seconds * self.sampling_rate))
         frames = [clip.frames for clip in clips]
         if any(clip is not None for clip in frames):
             num_frames = round(seconds * (frames_per_second or self.frames_per_second))
             data |= self.video_processor.pad(frames, num_frames=num_frames)
-        elif always_both:
-            size = self.video_processor.frame_size
-            data["pixel_values_videos"] = torch.zeros(len(clips), 1, 3, *size)
-            data["padding_mask_videos"] = torch.zeros(len(clips), 1, dtype=torch.long)
         return FoalNetBatchFeature(data)
 
-    def _batch_audio(
-        self, waveforms: Sequence[torch.Tensor | None], num_samples: int, always_both: bool
-    ) -> dict[str, torch.Tensor]:
+    def _batch_audio(self, waveforms: Sequence[torch.Tensor | None], num_samples: int) -> dict[str, torch.Tensor]:
         heard = {row: waveform for row, waveform in enumerate(waveforms) if waveform is not None}
         rows = list(heard)
-        if not rows and not always_both:
+        if not rows:
             return {}
-        longest = max([num_samples, 1, *(len(waveform) for waveform in heard.values())])
+        longest = max([num_samples, *(len(waveform) for waveform in heard.values())])
         input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
         mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
-        if rows:
-            features = self.feature_extractor(
-                [waveform.cpu().numpy() for waveform in heard.values()],
-                sampling_rate=self.sampling_rate,
-                padding=True,
-                return_attention_mask=True,
-                return_tensors="pt",
-            )
-            width = features["input_values"].shape[1]
-            input_values[rows, :width] = features["input_values"]
-            mask[rows, :width] = features["attention_mask"].long()
+        features = self.feature_extractor(
+            [waveform.cpu().numpy() for waveform in heard.values()],
+            sampling_rate=self.sampling_rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        width = features["input_values"].shape[1]
+        input_values[rows, :width] = features["input_values"]
+        mask[rows, :width] = features["attention_mask"].long()
         return {"input_values": input_values, "attention_mask": mask}
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> type:

@@ -50,6 +50,7 @@ class QuickstartResult:
             [`~foal_hf.metrics.emotion_metrics`] says of the held-out speakers.
         validation_unweighted_accuracy (`float`): Of the chosen epoch, on the validation speakers.
         num_parameters (`int`): Of the model.
+        alignment_loss_weight, matching_loss_weight, modality_dropout (`float`): From the model's config.
         num_clips (`dict`): Clips of each partition.
         train_seconds (`float`): Time that training took.
         predictions_agree (`int`): Held-out clips that the saved checkpoint gave the same label in a new process.
@@ -61,6 +62,9 @@ class QuickstartResult:
     metrics: dict[str, dict[str, Any]]
     validation_unweighted_accuracy: float
     num_parameters: int
+    alignment_loss_weight: float
+    matching_loss_weight: float
+    modality_dropout: float
     num_clips: dict[str, int]
     train_seconds: float
     predictions_agree: int
@@ -83,8 +87,8 @@ def run_quickstart(
     chosen on validation speakers; the test speakers are looked at once.
 
     Args:
-        output_dir (`str` or `os.PathLike`): Gets `corpus/` (reused by a second run), `checkpoint/`, `results.json`,
-            `confusion_matrix.png`, `recording.mp4` and `timeline.png`.
+        output_dir (`str` or `os.PathLike`): Gets `corpus/` (reused by a second run), `checkpoint/`, `trainer/` (the
+            state of training), `results.json`, `confusion_matrix.png`, `recording.mp4` and `timeline.png`.
         seed (`int`, defaults to 0): Of corpus, weights and batches.
         num_speakers, clips_per_emotion: Size of the corpus, as in [`~foal_hf.synthetic.generate_corpus`].
         num_epochs (`int`, defaults to 20): Passes over the training clips.
@@ -121,6 +125,9 @@ def run_quickstart(
         metrics=metrics,
         validation_unweighted_accuracy=trainer.state.best_metric or 0.0,
         num_parameters=model.num_parameters(),
+        alignment_loss_weight=model.config.alignment_loss_weight,
+        matching_loss_weight=model.config.matching_loss_weight,
+        modality_dropout=model.config.modality_dropout,
         num_clips={name: len(part) for name, part in rows.items()},
         train_seconds=train_seconds,
         predictions_agree=agree,
@@ -143,11 +150,10 @@ def run_quickstart(
 def make_tiny_model() -> FoalNetForEmotionClassification:
     """A Foal-Net of some 400 thousand parameters that learns from scratch in about a minute of CPU time.
 
-    The encoders are trained here, so nothing is frozen; patches are as large as a mouth, since few pictures teach a
+    The encoders are trained here, so nothing is frozen. Patches are as large as a mouth, since few pictures teach a
     small transformer little about smaller ones, and its first weights are larger than in CLIP, which speeds up the
-    start. Training drops one modality of most clips, so that either alone is of
-    use. The alignment loss, a sum over the batch, counts less than published: beside encoders that know nothing yet
-    it drowns the classification.
+    start. Training hides one modality of half of the clips, so that either alone is of use. The alignment loss, a sum
+    over the batch, counts less than published: beside encoders that know nothing yet it drowns the classification.
     """
     audio_config = WavLMConfig(
         hidden_size=64,
@@ -305,5 +311,8 @@ def make_card(result: QuickstartResult) -> str:
         table=render_table(result),
         num_parameters=f"{result.num_parameters:,}",
         validation=f"{result.validation_unweighted_accuracy:.1%}",
+        alignment_weight=result.alignment_loss_weight,
+        matching_weight=result.matching_loss_weight,
+        modality_dropout=f"{result.modality_dropout:.0%}",
         **{f"num_{name}": count for name, count in result.num_clips.items()},
     )

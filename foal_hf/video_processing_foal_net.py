@@ -150,15 +150,6 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         ]
         return BatchFeature(self.pad([clip.frames for clip in clips]))
 
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width that the encoder takes, where this processor makes them; (1, 1) where it does not resize."""
-        if self.do_center_crop:
-            return self.crop_size["height"], self.crop_size["width"]
-        size = dict(self.size) if self.do_resize else {}
-        edge = size.get("shortest_edge", 1)
-        return size.get("height", edge), size.get("width", edge)
-
     def resize_and_crop(self, frames: torch.Tensor) -> torch.Tensor:
         """`(frames, 3, height, width)`, uint8, to the size that the encoder takes, uint8 as well."""
         if self.do_resize:

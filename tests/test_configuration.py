@@ -40,6 +40,16 @@ def test_labels_can_be_named_or_counted() -> None:
     assert tiny_config(num_labels=7).id2label[6] == "LABEL_6"
 
 
+def test_names_alone_make_the_classes_in_either_direction() -> None:
+    assert tiny_config(label2id={"calm": 0, "afraid": 1}).id2label == {0: "calm", 1: "afraid"}
+    disagreeing = tiny_config(id2label={0: "calm", 1: "afraid"}, label2id={"calm": 1, "afraid": 0})
+    assert disagreeing.label2id == {"calm": 0, "afraid": 1}
+
+
+def test_shortest_sound_is_the_receptive_field_of_the_front_end() -> None:
+    assert FoalNetConfig().shortest_sound == 400
+
+
 @pytest.mark.parametrize(
     ("vision", "fields", "pooling", "width"),
     [
@@ -60,6 +70,10 @@ def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooli
     ("fields", "message"),
     [
         ({"num_fusion_heads": 7}, "7, which does not divide the audio width 32"),
+        ({"num_fusion_heads": 0}, "`num_fusion_heads` is 0; expected more than 0"),
+        ({"alignment_loss_weight": float("nan")}, "`alignment_loss_weight` is nan; expected 0"),
+        ({"id2label": {0: "calm", 1: "calm"}}, "number different names from 0 on"),
+        ({"id2label": {0: "calm", 2: "afraid"}}, "number different names from 0 on"),
         ({"fusion_dropout": 1.0}, r"`fusion_dropout` is 1.0; expected a probability in \[0, 1\)"),
         ({"matching_loss_weight": -0.1}, "`matching_loss_weight` is -0.1; expected 0"),
         ({"projection_dim": 0}, "`projection_dim` is 0; expected more than 0"),

@@ -156,6 +156,10 @@ def _rank(rank: int, folder: str) -> None:
         gather_over_ranks(local_audio), gather_over_ranks(local_video), gather_over_ranks(labels[mine]), ONE
     )
     loss.backward()
+    # Without gradient the rows of the other rank are constants, and the own ones are not.
+    constant = gather_over_ranks(local_audio, with_gradient=False)
+    (own,) = torch.autograd.grad(constant.sum(), local_audio)
+    assert constant.equal(audio) and own.equal(torch.ones(3, 7))
     # DDP averages gradients over ranks; for rows that live on one rank that is a division by the number of ranks.
     torch.save((loss.detach(), local_audio.grad / 2, local_video.grad / 2), f"{folder}/{rank}.pt")
     dist.destroy_process_group()

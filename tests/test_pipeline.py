@@ -420,7 +420,6 @@ def test_a_checkpoint_of_generated_clips_warns(checkpoint: Path, caplog: pytest.
         assert ("Its labels mean nothing on real people" in caplog.text) == is_generated
 
 
-@pytest.mark.skipif(not TINY_CHECKPOINT.is_dir(), reason="the package does not hold its tiny checkpoint yet")
 def test_without_a_model_it_uses_the_checkpoint_of_the_package_and_warns(
     media: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
