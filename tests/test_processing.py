@@ -197,6 +197,18 @@ def test_a_still_picture_goes_with_any_sound(media: SimpleNamespace) -> None:
     assert batch["padding_mask_videos"].tolist() == [[1]]
 
 
+def test_one_picture_is_a_still_picture(media: SimpleNamespace) -> None:
+    still = Image.fromarray(picture(41, 31))
+    alone, listed = (tiny_processor()(audio=media.sound, videos=videos) for videos in (still, [[still]]))
+    assert alone.modalities == [("audio", "video")]
+    torch.testing.assert_close(alone["pixel_values_videos"], listed["pixel_values_videos"], rtol=0, atol=0)
+
+
+def test_no_frame_rate_in_a_call_is_the_rate_of_the_processor(media: SimpleNamespace) -> None:
+    given, left_out = (tiny_processor()(videos=media.film, **rate) for rate in ({"frames_per_second": None}, {}))
+    torch.testing.assert_close(given["pixel_values_videos"], left_out["pixel_values_videos"], rtol=0, atol=0)
+
+
 # Sampling rates and channels
 
 
