@@ -1,6 +1,7 @@
 """The command `foal-hf`: parses, calls one function of the library, prints."""
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -36,7 +37,8 @@ def quickstart(options: argparse.Namespace) -> int:
     """Generate clips, train a tiny Foal-Net on them, test it on unseen speakers, save it and use it."""
     from .quickstart import render_table, run_quickstart
 
-    result = run_quickstart(options.output, seed=options.seed)
+    with contextlib.redirect_stdout(sys.stderr):  # Trainer prints what it logs: standard output is for the result
+        result = run_quickstart(options.output, seed=options.seed)
     if options.json:
         print((Path(options.output) / "results.json").read_text(encoding="utf-8"), end="")
         return 0

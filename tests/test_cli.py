@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foal_hf import TINY_CHECKPOINT
+from foal_hf import TINY_CHECKPOINT, quickstart
 from foal_hf.cli import main
 from foal_hf.synthetic import generate_recording
 
@@ -44,6 +44,21 @@ def test_doctor_says_whether_the_main_job_can_run() -> None:
     finished = foal_hf("doctor", "--json")
     assert finished.returncode == 0
     assert json.loads(finished.stdout)["ok"]
+
+
+def test_quickstart_prints_nothing_but_json_where_a_machine_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = quickstart.run_quickstart
+    monkeypatch.setattr(
+        quickstart,
+        "run_quickstart",
+        lambda output, seed: run(output, seed=seed, num_speakers=3, clips_per_emotion=1, num_epochs=1),
+    )
+    assert main(["quickstart", "--json", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["num_clips"] == {"train": 4, "validation": 4, "test": 4}
+    assert "eval_unweighted_accuracy" in printed.err
 
 
 def test_predict_names_the_emotion_of_each_file_and_keeps_going_past_a_bad_one(clip: Path, tmp_path: Path) -> None:
