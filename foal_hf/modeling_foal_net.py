@@ -6,7 +6,7 @@ picture; `audio_width`, `video_width` of the two encoders. Masks are True where 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -120,6 +120,25 @@ class FoalNetPreTrainedModel(PreTrainedModel):
         "attentions": OutputRecorder(FoalNetCrossAttention, index=1),
     }
 
+    @classmethod
+    def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> Self:
+        """A model with two pretrained encoders and new weights for the rest.
+
+        Args:
+            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
+            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
+                taken, e.g. `"openai/clip-vit-large-patch14"`.
+            **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
+                `local_files_only`, `force_download`.
+
+        Returns:
+            The model, in evaluation mode like every `from_pretrained`.
+
+        Raises:
+            TypeError: If an argument is none of these.
+        """
+        return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             init.normal_(module.weight, std=self.config.initializer_range)
@@ -163,22 +182,6 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self.temperature = nn.Parameter(torch.tensor(float(config.temperature_init_value)))
         self.post_init()
         self.train(self.training)
-
-    @classmethod
-    def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> "FoalNetModel":
-        """A model with two pretrained encoders and new weights for the rest.
-
-        Args:
-            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
-            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
-                taken, e.g. `"openai/clip-vit-large-patch14"`.
-            **kwargs: Fields of [`FoalNetConfig`]; for the Hub `token`, `cache_dir`, `local_files_only`,
-                `force_download`.
-
-        Returns:
-            The model, in evaluation mode like every `from_pretrained`.
-        """
-        return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
 
     def train(self, mode: bool = True) -> "FoalNetModel":
         """As in torch, but what the config freezes stays frozen: no gradient, and the image encoder in evaluation mode.
@@ -365,7 +368,6 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same "
                 "clips. A clip that lacks one has a mask of zeros there."
             )
-
         for name, mask, of, given in (
             ("attention_mask", attention_mask, "input_values", input_values),
             ("padding_mask_videos", padding_mask_videos, "the picture", picture),
@@ -398,24 +400,6 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         self.audio_matching_head = nn.Linear(config.audio_width, 2)
         self.video_matching_head = nn.Linear(config.video_width, 2)
         self.post_init()
-
-    @classmethod
-    def from_encoders_pretrained(
-        cls, audio_encoder: str, vision_encoder: str, **kwargs: Any
-    ) -> "FoalNetForEmotionClassification":
-        """A classifier with two pretrained encoders and new weights for the rest.
-
-        Args:
-            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
-            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
-                taken, e.g. `"openai/clip-vit-large-patch14"`.
-            **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
-                `local_files_only`, `force_download`.
-
-        Returns:
-            The model, in evaluation mode like every `from_pretrained`.
-        """
-        return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
 
     def get_input_embeddings(self) -> nn.Module:
         """The first layer of the audio encoder, the model's main input."""
