@@ -20,7 +20,7 @@ from .clips import EMOTIONS, make_speaker, plan_clip, synthesize_clip, synthesiz
 from .mp4 import check_encoders, encode_mp4, write_file
 
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Goes up whenever equal parameters give other clips."""
 
 PARTITIONS = ("train", "validation", "test")

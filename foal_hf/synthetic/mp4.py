@@ -43,7 +43,9 @@ def encode_mp4(waveform: np.ndarray, frames: np.ndarray) -> bytes:
         pixel_format="yuv420p",  # what browsers and phones play
         crf=18,
         preset="veryfast",
-        extra_options={"threads": 1},  # the bytes must not depend on the number of cores
+        # The bytes must depend on the pictures alone: not on the number of cores, nor on what x264's vector code (asm)
+        # now and then makes of the same pictures.
+        extra_options={"threads": 1, "x264-params": "asm=0"},
     )
     audio = encoder.add_audio(sample_rate=SAMPLING_RATE, num_channels=1, bit_rate=64_000)
     file = io.BytesIO()
