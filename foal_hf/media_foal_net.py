@@ -67,6 +67,7 @@ def read_clip(
     max_seconds: float | None = 6.0,
     start_seconds: float = 0.0,
     end_seconds: float | None = None,
+    audio_start_seconds: float | None = None,
     crop_box: Sequence[int] | None = None,
     modalities: Sequence[str] = ("audio", "video"),
     source_sampling_rate: int | None = None,
@@ -104,7 +105,14 @@ def read_clip(
         max_bytes=max_bytes,
     )
     with media:
-        return media.read(start_seconds, end_seconds, max_seconds=max_seconds, crop_box=crop_box, transform=transform)
+        return media.read(
+            start_seconds,
+            end_seconds,
+            audio_start_seconds=audio_start_seconds,
+            max_seconds=max_seconds,
+            crop_box=crop_box,
+            transform=transform,
+        )
 
 
 class MediaFile:
@@ -119,7 +127,7 @@ class MediaFile:
         source: One thing that holds sound, picture or both.
         audio: Instead of `source`: where the sound comes from.
         video: Instead of `source`: where the picture comes from. The same path or URL as `audio` is the same as one
-            `source`; different sources start together.
+            `source`; different sources start together, unless `audio_start_seconds` says otherwise.
         sampling_rate (`int`, defaults to 16000): Wanted rate of the waveform, Hz.
         frames_per_second (`float`, defaults to 5.0): Frames are taken at the times `start_seconds + k /
             frames_per_second`.
@@ -218,6 +226,7 @@ class MediaFile:
         start_seconds: float = 0.0,
         end_seconds: float | None = None,
         *,
+        audio_start_seconds: float | None = None,
         max_seconds: float | None = None,
         crop_box: Sequence[int] | None = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -227,6 +236,8 @@ class MediaFile:
         Args:
             start_seconds (`float`, defaults to 0.0): On the time axis of the medium.
             end_seconds (`float`, *optional*): Default: the end of the medium. A later end than that is the same.
+            audio_start_seconds (`float`, *optional*): Where the clip begins in the sound, if not at `start_seconds`:
+                0.0 where the sound is a file of the clip alone, beside a long film.
             max_seconds (`float`, *optional*): Read no more than this from the start.
             crop_box (`Sequence[int]`, *optional*): Part of the upright picture, pixels `(left, top, right, bottom)`,
                 right and bottom exclusive.
@@ -240,8 +251,10 @@ class MediaFile:
             MediaError: If nothing is there in the range, the crop box leaves the picture, or decoding fails.
             ValueError: If the range is negative or empty.
         """
-        if not (math.isfinite(start_seconds) and start_seconds >= 0):
-            raise ValueError(f"`start_seconds` has to be 0 or more, got {start_seconds}.")
+        heard_from = start_seconds if audio_start_seconds is None else audio_start_seconds
+        for name, start in (("start_seconds", start_seconds), ("audio_start_seconds", heard_from)):
+            if not (math.isfinite(start) and start >= 0):
+                raise ValueError(f"`{name}` has to be 0 or more, got {start}.")
         if end_seconds is not None and not end_seconds > start_seconds:
             raise ValueError(f"`end_seconds` has to lie behind start_seconds = {start_seconds}, got {end_seconds}.")
         if max_seconds is not None:
@@ -249,8 +262,9 @@ class MediaFile:
         stop = math.inf if end_seconds is None else float(end_seconds)
         stop = min(stop, start_seconds + (math.inf if max_seconds is None else max_seconds))
 
-        waveform = self._audio.read(start_seconds, stop, self.sampling_rate) if self._audio is not None else None
-        frames = frame_times = None
+        waveform = frames = frame_times = None
+        if self._audio is not None:
+            waveform = self._audio.read(heard_from, heard_from + (stop - start_seconds), self.sampling_rate)
         ends = []
         if waveform is not None:
             ends.append(start_seconds + len(waveform) / self.sampling_rate)

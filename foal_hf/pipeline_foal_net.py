@@ -20,7 +20,7 @@ logger = logging.get_logger(__name__)
 
 _MODALITIES = {"both": ("audio", "video"), "audio": ("audio",), "video": ("video",)}
 # What a row (a dict) may say of its clip; other columns are not looked at.
-_CLIP_FIELDS = ("start_seconds", "end_seconds", "crop_box", "sampling_rate")
+_CLIP_FIELDS = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box", "sampling_rate")
 # What reading a clip may raise. A missing decoder (ImportError) is no fault of the clip.
 _UNREADABLE = (ValueError, TypeError, OSError, RuntimeError, LookupError)
 # Things that Python can iterate over, but that are one clip: files, arrays, decoders, pictures.
@@ -31,8 +31,8 @@ class AudioVideoEmotionPipeline(Pipeline):
     r"""Names the emotion of a speaking person in clips with sound, picture or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
-    `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `crop_box` and the
-    `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound as well;
+    `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
+    `crop_box` and the `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound as well;
     `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
     (`KeyDataset`), or as a `datasets` dataset of rows or a column of one.
 

@@ -424,6 +424,19 @@ def test_separate_sources_start_together(silent, wav):
     assert seconds_apart(clip) < 1 / 30 + 0.002
 
 
+def test_sound_cut_to_the_clip_goes_with_a_part_of_a_film(silent, wav, folder):
+    cut = folder / "cut.wav"
+    run_ffmpeg("-i", wav, "-ss", 1.3, "-to", 2.4, cut)
+    parts = {"start_seconds": 1.3, "end_seconds": 2.4, "frames_per_second": 30}
+    clip = read_clip(audio=cut, audio_start_seconds=0.0, video=silent, **parts)
+    whole = read_clip(audio=wav, video=silent, **parts)
+    assert seconds_apart(clip) < 1 / 30 + 0.002
+    assert clip.frames.equal(whole.frames) and clip.waveform.shape == whole.waveform.shape
+    assert (clip.start_seconds, clip.end_seconds) == (1.3, 2.4)
+    without = read_clip(audio=cut, video=silent, **parts)
+    assert without.waveform is None or len(without.waveform) < len(clip.waveform)
+
+
 def test_names_that_ffmpeg_takes_for_patterns_are_plain_files(clock, folder):
     for name in ("frame%03d.mp4", "a*b.mp4", "concat:a.mp4|b.mp4", "-i.mp4", "é ü.mp4"):
         path = folder / name
@@ -671,6 +684,7 @@ def test_protocols_are_refused(text):
         ({"source": "a", "sampling_rate": -1}, "sampling_rate"),
         ({"source": "a", "modalities": ("sound",)}, "modalities"),
         ({"source": "a", "modalities": "audio"}, "modalities"),
+        ({"source": "a", "audio_start_seconds": -0.1}, "audio_start_seconds"),
     ],
 )
 def test_arguments_without_sense_are_named(silent, arguments, message):

@@ -28,6 +28,7 @@ from foal_hf import (
     FoalNetForEmotionClassification,
     FoalNetProcessor,
     MediaError,
+    read_clip,
 )
 
 
@@ -178,6 +179,15 @@ def test_a_row_says_which_part_is_the_clip(
         classify({"video": media.film} | part, end_seconds=3),
     ):
         assert scores(result) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_row_says_where_the_clip_begins_in_a_sound_of_its_own(
+    classify: AudioVideoEmotionPipeline, media: SimpleNamespace
+) -> None:
+    part = {"start_seconds": 1.3, "end_seconds": 2.4}
+    samples = read_clip(media.sound, **part).waveform.numpy()
+    row = {"video": media.silent, "audio": samples, "sampling_rate": 16_000, "audio_start_seconds": 0.0, **part}
+    assert_same([classify(row)], [classify({"video": media.silent, "audio": media.sound, **part})])
 
 
 def test_frame_rate_and_length_can_be_set(classify: AudioVideoEmotionPipeline, media: SimpleNamespace) -> None:
