@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .bootstrap import bootstrap_intervals
+from .matrices import (
+    as_class_indices,
+    confusion_matrix,
+    macro_f1_of_matrix,
+    recalls_of_matrix,
+    unweighted_accuracy_of_matrix,
+    weighted_accuracy_of_matrix,
+)
+
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -57,7 +67,10 @@ def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
             "low: try a smaller learning rate, or bf16 in place of fp16."
         )
     matrix = confusion_matrix(references, logits.argmax(axis=1), num_labels=logits.shape[1])
-    return {"unweighted_accuracy": _unweighted_accuracy(matrix), "weighted_accuracy": _weighted_accuracy(matrix)}
+    return {
+        "unweighted_accuracy": float(unweighted_accuracy_of_matrix(matrix)),
+        "weighted_accuracy": float(weighted_accuracy_of_matrix(matrix)),
+    }
 
 
 def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: Sequence[str]) -> dict[str, Any]:
@@ -92,9 +105,9 @@ def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: S
     matrix = confusion_matrix(references, predictions, num_labels=len(labels))
     recalls = recalls_of_matrix(matrix)
     return {
-        "unweighted_accuracy": _unweighted_accuracy(matrix),
-        "weighted_accuracy": _weighted_accuracy(matrix),
-        "macro_f1": _macro_f1(matrix),
+        "unweighted_accuracy": float(unweighted_accuracy_of_matrix(matrix)),
+        "weighted_accuracy": float(weighted_accuracy_of_matrix(matrix)),
+        "macro_f1": float(macro_f1_of_matrix(matrix)),
         # JSON has no NaN.
         "per_class_recall": {
             label: None if np.isnan(recall) else float(recall) for label, recall in zip(labels, recalls, strict=True)
@@ -122,7 +135,7 @@ def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> fl
     Raises:
         ValueError: As in [`confusion_matrix`].
     """
-    return _unweighted_accuracy(_matrix_of_seen_classes(references, predictions))
+    return float(unweighted_accuracy_of_matrix(_matrix_of_seen_classes(references, predictions)))
 
 
 def weighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
@@ -138,7 +151,7 @@ def weighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> floa
     Raises:
         ValueError: As in [`confusion_matrix`].
     """
-    return _weighted_accuracy(_matrix_of_seen_classes(references, predictions))
+    return float(weighted_accuracy_of_matrix(_matrix_of_seen_classes(references, predictions)))
 
 
 def macro_f1(references: "ArrayLike", predictions: "ArrayLike") -> float:
@@ -158,7 +171,7 @@ def macro_f1(references: "ArrayLike", predictions: "ArrayLike") -> float:
     Raises:
         ValueError: As in [`confusion_matrix`].
     """
-    return _macro_f1(_matrix_of_seen_classes(references, predictions))
+    return float(macro_f1_of_matrix(_matrix_of_seen_classes(references, predictions)))
 
 
 def per_class_recall(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
@@ -194,91 +207,20 @@ def absent_classes(references: "ArrayLike", num_labels: int) -> list[int]:
     return _absent_classes(confusion_matrix(references, references, num_labels))
 
 
-def confusion_matrix(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
-    """Count the clips of each true class that were given to each class.
-
-    Args:
-        references: True class index of every clip, `(clips,)`, integers in `[0, num_labels)`.
-        predictions: Predicted class index of every clip, likewise.
-        num_labels (`int`): Number of classes.
-
-    Returns:
-        `np.ndarray` of shape `(classes, classes)`, int64: Rows are the truth, columns the prediction.
-
-    Raises:
-        ValueError: If there are no clips, the two differ in length, or a value is not the index of a class.
-    """
-    references = _class_indices(references, "references", num_labels)
-    predictions = _class_indices(predictions, "predictions", num_labels)
-    if len(references) != len(predictions):
-        raise ValueError(
-            f"Expected one prediction for each reference, got {len(references)} references and {len(predictions)} "
-            "predictions."
-        )
-    cells = references * num_labels + predictions
-    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
-
-
-def recalls_of_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Recall of each class from a confusion matrix.
-
-    Args:
-        matrix (`np.ndarray` of shape `(classes, classes)`): Counts, as [`confusion_matrix`] gives them.
-
-    Returns:
-        `np.ndarray` of shape `(classes,)`: In [0, 1], NaN for a class without clips.
-    """
-    num_clips = matrix.sum(axis=1)
-    return np.divide(matrix.diagonal(), num_clips, out=np.full(len(matrix), np.nan), where=num_clips > 0)
-
-
-def _unweighted_accuracy(matrix: np.ndarray) -> float:
-    return float(np.nanmean(recalls_of_matrix(matrix)))
-
-
-def _weighted_accuracy(matrix: np.ndarray) -> float:
-    return float(matrix.trace() / matrix.sum())
-
-
-def _macro_f1(matrix: np.ndarray) -> float:
-    true_and_predicted = matrix.sum(axis=1) + matrix.sum(axis=0)
-    occurs = true_and_predicted > 0
-    return float((2 * matrix.diagonal()[occurs] / true_and_predicted[occurs]).mean())
-
-
 def _absent_classes(matrix: np.ndarray) -> list[int]:
     return np.flatnonzero(matrix.sum(axis=1) == 0).tolist()
 
 
 def _matrix_of_seen_classes(references: "ArrayLike", predictions: "ArrayLike") -> np.ndarray:
     """The confusion matrix of the classes up to the highest index: more classes would change none of the metrics."""
-    references, predictions = _class_indices(references, "references"), _class_indices(predictions, "predictions")
+    references, predictions = as_class_indices(references, "references"), as_class_indices(predictions, "predictions")
     return confusion_matrix(references, predictions, num_labels=int(max(references.max(), predictions.max())) + 1)
-
-
-def _class_indices(values: "ArrayLike", name: str, num_labels: int | None = None) -> np.ndarray:
-    indices = np.asarray(values)
-    if indices.size == 0:
-        raise ValueError(f"`{name}` is empty: a metric needs at least one clip.")
-    if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"`{name}` has to hold one integer class index for each clip, (clips,), got the shape {indices.shape} and "
-            f"the type {indices.dtype}. Names become indices with `config.label2id`, logits with `argmax(-1)`."
-        )
-    outside = indices < 0 if num_labels is None else (indices < 0) | (indices >= num_labels)
-    if outside.any():
-        expected = "0 or more" if num_labels is None else f"from 0 to {num_labels - 1}"
-        position = int(outside.argmax())
-        raise ValueError(
-            f"`{name}` holds {indices[position]} at position {position}, expected class indices {expected}. Leave "
-            "clips without a label out."
-        )
-    return indices.astype(np.int64)
 
 
 __all__ = [
     "UNKNOWN_LABEL",
     "absent_classes",
+    "bootstrap_intervals",
     "compute_metrics",
     "confusion_matrix",
     "emotion_metrics",
