@@ -1,0 +1,70 @@
+"""The columns that every corpus has, whatever it looks like on the disk."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Audio, ClassLabel, Features, List, Value, Video
+
+
+def corpus_features(labels: Sequence[str]) -> Features:
+    """The columns of a corpus whose emotions have these names.
+
+    | column | |
+    | --- | --- |
+    | `clip_id` | unique and stable |
+    | `audio`, `video` | the original files: decoders when they are asked for, paths before; null where there is none |
+    | `start_seconds`, `end_seconds` | where the clip lies in `video`, half open; null: its start, its end |
+    | `audio_start_seconds` | where the clip begins in `audio`; null: at `start_seconds` too |
+    | `crop_box` | left, top, right, bottom of the speaker in pixels of the picture; null: all of it |
+    | `speaker`, `session`, `gender` | a speaker is in one session, or group of a fold, only |
+    | `emotion` | a class |
+    | `valence`, `activation`, `dominance` | on the corpus' own scale |
+    | `transcript` | what is said |
+    | `partition` | of the corpus' own split; null where it defines none |
+
+    Args:
+        labels (`Sequence[str]`): Names of the classes, by index.
+
+    Returns:
+        `datasets.Features`: In a fixed order.
+    """
+    return Features(
+        {
+            "clip_id": Value("string"),
+            "audio": Audio(sampling_rate=16_000),
+            "video": Video(),
+            "start_seconds": Value("float64"),
+            "end_seconds": Value("float64"),
+            "audio_start_seconds": Value("float64"),
+            "crop_box": List(Value("int32"), length=4),
+            "speaker": Value("string"),
+            "session": Value("string"),
+            "gender": Value("string"),
+            "emotion": ClassLabel(names=list(labels)),
+            "valence": Value("float32"),
+            "activation": Value("float32"),
+            "dominance": Value("float32"),
+            "transcript": Value("string"),
+            "partition": Value("string"),
+        }
+    )
+
+
+FEATURES = corpus_features([])
+"""The columns with their types and order; the names of the emotions are each corpus' own."""
+
+
+def undecoded(dataset: Any) -> Any:
+    """A dataset whose `audio` and `video` are what is stored, `{"path", "bytes"}`, and open no file.
+
+    Args:
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): With any of the two columns.
+
+    Returns:
+        A dataset of the same kind with the same rows.
+    """
+    for name in ("audio", "video"):
+        if name in dataset.features:
+            dataset = dataset.cast_column(name, dataclasses.replace(dataset.features[name], decode=False))
+    return dataset
