@@ -1,11 +1,13 @@
 """Rows of a corpus as training examples: clips that the processor reads, with the index of their emotion."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
+from .corpus_schema import undecoded
 from .processing_foal_net import FoalNetProcessor
 
 
@@ -13,60 +15,71 @@ class ClipDataset(Dataset):
     """Clips of a corpus, read when they are asked for.
 
     Args:
-        rows (`Sequence[Mapping]`): Each with `audio` and/or `video` (anything that [`read_clip`] reads), `emotion` (the
-            name of a class) and optionally `start_seconds`, `end_seconds`, `crop_box`.
+        rows (`datasets.Dataset` or `Sequence[Mapping]`): A corpus of [`~foal_hf.corpora.load_corpus`], whose files each
+            worker opens when it needs them; or rows, each with `audio` and/or `video` (anything that [`read_clip`]
+            reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`
+            and `crop_box`.
         processor ([`FoalNetProcessor`]): Reads the clips.
-        label2id (`Mapping[str, int]`): Index of each class, from the model's config.
+        label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index that a class has in the
+            corpus does not matter.
         modalities (`Sequence[str]`, defaults to both): What to read of each clip.
         keep_in_memory (`bool`, defaults to `False`): Decode each clip once and keep it, as small frames and samples:
             for small corpora and many epochs.
 
     Raises:
-        ValueError: If a row names an emotion that `label2id` does not know.
+        ValueError: If a row has an emotion that `label2id` does not know.
+        TypeError: If the rows come as a stream.
     """
 
     def __init__(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Any,
         processor: FoalNetProcessor,
         label2id: Mapping[str, int],
         *,
         modalities: Sequence[str] = ("audio", "video"),
         keep_in_memory: bool = False,
     ) -> None:
-        unknown = sorted({row["emotion"] for row in rows} - set(label2id))
-        if unknown:
-            raise ValueError(
-                f"The rows hold the emotions {', '.join(unknown)}, but the model knows {', '.join(label2id)}. Map "
-                "them, leave those rows out, or make a model with these labels."
+        if not hasattr(rows, "__len__"):
+            raise TypeError(
+                f"Clips are read in any order: load the corpus without streaming. Got {type(rows).__name__}."
             )
-        self.rows = rows
+        is_corpus = hasattr(rows, "features")
+        # As stored: a decoder that was opened in one process is of no use to the next.
+        self.rows = undecoded(rows.with_format(None)) if is_corpus else rows
+        emotions = list(self.rows["emotion"]) if is_corpus else [row["emotion"] for row in rows]
+        names = getattr(self.rows.features["emotion"], "names", None) if is_corpus else None
+        if names is not None:
+            emotions = [names[index] for index in emotions]
+        _check_known(emotions, label2id)
+        self.labels = [label2id[emotion] for emotion in emotions]
         self.processor = processor
         self.label2id = label2id
         self.modalities = tuple(modalities)
         self._kept: dict[int, Any] | None = {} if keep_in_memory else None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """`{"clip", "labels"}` of one row."""
-        row = self.rows[index]
         clip = None if self._kept is None else self._kept.get(index)
         if clip is None:
-            clip = self._read(row)
+            clip = self._read(self.rows[index])
             if self._kept is not None:
                 self._kept[index] = clip
-        return {"clip": clip, "labels": self.label2id[row["emotion"]]}
+        return {"clip": clip, "labels": self.labels[index]}
 
     def _read(self, row: Mapping[str, Any]) -> Any:
+        times = {"start_seconds": row.get("start_seconds") or 0.0, "end_seconds": row.get("end_seconds")}
+        if row.get("audio_start_seconds") is not None:
+            times["audio_start_seconds"] = row["audio_start_seconds"]
         return self.processor.read(
             audio=row.get("audio"),
             video=row.get("video"),
-            start_seconds=row.get("start_seconds") or 0.0,
-            end_seconds=row.get("end_seconds"),
             crop_box=row.get("crop_box"),
             modalities=self.modalities,
+            **times,
         )
 
 
@@ -83,3 +96,13 @@ class ClipCollator:
         """The batch, with `labels` of shape `(batch,)`."""
         inputs = self.processor.batch([example["clip"] for example in examples])
         return {**inputs, "labels": torch.tensor([example["labels"] for example in examples])}
+
+
+def _check_known(emotions: Sequence[str | None], label2id: Mapping[str, int]) -> None:
+    unknown = Counter(str(emotion) for emotion in emotions if emotion not in label2id)
+    if unknown:
+        raise ValueError(
+            f"The rows hold the emotions {', '.join(sorted(set(map(str, emotions))))}, but the model knows "
+            f"{', '.join(label2id)}: {unknown.total()} of {len(emotions)} rows have none of these. Rename the classes, "
+            "leave those rows out, or make a model with the labels of the corpus."
+        )

@@ -1,0 +1,269 @@
+"""What is in a corpus: clips by class, speaker, session and gender, how long they are, and which files are missing."""
+
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .corpora import make_builder
+from .corpus_schema import undecoded
+from .media_foal_net import MediaFile
+from .media_headers import find_fault
+from .sources_foal_net import MediaError
+
+
+GROUPINGS = ("split", "session", "gender", "speaker")
+
+_MAX_ROWS = 30  # groups that a printed table names
+_MAX_LISTED = 5
+_BAR_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """Clips of one speaker, session, gender or split, or of all.
+
+    Args:
+        total (`int`): Clips.
+        by_class (`dict[str, int]`): Clips of each class, 0 for one that has none.
+        by_gender (`dict[str, int]`): Clips of each gender; clips without one are left out.
+    """
+
+    total: int
+    by_class: dict[str, int]
+    by_gender: dict[str, int]
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """Counts of a corpus.
+
+    Args:
+        total ([`GroupCounts`]): Of all clips.
+        groups (`dict[str, dict[str, GroupCounts]]`): For `"split"`, `"session"`, `"gender"` and `"speaker"` the clips
+            of each, by name; clips without a name are left out.
+        seconds (`list[float]`): Length of each clip that is known.
+        missing (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip with a file that is not there, or empty,
+            or neither sound nor picture.
+        skipped (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip that was left out of the corpus.
+    """
+
+    total: GroupCounts
+    groups: dict[str, dict[str, GroupCounts]]
+    seconds: list[float]
+    missing: list[dict[str, str]]
+    skipped: list[dict[str, str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON. Of the lengths, sums: `histogram` counts clips of 0 to 1 s, 1 to 2 s, and so on."""
+        return {**asdict(self), "seconds": self.length_summary()}
+
+    def length_summary(self) -> dict[str, Any]:
+        """Sum, extremes, mean, median and histogram of the lengths that are known."""
+        if not self.seconds:
+            return {"num_known": 0}
+        seconds = np.asarray(self.seconds)
+        return {
+            "num_known": len(seconds),
+            "hours": float(seconds.sum() / 3600),
+            "shortest": float(seconds.min()),
+            "longest": float(seconds.max()),
+            "mean": float(seconds.mean()),
+            "median": float(np.median(seconds)),
+            "histogram": np.bincount(seconds.astype(int)).tolist(),
+        }
+
+    def render(self) -> str:
+        """The report for people: Markdown tables, and a histogram in characters."""
+        sizes = [f"{len(self.groups[kind])} {kind}s" for kind in ("speaker", "session") if self.groups[kind]]
+        parts = [", ".join([f"{self.total.total} clips", *sizes])]
+        kinds = [kind for kind in GROUPINGS if len(self.groups[kind]) > 1] or ["split"]
+        parts += [self._render_groups(kind) for kind in kinds]
+        parts.append(self._render_lengths())
+        parts += [
+            _render_entries(title, entries)
+            for title, entries in (
+                ("clips have a file that cannot be read", self.missing),
+                ("clips left out", self.skipped),
+            )
+            if entries
+        ]
+        return "\n\n".join(parts)
+
+    def _render_groups(self, kind: str) -> str:
+        labels = list(self.total.by_class)
+        genders = [] if kind == "gender" else sorted(self.total.by_gender)
+        lines = [_line([kind, *labels, "total", *genders]), _line(["---"] * (2 + len(labels) + len(genders)))]
+        named = list(self.groups[kind].items())
+        for name, counts in [*named[:_MAX_ROWS], ("all", self.total)]:
+            cells = [counts.by_class[label] for label in labels]
+            lines.append(_line([name, *cells, counts.total, *(counts.by_gender.get(gender, 0) for gender in genders)]))
+        if len(named) > _MAX_ROWS:
+            lines.insert(-1, _line([f"and {len(named) - _MAX_ROWS} more", *[""] * (len(labels) + 1 + len(genders))]))
+        return "\n".join(lines)
+
+    def _render_lengths(self) -> str:
+        summary = self.length_summary()
+        if not summary["num_known"]:
+            return "No clip's length is known."
+        unknown = self.total.total - summary["num_known"]
+        lines = [
+            f"{summary['hours']:.2f} h; clips of {summary['shortest']:.2f} to {summary['longest']:.2f} s, mean "
+            f"{summary['mean']:.2f} s, median {summary['median']:.2f} s"
+            + (f"; {unknown} not known" if unknown else ""),
+            "",
+        ]
+        most = max(summary["histogram"])
+        lines += [
+            f"    {start:4d} s {'#' * math.ceil(_BAR_WIDTH * count / most):<{_BAR_WIDTH}} {count}"
+            for start, count in enumerate(summary["histogram"])
+        ]
+        return "\n".join(lines)
+
+
+def corpus_report(
+    corpus: Any,
+    *,
+    read_headers: bool = True,
+    skipped: Iterable[Mapping[str, str]] = (),
+    progress: bool = True,
+) -> CorpusReport:
+    """Count what is in a corpus.
+
+    Args:
+        corpus (`datasets.Dataset`, or `datasets.DatasetDict`): With the columns of
+            [`~foal_hf.corpus_schema.corpus_features`].
+        read_headers (`bool`, defaults to `True`): Look up in the files how long the clips are whose end the corpus does
+            not tell. No picture is decoded.
+        skipped (`Iterable[Mapping]`, *optional*): Clips that were left out when the corpus was made, for the report.
+        progress (`bool`, defaults to `True`): Show a progress bar on stderr.
+
+    Returns:
+        [`CorpusReport`]
+
+    Example:
+
+    ```python
+    >>> print(corpus_report(load_corpus("iemocap", data_dir="IEMOCAP_full_release")).render())
+    ```
+    """
+    splits = dict(corpus) if isinstance(corpus, Mapping) else {str(corpus.split or "train"): corpus}
+    labels = list(next(iter(splits.values())).features["emotion"].names)
+    members: dict[str, dict[str, list[dict[str, Any]]]] = {kind: defaultdict(list) for kind in GROUPINGS}
+    clips, seconds, missing = [], [], []
+    rows = ((split, row) for split, part in splits.items() for row in undecoded(part))
+    for split, row in tqdm(rows, total=sum(map(len, splits.values())), unit="clip", disable=not progress):
+        clip = {"split": split, "label": labels[row["emotion"]]}
+        clip |= {kind: row[kind] for kind in ("session", "gender", "speaker")}
+        clips.append(clip)
+        for kind in GROUPINGS:
+            if clip[kind] is not None:
+                members[kind][clip[kind]].append(clip)
+        if faults := _faults(row):
+            missing.append({"clip_id": row["clip_id"], "reason": "; ".join(faults)})
+        elif (length := _length(row, read_headers)) is not None:
+            seconds.append(length)
+    return CorpusReport(
+        total=_count(clips, labels),
+        groups={
+            kind: {name: _count(found[name], labels) for name in (found if kind == "split" else sorted(found))}
+            for kind, found in members.items()
+        },
+        seconds=seconds,
+        missing=missing,
+        skipped=[dict(entry) for entry in skipped],
+    )
+
+
+def inspect_corpus(
+    name: str, data_dir: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any
+) -> CorpusReport:
+    """Load a corpus and count what is in all its splits.
+
+    Args:
+        name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`], but for `on_error`, which is `"skip"` by
+            default: a clip with a missing file is listed in the report.
+        progress (`bool`, defaults to `True`): Show a progress bar on stderr.
+
+    Returns:
+        [`CorpusReport`]
+    """
+    builder = make_builder(name, data_dir, **{"on_error": "skip", **options})
+    builder.download_and_prepare()
+    return corpus_report(builder.as_dataset(), skipped=getattr(builder, "skipped", ()), progress=progress)
+
+
+def prepare_corpus(
+    name: str, data_dir: str | os.PathLike[str] | None, output: str | os.PathLike[str], **options: Any
+) -> CorpusReport:
+    """Write the rows of a corpus as Parquet, and their counts.
+
+    The files hold the rows alone: sound and picture stay where they are, and the rows name them by their full paths. So
+    they are of use on this machine, and nothing of the recordings leaves it with them.
+
+    Args:
+        name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`].
+        output (`str` or `os.PathLike`): Folder for `<split>-00000-of-00001.parquet`, which `datasets.load_dataset` and
+            `datasets.Dataset.from_parquet` read, and `counts.json`.
+
+    Returns:
+        [`CorpusReport`]: What `counts.json` holds. Lengths are counted where the corpus tells start and end.
+    """
+    builder = make_builder(name, data_dir, **options)
+    builder.download_and_prepare()
+    corpus = builder.as_dataset()
+    report = corpus_report(corpus, read_headers=False, skipped=getattr(builder, "skipped", ()), progress=False)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in corpus.items():
+        _write(folder / f"{split}-00000-of-00001.parquet", part.to_parquet)
+    text = json.dumps({"corpus": name, "media": "paths of this machine", **report.as_dict()}, indent=2) + "\n"
+    _write(folder / "counts.json", lambda path: path.write_text(text, encoding="utf-8"))
+    return report
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write a file whole, or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def _count(clips: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> GroupCounts:
+    genders = Counter(clip["gender"] for clip in clips if clip["gender"] is not None)
+    classes = Counter(clip["label"] for clip in clips)
+    return GroupCounts(len(clips), {label: classes[label] for label in labels}, dict(sorted(genders.items())))
+
+
+def _faults(row: Mapping[str, Any]) -> list[str]:
+    paths = dict.fromkeys(row[name]["path"] for name in ("video", "audio") if row[name] and not row[name]["bytes"])
+    return [f"{path} {fault}" for path in paths if (fault := find_fault(path))]
+
+
+def _length(row: Mapping[str, Any], read_headers: bool) -> float | None:
+    start, end = row["start_seconds"] or 0.0, row["end_seconds"]
+    if end is None and read_headers:
+        try:
+            with MediaFile(audio=row["audio"], video=row["video"]) as media:
+                end = media.duration_seconds
+        except MediaError:
+            return None
+    return None if end is None else end - start
+
+
+def _line(cells: Iterable[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _render_entries(title: str, entries: Sequence[Mapping[str, str]]) -> str:
+    lines = [f"- {entry['clip_id']}: {entry['reason']}" for entry in entries[:_MAX_LISTED]]
+    if len(entries) > _MAX_LISTED:
+        lines.append(f"- and {len(entries) - _MAX_LISTED} more")
+    return "\n".join([f"{len(entries)} {title}:", "", *lines])
