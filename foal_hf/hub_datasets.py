@@ -1,0 +1,192 @@
+"""A corpus' loading script and dataset card to the Hub; its recordings only where the licence lets them go there."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, metadata_load
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from .corpus_scripts import find_scripts
+from .hub_commit import Push, commit_folder, explained_hub_errors
+
+
+CARD_NAME = "README.md"
+# Columns that make a row a part of its recording. Embedded, each row would carry the whole of it.
+CUT_COLUMNS = ("start_seconds", "end_seconds", "crop_box")
+_MEDIA_COLUMNS = ("audio", "video")
+_SHARD_BYTES = 250_000_000  # of recordings in one Parquet file, all of which are in memory at once
+
+
+def push_dataset(
+    name: str,
+    repo_id: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    with_data: bool = False,
+    private: bool | None = None,
+    revision: str | None = None,
+    dry_run: bool = False,
+    token: str | bool | None = None,
+    **options: Any,
+) -> Push:
+    """Publish the loading script and the dataset card of a corpus, in one commit.
+
+    The script reads the corpus that each user has asked its owners for; no recording leaves this machine. With
+    `with_data=True` the rows go along as Parquet files with sound and picture in them, so that
+    `datasets.load_dataset(repo_id)` needs nothing else. That takes a repository that is private, and a corpus whose
+    card says `redistribution: true` in its header: a licence that each user signs for themselves never does.
+
+    Args:
+        name (`str`): Of a corpus that has a loading script, such as `"ravdess"`.
+        repo_id (`str`): `organisation/name` of the dataset repository. Created where needed.
+        data_dir (`str` or `os.PathLike`, *optional*): Folder of the corpus; goes with `with_data`.
+        with_data (`bool`, defaults to `False`): Push the recordings too.
+        private (`bool`, *optional*): Visibility of a repository that is created. With data it is private in any case.
+        revision (`str`, *optional*): The branch, `main` by default.
+        dry_run (`bool`, defaults to `False`): List the files with their sizes, without a word to the Hub. With data
+            they are written to a temporary folder to know the sizes.
+        token (`str` or `bool`, *optional*): Of the Hub; the stored one by default.
+        **options: Of the corpus, as [`~foal_hf.corpora.load_corpus`] takes them; they go with `with_data`.
+
+    Returns:
+        [`~foal_hf.hub_commit.Push`]: Files with their sizes in bytes, and where the commit is.
+
+    Raises:
+        ValueError: If there is no such corpus, arguments contradict each other, or rows are parts of a longer
+            recording.
+        FileNotFoundError: If the corpus has no card.
+        PermissionError: If the licence keeps the recordings where they are, the repository is public, or the token may
+            not write to it.
+        RuntimeError: If the Hub cannot be reached or refuses.
+
+    Example:
+
+    ```python
+    >>> [path for path, _ in push_dataset("ravdess", "org/ravdess-script", dry_run=True).files]
+    ['README.md', 'build_ravdess.py']
+    ```
+    """
+    script = _find_script(name)
+    card = script.with_name(CARD_NAME)
+    if not card.is_file():
+        raise FileNotFoundError(f"The corpus {name!r} has no dataset card {CARD_NAME} beside {script.name}: write one.")
+    if repo_id.split("/")[-1] == script.stem:
+        raise ValueError(
+            f"A repository must not be named like the script in it: `datasets` refuses to load {repo_id!r} with a "
+            f"{script.name} in it. Choose another name, such as {repo_id.removesuffix(script.stem) + name!r}."
+        )
+    if with_data:
+        _check_redistribution(name, metadata_load(card) or {})
+        private = _check_private(repo_id, private, token, dry_run=dry_run)
+    elif data_dir is not None or options:
+        given = sorted(options) + (["data_dir"] if data_dir is not None else [])
+        raise ValueError(f"{', '.join(given)}: of use only with `with_data=True`. Without it no recording is read.")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (script, card):
+            shutil.copyfile(file, Path(folder, file.name))
+        if with_data:
+            _write_data(name, data_dir, Path(folder, "data"), options)
+        return commit_folder(
+            folder,
+            repo_id,
+            repo_type="dataset",
+            private=private,
+            revision=revision,
+            dry_run=dry_run,
+            token=token,
+            message=f"Add the {name} corpus" if with_data else f"Add the loading script of {name}",
+            delete_patterns=("data/*.parquet",) if with_data else (),
+        )
+
+
+def _find_script(name: str) -> Path:
+    scripts = find_scripts()
+    if name not in scripts:
+        raise ValueError(f"No script loads a corpus {name!r}; there is {', '.join(scripts) or 'none at all'}.")
+    return scripts[name]
+
+
+def _check_redistribution(name: str, card: Mapping[str, Any]) -> None:
+    """Raise PermissionError unless the card's header says that the recordings may be passed on."""
+    if card.get("redistribution") is True:
+        return
+    licence = card.get("license_name") or card.get("license") or "not named in its card"
+    reason = card.get("redistribution_reason") or f"its licence ({licence}) does not allow to pass them on"
+    raise PermissionError(
+        f"The recordings of {name} are not pushed: {reason}. Push the script and the card alone (without data): "
+        f"everybody who has the corpus builds the dataset from their own copy."
+    )
+
+
+def _check_private(repo_id: str, private: bool | None, token: str | bool | None, *, dry_run: bool) -> bool:
+    """Raise early, before gigabytes are written, what `commit_folder` makes sure of again; True otherwise."""
+    if private is False:
+        raise ValueError("Recordings go to a private repository only: `with_data=True` excludes `private=False`.")
+    if not dry_run:
+        with explained_hub_errors(repo_id):
+            try:
+                is_public = not HfApi(token=token).repo_info(repo_id, repo_type="dataset").private
+            except RepositoryNotFoundError as error:
+                if error.response.status_code == 401:
+                    raise
+                is_public = False
+        if is_public:
+            raise PermissionError(
+                f"Recordings go to a private repository only, and {repo_id} is public. Make it private in its settings "
+                "on the Hub, or push to another name."
+            )
+    return True
+
+
+def _write_data(name: str, data_dir: str | os.PathLike[str] | None, folder: Path, options: Mapping[str, Any]) -> None:
+    """Write a corpus as Parquet files with its recordings in them, `<split>-00000-of-00007.parquet`."""
+    from .corpora import load_corpus
+
+    splits = load_corpus(name, data_dir, split=None, **options)
+    for rows in splits.values():
+        _check_uncut(name, rows)
+    folder.mkdir()
+    for split, rows in splits.items():
+        num_shards = max(1, math.ceil(_media_bytes(rows) / _SHARD_BYTES))
+        for index in range(num_shards):
+            path = folder / f"{split}-{index:05d}-of-{num_shards:05d}.parquet"
+            _write_shard(rows.shard(num_shards, index, contiguous=True), path)
+
+
+def _check_uncut(name: str, rows: Any) -> None:
+    """Raise ValueError where a row is a part of its recording."""
+    table = rows.select_columns([column for column in CUT_COLUMNS if column in rows.features]).with_format("arrow")[:]
+    used = [column for column in table.column_names if table[column].null_count < len(table)]
+    if used:
+        raise ValueError(
+            f"Rows of {name} are parts of longer recordings ({', '.join(used)} are set), and every row would carry the "
+            "whole recording. Cut the clips first: `materialize=True, materialize_dir=FOLDER` lets the rows refer to "
+            "files of one clip each."
+        )
+
+
+def _media_bytes(rows: Any) -> int:
+    """Size of all recordings of the rows, each as often as a row refers to it."""
+    from .corpus_schema import undecoded
+
+    media = [column for column in _MEDIA_COLUMNS if column in rows.features]
+    total = 0
+    for row in undecoded(rows.select_columns(media)):
+        for file in filter(None, row.values()):
+            total += len(file["bytes"]) if file["bytes"] is not None else os.path.getsize(file["path"])
+    return total
+
+
+def _write_shard(rows: Any, path: Path) -> None:
+    from datasets import Dataset
+    from datasets.table import InMemoryTable, embed_table_storage
+
+    # Puts the content of each file into its row, and leaves of the path the name.
+    table = embed_table_storage(rows.with_format("arrow")[:])
+    Dataset(InMemoryTable(table)).to_parquet(path)
