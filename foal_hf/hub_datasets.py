@@ -117,10 +117,12 @@ def _check_redistribution(name: str, card: Mapping[str, Any]) -> None:
     if card.get("redistribution") is True:
         return
     licence = card.get("license_name") or card.get("license") or "not named in its card"
-    reason = card.get("redistribution_reason") or f"its licence ({licence}) does not allow to pass them on"
+    reason = f"its licence ({licence}) does not allow to pass them on"
+    if card.get("redistribution") is not False:
+        reason = f"its card does not say `redistribution: true`, so its licence ({licence}) is taken to forbid it"
     raise PermissionError(
-        f"The recordings of {name} are not pushed: {reason}. Push the script and the card alone (without data): "
-        f"everybody who has the corpus builds the dataset from their own copy."
+        f"The recordings of {name} are not pushed: {card.get('redistribution_reason') or reason}. Push the script and "
+        "the card alone, without data: everybody who has the corpus builds the dataset from their own copy."
     )
 
 

@@ -42,7 +42,9 @@ class LoopbackHub:
         }
         self._traffic = Traffic()
         self._servers = [make_server(partial(answer, self), self._traffic) for answer in (answer_api, answer_storage)]
-        self.url, self.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
+        ports = [server.server_address[1] for server in self._servers]
+        # By another name of the host too: huggingface_hub 1 takes two ports of one host for the same place.
+        self.url, self.storage_url = f"http://127.0.0.1:{ports[0]}", f"http://localhost:{ports[1]}"
 
     def __enter__(self) -> "LoopbackHub":
         for server in self._servers:
