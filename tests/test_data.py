@@ -1,12 +1,16 @@
 """Rows to training batches, through the processor and into the plain Trainer."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from foal_hf.corpora import load_corpus
 from foal_hf.data import ClipCollator, ClipDataset
 from foal_hf.quickstart import LABEL2ID, make_tiny_model, make_tiny_processor
 from foal_hf.synthetic import generate_corpus, read_metadata
@@ -20,6 +24,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return read_metadata(folder)
 
 
+@pytest.fixture(scope="module")
+def corpus(rows, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = Path(rows[0]["video"]).parents[2]
+    return load_corpus("folder", folder, split="train+validation+test", cache_dir=tmp_path_factory.mktemp("cache"))
+
+
 def test_examples_hold_the_clip_and_the_index_of_its_emotion(rows) -> None:
     examples = ClipDataset(rows, make_tiny_processor(), LABEL2ID)
     assert len(examples) == 12
@@ -30,6 +40,54 @@ def test_examples_hold_the_clip_and_the_index_of_its_emotion(rows) -> None:
 def test_an_unknown_emotion_is_refused_before_anything_is_read(rows) -> None:
     with pytest.raises(ValueError, match="hold the emotions bored, but the model knows happy, neutral, sad, angry"):
         ClipDataset([{**rows[0], "emotion": "bored"}], make_tiny_processor(), LABEL2ID)
+
+
+def test_rows_of_a_corpus_are_examples_like_rows_of_a_list(rows, corpus: Dataset) -> None:
+    processor = make_tiny_processor()
+    listed, loaded = ClipDataset(rows, processor, LABEL2ID), ClipDataset(corpus, processor, LABEL2ID)
+    places = {row["video"]: index for index, row in enumerate(rows)}
+    paths = [row["path"] for row in loaded.rows["video"]]
+    assert corpus.features["emotion"].names != list(LABEL2ID)  # so the indices have to be translated
+    assert loaded.labels == [listed.labels[places[path]] for path in paths]
+    one, other = loaded[5]["clip"], listed[places[paths[5]]]["clip"]
+    assert torch.equal(one.waveform, other.waveform) and torch.equal(one.frames, other.frames)
+
+
+def test_workers_open_the_files_of_a_corpus_themselves(corpus: Dataset) -> None:
+    processor = make_tiny_processor()
+    examples = ClipDataset(corpus.with_format("torch"), processor, LABEL2ID)
+    assert all(isinstance(row["video"]["path"], str) for row in examples.rows)
+    assert pickle.loads(pickle.dumps(examples))[3]["clip"].modalities == ("audio", "video")
+    (batch,) = DataLoader(examples, batch_size=12, num_workers=1, collate_fn=ClipCollator(processor))
+    assert batch["labels"].tolist() == examples.labels
+
+
+def test_a_corpus_with_other_classes_than_the_model_is_refused_with_both_lists(corpus: Dataset) -> None:
+    message = "hold the emotions angry, happy, neutral, sad, but the model knows sad, happy: 6 of 12 rows"
+    with pytest.raises(ValueError, match=message):
+        ClipDataset(corpus, make_tiny_processor(), {"sad": 0, "happy": 1})
+
+
+def test_classes_of_a_corpus_without_rows_may_be_unknown_to_the_model(corpus: Dataset) -> None:
+    happy = corpus.select([index for index, emotion in enumerate(corpus["emotion"]) if emotion == 1])
+    assert ClipDataset(happy, make_tiny_processor(), {"sad": 0, "happy": 1}).labels == [1, 1, 1]
+
+
+def test_a_stream_is_no_set_of_examples(corpus: Dataset) -> None:
+    with pytest.raises(TypeError, match="without streaming"):
+        ClipDataset(corpus.to_iterable_dataset(), make_tiny_processor(), LABEL2ID)
+
+
+def test_sound_that_begins_elsewhere_than_the_picture_is_read_from_there(rows) -> None:
+    row = {**rows[0], "start_seconds": 0.5, "end_seconds": 0.9}
+    here, there, elsewhere = (
+        ClipDataset([{**row, "audio_start_seconds": start}], make_tiny_processor(), LABEL2ID)[0]["clip"]
+        for start in (None, 0.5, 0.0)
+    )
+    assert torch.equal(here.waveform, there.waveform)
+    assert torch.equal(here.frames, elsewhere.frames)
+    begin = ClipDataset([{**rows[0], "end_seconds": 0.4}], make_tiny_processor(), LABEL2ID)[0]["clip"]
+    assert torch.equal(elsewhere.waveform, begin.waveform) and not torch.equal(here.waveform, begin.waveform)
 
 
 def test_one_modality_can_be_read_alone(rows) -> None:

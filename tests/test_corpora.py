@@ -1,0 +1,252 @@
+"""Corpora by name: the dataset scripts wherever they lie, their options, and `load_dataset` after `import foal_hf`."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import datasets
+import pytest
+from datasets import Dataset, DatasetDict, IterableDataset
+from fake_iemocap import small_tree
+
+from foal_hf import corpus_scripts, resources
+from foal_hf.corpora import FEATURES, available_corpora, load_corpus, make_builder
+from foal_hf.corpus_schema import undecoded
+
+
+SCRIPT = """
+from dataclasses import dataclass
+
+import datasets
+
+
+@dataclass
+class ToyConfig(datasets.BuilderConfig):
+    num_clips: int = 3
+    on_error: str = "raise"
+
+
+class Toy(datasets.GeneratorBasedBuilder):
+    BUILDER_CONFIG_CLASS = ToyConfig
+    BUILDER_CONFIGS = [ToyConfig(name="plain"), ToyConfig(name="loud")]
+    DEFAULT_CONFIG_NAME = "plain"
+
+    def _info(self):
+        emotion = datasets.ClassLabel(names=["happy", "sad"])
+        return datasets.DatasetInfo(features=datasets.Features(clip_id=datasets.Value("string"), emotion=emotion))
+
+    def _split_generators(self, dl_manager):
+        return [datasets.SplitGenerator("train")]
+
+    def _generate_examples(self):
+        for number in range(self.config.num_clips):
+            yield number, {"clip_id": f"{self.config.name}{number}", "emotion": "sad"}
+"""
+
+
+def make_toy(folder: Path, script: str = SCRIPT) -> None:
+    path = folder / "dataset_scripts" / "toy" / "build_toy.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installed package, with its scripts inside, that knows the corpus toy."""
+    package = tmp_path / "site" / "foal_hf"
+    make_toy(package)
+    monkeypatch.setattr(resources, "_PACKAGE_DIR", package)
+    monkeypatch.setattr(corpus_scripts, "__path__", [])
+    yield package
+    sys.modules.pop(corpus_scripts.module_name("toy"), None)
+
+
+@pytest.fixture(scope="module")
+def iemocap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_tree(tmp_path_factory.mktemp("iemocap"))
+
+
+@pytest.fixture(scope="module")
+def corpus(iemocap: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return load_corpus("iemocap", iemocap, allow_partial=True, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def rows_of(dataset: Any) -> list[dict[str, Any]]:
+    return list(undecoded(dataset))
+
+
+def run_python(code: str, **variables: str) -> str:
+    """What a fresh process prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    finished = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_every_script_of_the_checkout_is_a_corpus() -> None:
+    assert available_corpora() == ["crema_d", "iemocap", "ravdess", "folder"]
+
+
+@pytest.mark.parametrize("name", ["crema_d", "iemocap", "ravdess"])
+def test_every_script_has_the_columns_of_the_schema(name: str, tmp_path: Path) -> None:
+    features = make_builder(name, cache_dir=tmp_path).info.features
+    assert list(features) == list(FEATURES)
+    assert {**features, "emotion": None} == {**FEATURES, "emotion": None}
+    assert len(features["emotion"].names) >= 4
+
+
+def test_a_corpus_is_one_split_in_the_order_of_its_ids(corpus: Dataset) -> None:
+    assert str(corpus.split) == "train" and len(corpus) == 7
+    assert corpus["clip_id"][:] == sorted(corpus["clip_id"])
+
+
+def test_all_splits_come_as_a_dictionary(iemocap: Path, corpus: Dataset, tmp_path: Path) -> None:
+    splits = load_corpus("iemocap", str(iemocap), split=None, allow_partial=True, cache_dir=str(tmp_path))
+    assert isinstance(splits, DatasetDict) and list(splits) == ["train"]
+    assert rows_of(splits["train"]) == rows_of(corpus)
+
+
+def test_a_configuration_is_chosen_by_name(iemocap: Path, tmp_path: Path) -> None:
+    every = load_corpus("iemocap", iemocap, config="all", allow_partial=True, cache_dir=tmp_path)
+    assert len(every) == 9 and "frustrated" in every.features["emotion"].names
+
+
+def test_a_stream_has_the_rows_of_the_prepared_corpus(iemocap: Path, corpus: Dataset, tmp_path: Path) -> None:
+    stream = load_corpus("iemocap", iemocap, streaming=True, allow_partial=True, cache_dir=tmp_path)
+    assert isinstance(stream, IterableDataset)
+    assert rows_of(stream) == rows_of(corpus)
+    assert rows_of(pickle.loads(pickle.dumps(stream))) == rows_of(corpus)
+
+
+def test_map_filter_and_parquet_keep_the_columns(corpus: Dataset, tmp_path: Path) -> None:
+    plain = undecoded(corpus)
+    lengths = plain.map(lambda row: {"seconds": row["end_seconds"] - row["start_seconds"]}, load_from_cache_file=False)
+    assert lengths["seconds"][0] == pytest.approx(0.91) and lengths.features["emotion"] == corpus.features["emotion"]
+    assert set(plain.filter(lambda row: row["gender"] == "female", load_from_cache_file=False)["speaker"]) == {"Ses01F"}
+    corpus.to_parquet(tmp_path / "rows.parquet")
+    again = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
+    assert again.features == corpus.features
+    assert rows_of(again) == rows_of(corpus)
+
+
+def test_an_unknown_corpus_is_an_error_that_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no corpus 'iemocop'; there is crema_d, iemocap, ravdess, folder"):
+        load_corpus("iemocop", "somewhere")
+
+
+def test_an_unknown_option_is_an_error_that_lists_those_there_are(iemocap: Path) -> None:
+    with pytest.raises(ValueError, match=r"iemocap has no option partial; it has .*allow_partial"):
+        load_corpus("iemocap", iemocap, partial=True)
+    with pytest.raises(ValueError, match=r"folder has no option version; it has labels"):
+        load_corpus("folder", iemocap, version="2.0.0")
+    with pytest.raises(ValueError, match=r"no configuration 'five_class'; it has four_class, all"):
+        load_corpus("iemocap", iemocap, config="five_class")
+
+
+def test_scripts_are_found_inside_an_installed_package(toy: Path, tmp_path: Path) -> None:
+    assert available_corpora() == ["toy", "folder"]
+    assert load_corpus("toy", cache_dir=tmp_path)["clip_id"][:] == ["plain0", "plain1", "plain2"]
+    assert load_corpus("toy", config="loud", num_clips=1, cache_dir=tmp_path)["clip_id"][:] == ["loud0"]
+    assert Path(sys.modules["foal_hf.corpus_scripts.build_toy"].__file__ or "").is_relative_to(toy)
+
+
+def test_what_an_older_script_wrote_is_not_used_again(toy: Path, tmp_path: Path) -> None:
+    load_corpus("toy", cache_dir=tmp_path)
+    make_toy(toy, SCRIPT.replace("{self.config.name}{number}", "new{number}!"))
+    del sys.modules[corpus_scripts.module_name("toy")]
+    assert load_corpus("toy", cache_dir=tmp_path)["clip_id"][0] == "new0!"
+
+
+@pytest.mark.parametrize("script", ["import datasets\n", SCRIPT + "\n\nclass Other(Toy):\n    pass\n"])
+def test_a_script_without_its_one_builder_is_refused(script: str, toy: Path) -> None:
+    make_toy(toy, script)
+    with pytest.raises(ValueError, match=r"build_toy.py has to hold exactly one GeneratorBasedBuilder, it holds [02]"):
+        load_corpus("toy")
+
+
+def test_an_incomplete_installation_is_said_when_a_corpus_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_PACKAGE_DIR", tmp_path / "foal_hf")
+    with pytest.raises(FileNotFoundError, match="installation is incomplete"):
+        load_corpus("iemocap")
+    registry = ModuleType("packaged_modules")
+    registry._PACKAGED_DATASETS_MODULES = {}
+    monkeypatch.setitem(sys.modules, "datasets.packaged_modules", registry)
+    corpus_scripts.register_corpora()
+    assert registry._PACKAGED_DATASETS_MODULES == {}
+
+
+def test_another_kind_of_table_of_builders_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = ModuleType("packaged_modules")
+    registry._PACKAGED_DATASETS_MODULES = ("csv", "json")
+    monkeypatch.setitem(sys.modules, "datasets.packaged_modules", registry)
+    corpus_scripts.register_corpora()
+    assert registry._PACKAGED_DATASETS_MODULES == ("csv", "json")
+
+
+def test_a_registered_corpus_stands_beside_the_builders_of_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    builders = dict(datasets.packaged_modules._PACKAGED_DATASETS_MODULES)
+    registry = ModuleType("packaged_modules")
+    registry._PACKAGED_DATASETS_MODULES = dict(builders)
+    monkeypatch.setitem(sys.modules, "datasets.packaged_modules", registry)
+    corpus_scripts.register_corpora()
+    corpus_scripts.register_corpora()
+    added = registry._PACKAGED_DATASETS_MODULES.keys() - (builders.keys() - set(available_corpora()))
+    assert added == {"crema_d", "iemocap", "ravdess"}
+    assert registry._PACKAGED_DATASETS_MODULES["csv"] == builders["csv"]
+
+
+def test_load_dataset_knows_the_corpora_of_a_fresh_process_that_did_not_import_datasets_for_it(
+    iemocap: Path, corpus: Dataset, tmp_path: Path
+) -> None:
+    stream = load_corpus("iemocap", iemocap, streaming=True, allow_partial=True, cache_dir=tmp_path)
+    (tmp_path / "stream.pkl").write_bytes(pickle.dumps(undecoded(stream)))
+    code = f"""
+import json, pickle, sys
+from foal_hf.corpus_scripts import register_corpora
+register_corpora()
+register_corpora()
+before = "datasets" in sys.modules
+import datasets
+script_before = "foal_hf.corpus_scripts.build_iemocap" in sys.modules
+datasets.disable_progress_bars()
+corpus = datasets.load_dataset("iemocap", data_dir={str(iemocap)!r}, split="train", allow_partial=True)
+with open({str(tmp_path / "stream.pkl")!r}, "rb") as file:
+    stream = [row["clip_id"] for row in pickle.load(file)]
+print(json.dumps([before, script_before, corpus["clip_id"][:], corpus.features["emotion"].names, stream]))
+"""
+    # Offline, so that nobody counts this load.
+    printed = run_python(code, HF_DATASETS_CACHE=str(tmp_path / "cache"), HF_HUB_OFFLINE="1")
+    clip_ids = corpus["clip_id"][:]
+    assert json.loads(printed) == [False, False, clip_ids, corpus.features["emotion"].names, clip_ids]
+
+
+def test_clips_are_written_out_where_that_is_asked_for(iemocap: Path, corpus: Dataset, tmp_path: Path) -> None:
+    options = {"allow_partial": True, "cache_dir": tmp_path / "cache"}
+    clips = load_corpus("iemocap", iemocap, materialize=True, materialize_dir=tmp_path / "clips", **options)
+    assert clips.features == corpus.features and clips["clip_id"][:] == corpus["clip_id"][:]
+    rows = rows_of(clips)
+    assert all(Path(row["video"]["path"]).is_relative_to(tmp_path / "clips") for row in rows)
+    folder = load_corpus(
+        "folder", tmp_path / "clips", cache_dir=tmp_path / "cache", validation_fraction=0.0, test_fraction=0.0
+    )
+    names, folder_names = (part.features["emotion"].names for part in (corpus, folder))
+    for column in ("clip_id", "speaker", "session", "gender", "valence", "transcript"):
+        assert folder[column][:] == corpus[column][:]
+    assert [folder_names[index] for index in folder["emotion"]] == [names[index] for index in corpus["emotion"]]
+
+
+def test_writing_clips_out_needs_a_folder_and_no_stream(iemocap: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="go together"):
+        load_corpus("iemocap", iemocap, materialize=True)
+    with pytest.raises(ValueError, match="go together"):
+        load_corpus("iemocap", iemocap, materialize_dir=tmp_path)
+    with pytest.raises(ValueError, match="does not go with `streaming=True`"):
+        load_corpus("iemocap", iemocap, materialize=True, materialize_dir=tmp_path, streaming=True)
