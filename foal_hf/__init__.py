@@ -4,6 +4,10 @@ Importing this package registers its classes: `AutoModel.from_pretrained` then k
 remote code, and `pipeline("audio-video-emotion")` exists.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
 try:
     from .configuration_foal_net import FoalNetConfig
     from .media_foal_net import Clip, MediaFile, read_clip
@@ -20,7 +24,15 @@ except ImportError as error:
     ) from error
 
 
+if TYPE_CHECKING:
+    from .corpora import load_corpus
+    from .hub import push_checkpoint
+    from .hub_datasets import push_dataset
+
 __version__ = "0.1.0"
+
+# Imported when they are asked for: prediction needs neither.
+_ON_DEMAND = {"load_corpus": "corpora", "push_checkpoint": "hub", "push_dataset": "hub_datasets"}
 
 register()
 
@@ -36,5 +48,14 @@ __all__ = [
     "FoalNetVideoProcessor",
     "MediaError",
     "MediaFile",
+    "load_corpus",
+    "push_checkpoint",
+    "push_dataset",
     "read_clip",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_ON_DEMAND[name]}", __name__), name)

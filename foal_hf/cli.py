@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,55 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if any("error" in entry for entry in entries) else 0
 
 
+def push(options: argparse.Namespace) -> int:
+    """Publish a checkpoint on the Hub: weights, processor, card and code, in one commit."""
+    from .hub import push_checkpoint
+
+    pushed = push_checkpoint(
+        options.checkpoint,
+        options.repo_id,
+        results=options.results,
+        private=options.private or None,
+        revision=options.revision,
+        dry_run=options.dry_run,
+    )
+    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
+    return 0
+
+
+def push_dataset(options: argparse.Namespace) -> int:
+    """Publish the loading script and the card of a corpus; its recordings only where its licence lets them go."""
+    from . import hub_datasets
+
+    pushed = hub_datasets.push_dataset(
+        options.corpus,
+        options.repo_id,
+        data_dir=options.data_dir,
+        with_data=options.with_data,
+        private=options.private or None,
+        revision=options.revision,
+        dry_run=options.dry_run,
+    )
+    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
+    return 0
+
+
 def doctor(options: argparse.Namespace) -> int:
     """Say what is installed, what is missing, and the command that mends it."""
     from .doctor import main as diagnose
 
     return diagnose(json=options.json)
+
+
+def _push_in_words(pushed: Any) -> str:
+    place = f"{pushed.repo_id} ({pushed.revision})"
+    if pushed.dry_run:
+        lines = [f"{size / 1e6:12.3f} MB  {path}" for path, size in pushed.files]
+        total = sum(size for _, size in pushed.files)
+        return "\n".join([*lines, f"{total / 1e6:12.3f} MB  in {len(lines)} files would go to {place}"])
+    if not pushed.changed:
+        return f"{place} holds the same files already"
+    return f"{len(pushed.files)} files are in {place}: {pushed.commit_url}"
 
 
 def _one_line(entry: dict[str, Any]) -> str:
@@ -97,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(run: Any) -> argparse.ArgumentParser:
-        command = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        command = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument("--json", action="store_true", help="print JSON, for machines")
         return command
@@ -114,5 +159,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=8, help="clips per pass of the model (%(default)s)")
     command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
 
+    command = add(push)
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that a model and its processor were saved to")
+    command.add_argument("repo_id", metavar="ORG/NAME", help="repository; made where it does not exist")
+    command.add_argument("--results", metavar="FILE", help="results file of the run, which the card is made from")
+    _add_push_options(command)
+
+    command = add(push_dataset)
+    command.add_argument("corpus", metavar="CORPUS", help="name of a corpus that has a loading script")
+    command.add_argument("repo_id", metavar="ORG/NAME", help="dataset repository; made where it does not exist")
+    command.add_argument("--data-dir", help="folder of the corpus, for --with-data")
+    command.add_argument("--with-data", action="store_true", help="push the recordings too, to a private repository")
+    _add_push_options(command)
+
     add(doctor)
     return parser
+
+
+def _add_push_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--revision", help="branch; made where it does not exist (main)")
+    command.add_argument("--dry-run", action="store_true", help="list the files, and push nothing")

@@ -1,10 +1,14 @@
 """The configuration of Foal-Net: two encoders, and every number of the method as a typed, validated field."""
 
+import copy
 import math
+import os
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES
 
 
 # The published index order. Toolkits differ in it, so nothing may rely on a bare index: names travel with the model.
@@ -137,6 +141,14 @@ class FoalNetConfig(PreTrainedConfig):
         "attentions",
     ]
 
+    # Saved along with every config: its code, which transformers copies because of this mark.
+    _auto_class: ClassVar[str | None] = "AutoConfig"
+    # True once `pipeline` knows the task, by `import foal_hf`. What a checkpoint says of its pipeline is then left
+    # aside, since it would make `pipeline` ask for `trust_remote_code`.
+    _pipeline_is_registered: ClassVar[bool] = False
+    # Former names of fields, to the present ones: what an older release saved loads as if it were new.
+    _renamed: ClassVar[dict[str, str]] = {}
+
     # Any: what comes in as a dict or None is a config once the object stands, and mypy knows no such change.
     audio_config: Any = None
     vision_config: Any = None
@@ -162,6 +174,11 @@ class FoalNetConfig(PreTrainedConfig):
     trained_on_generated_data: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for former, present in self._renamed.items():
+            if former in kwargs:
+                setattr(self, present, kwargs.pop(former))
+        if self._pipeline_is_registered:
+            kwargs.pop("custom_pipelines", None)
         self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
         self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None:
@@ -174,6 +191,17 @@ class FoalNetConfig(PreTrainedConfig):
             self.id2label = {int(index): name for index, name in self.id2label.items()}
             self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """As in transformers: what a file of this config holds. It says where the code is, and names no local path."""
+        code = {"auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
+        values = {**super().to_diff_dict(), **code}
+        for encoder in (values.get(name) for name in self.sub_configs):
+            # A Hub name says where weights come from; a path of this machine says nothing to anybody else.
+            name = (encoder or {}).get("_name_or_path", "")
+            if os.path.isabs(name) or os.path.exists(name):
+                encoder["_name_or_path"] = ""
+        return values
 
     @property
     def audio_width(self) -> int:

@@ -5,7 +5,6 @@ Shapes: `batch` clips of `samples` (sound) or `frames` (picture). Masks are True
 
 import dataclasses
 import inspect
-import os
 from typing import Any
 
 import torch
@@ -59,9 +58,7 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
     vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
     # from_pretrained works on copies: the config must hold the very objects that the encoders use.
     config.audio_config, config.vision_config = audio.config, vision.config
-    for encoder, name in ((audio, audio_encoder), (vision, vision_encoder)):
-        # A Hub name says where the weights come from; a path of this machine says nothing to anybody else.
-        encoder.config._name_or_path = "" if os.path.exists(name) else name
+    config.audio_config._name_or_path, config.vision_config._name_or_path = audio_encoder, vision_encoder
     return {"config": config, "audio_encoder": audio, "vision_encoder": vision}
 
 

@@ -5,6 +5,7 @@ picture; `audio_width`, `video_width` of the two encoders. Masks are True where 
 (or picture) is one whose audio (or video) mask is all False: nothing of the absent side reaches its result.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .checkpoint_foal_net import CheckpointPart
 from .configuration_foal_net import FoalNetConfig
 from .encoders_foal_net import (
     encode_pictures,
@@ -99,7 +101,7 @@ class FoalNetClassifierOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class FoalNetPreTrainedModel(PreTrainedModel):
+class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):
     """What all Foal-Net models share: the contract with transformers, and what is frozen."""
 
     config: FoalNetConfig
@@ -138,6 +140,14 @@ class FoalNetPreTrainedModel(PreTrainedModel):
             TypeError: If an argument is none of these.
         """
         return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+    ) -> None:
+        """As in transformers: weights and config, and beside them the code and, where there is none, the card."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process and self._hub is not None:
+            self._hub().write_card(self, save_directory)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

@@ -5,13 +5,14 @@ import os
 import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from transformers import Pipeline
 from transformers.utils import ModelOutput, logging
 
+from .checkpoint_foal_net import CheckpointPart
 from .sources_foal_net import MediaError
 from .video_processing_foal_net import as_batch
 
@@ -27,13 +28,13 @@ _UNREADABLE = (ValueError, TypeError, OSError, RuntimeError, LookupError)
 _MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
-class AudioVideoEmotionPipeline(Pipeline):
+class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
     r"""Names the emotion of a speaking person in clips with sound, picture or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
     `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
-    `crop_box` and the `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound as well;
-    `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
+    `crop_box` and the `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound
+    as well; `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
     (`KeyDataset`), or as a `datasets` dataset of rows or a column of one.
 
     Example:
@@ -53,7 +54,6 @@ class AudioVideoEmotionPipeline(Pipeline):
     _load_image_processor = False  # type: ignore[assignment]
     _load_video_processor = False  # type: ignore[assignment]
     _load_tokenizer = False  # type: ignore[assignment]
-    _registered_impl: ClassVar[dict[str, Any]]  # set where it is registered, as the library does
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -222,14 +222,8 @@ class AudioVideoEmotionPipeline(Pipeline):
         return {"scores": emotions, **embeds, "modalities": modalities}
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Save model, processor and this pipeline's code; the library's own version leaves the processor out."""
-        feature_extractor, self.feature_extractor = self.feature_extractor, None  # part of the processor's file
-        try:
-            super().save_pretrained(save_directory, **kwargs)
-        finally:
-            self.feature_extractor = feature_extractor
-            # The library leaves the name of the code here, and the model may next be saved without the code.
-            vars(self.model.config).pop("custom_pipelines", None)
+        """Save model and processor, whose files say how to make this pipeline from them."""
+        self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 

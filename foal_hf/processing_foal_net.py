@@ -9,6 +9,7 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .checkpoint_foal_net import CheckpointPart
 from .media_foal_net import Clip, read_clip
 from .video_processing_foal_net import (
     READ_SETTINGS,
@@ -35,7 +36,7 @@ class FoalNetBatchFeature(BatchFeature):
         return [tuple(name for name in present if present[name][row]) for row in range(rows)]
 
 
-class FoalNetProcessor(ProcessorMixin):
+class FoalNetProcessor(CheckpointPart, ProcessorMixin):
     r"""Sound and picture of one or many clips to the inputs of Foal-Net.
 
     Args:
@@ -56,6 +57,7 @@ class FoalNetProcessor(ProcessorMixin):
     ```
     """
 
+    _auto_class = "AutoProcessor"  # saved with its code
     # Trainer and its checkpoints look for special tokens on whatever they are given as `processing_class`.
     tokenizer = SimpleNamespace(
         eos_token_id=None, bos_token_id=None, pad_token_id=None, init_kwargs={}, special_tokens_map={}

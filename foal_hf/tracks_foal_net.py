@@ -222,9 +222,9 @@ class _ForwardFrames:
         self._advance()
 
     def _advance(self) -> None:
-        from torchcodec._core import get_next_frame  # torchcodec's public methods all seek first
-
         try:
+            from torchcodec._core import get_next_frame  # torchcodec's public methods all seek first
+
             self._next, seconds, _ = get_next_frame(self._decoder._decoder)
             self._next_seconds = seconds.item()
         except IndexError:  # the end

@@ -69,6 +69,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     ```
     """
 
+    _auto_class = "AutoVideoProcessor"  # saved with its code
     valid_kwargs = FoalNetVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "padding_mask_videos"]
     do_resize = True

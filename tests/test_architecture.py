@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers.dynamic_module_utils import get_relative_import_files
 
 
 PACKAGE = Path(__file__).parent.parent / "foal_hf"
@@ -12,19 +13,41 @@ TRAVELS = "_foal_net"
 
 # What each file may import of the package. Arrows point from the left to the right, so there is no way round in a ring.
 ARROWS: dict[str, set[str]] = {
-    "configuration_foal_net": set(),
+    "checkpoint_foal_net": set(),
+    "configuration_foal_net": {"checkpoint_foal_net"},
     "losses_foal_net": set(),
     "layers_foal_net": {"configuration_foal_net"},
     "encoders_foal_net": {"configuration_foal_net"},
-    "modeling_foal_net": {"configuration_foal_net", "encoders_foal_net", "layers_foal_net", "losses_foal_net"},
+    "modeling_foal_net": {
+        "checkpoint_foal_net",
+        "configuration_foal_net",
+        "encoders_foal_net",
+        "layers_foal_net",
+        "losses_foal_net",
+    },
     "sources_foal_net": set(),
     "arrays_foal_net": {"sources_foal_net"},
     "tracks_foal_net": {"arrays_foal_net", "sources_foal_net"},
     "media_foal_net": {"sources_foal_net", "tracks_foal_net"},
     "video_processing_foal_net": {"media_foal_net", "arrays_foal_net", "sources_foal_net"},
-    "processing_foal_net": {"media_foal_net", "video_processing_foal_net", "sources_foal_net"},
-    "pipeline_foal_net": {"sources_foal_net", "video_processing_foal_net"},
+    "processing_foal_net": {
+        "checkpoint_foal_net",
+        "media_foal_net",
+        "video_processing_foal_net",
+        "sources_foal_net",
+    },
+    "pipeline_foal_net": {"checkpoint_foal_net", "sources_foal_net", "video_processing_foal_net"},
+    "hub_commit": set(),
+    "hub": {
+        "cards",
+        "configuration_foal_net",
+        "hub_commit",
+        "modeling_foal_net",
+        "processing_foal_net",
+        "results",
+    },
     "registration": {
+        "checkpoint_foal_net",
         "configuration_foal_net",
         "modeling_foal_net",
         "pipeline_foal_net",
@@ -67,7 +90,12 @@ def imports_of(path: Path, *, top_level_only: bool = False) -> list[ast.Import |
     """Import statements of a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else ast.walk(tree)
-    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    unread = {id(inner) for node in ast.walk(tree) if is_for_type_checkers(node) for inner in ast.walk(node)}
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in unread]
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def parts_imported_by(path: Path) -> set[str]:
@@ -97,6 +125,12 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         assert "cli" not in parts_imported_by(path)
     else:
         assert parts_imported_by(path) - {part} <= ARROWS[part]
+
+
+@pytest.mark.parametrize("part", ["configuration", "modeling", "pipeline", "processing"])
+def test_with_a_part_of_a_checkpoint_comes_all_of_its_code(part: str) -> None:
+    found = get_relative_import_files(PACKAGE / f"{part}{TRAVELS}.py")
+    assert {Path(file).name for file in found} >= {path.name for path in TRAVELLING} - {f"{part}{TRAVELS}.py"}
 
 
 def test_the_arrows_have_no_ring() -> None:

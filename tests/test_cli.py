@@ -29,7 +29,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     printed = capsys.readouterr().out
     assert exit_code.value.code == 0
-    assert all(command in printed for command in ("quickstart", "predict", "doctor"))
+    assert all(command in printed for command in ("quickstart", "predict", "push", "doctor"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "clip.mp4", "--modality", "smell"], ["dance"]])
@@ -92,3 +92,23 @@ def test_the_shipped_checkpoint_is_small_and_has_its_card() -> None:
     assert sum(files.values()) < 3_000_000
     card = (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")
     assert "mean nothing on real people" in card and "5(1)(f)" in card
+
+
+def test_push_lists_what_would_go(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(TINY_CHECKPOINT), "org/foal-net", "--dry-run"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("1.499 MB  model.safetensors") for line in printed)
+    assert printed[-1].endswith("files would go to org/foal-net (main)")
+    assert main(["push", str(TINY_CHECKPOINT), "org/foal-net", "--dry-run", "--revision", "fold-3", "--json"]) == 0
+    pushed = json.loads(capsys.readouterr().out)
+    assert pushed["dry_run"] and pushed["revision"] == "fold-3"
+    assert ["config.json", "model.safetensors", "processor_config.json"] == [
+        name for name, _ in pushed["files"] if not name.endswith((".py", ".md"))
+    ]
+
+
+def test_push_of_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(tmp_path), "org/foal-net"]) == 1
+    assert capsys.readouterr().err == (
+        f"foal-hf: {tmp_path} holds no checkpoint: config.json is missing. Name the folder of one.\n"
+    )

@@ -11,8 +11,6 @@ from loopback_hub import READ_TOKEN, STRANGERS_TOKEN, WRITE_TOKEN, LoopbackHub
 from foal_hf.hub_commit import Push, commit_folder, list_files
 
 
-# huggingface_hub uploads large files through a keyword that its HTTP library is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
 NAME = "org/foal-net"
 WEIGHTS = bytes(range(251)) * 7
 FILES = [("README.md", 15), ("config.json", 2), ("sub/model.safetensors", len(WEIGHTS))]

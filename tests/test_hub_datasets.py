@@ -15,8 +15,6 @@ from foal_hf import corpus_scripts, hub_datasets
 from foal_hf.hub_datasets import push_dataset
 
 
-# huggingface_hub uploads large files through a keyword that its HTTP library is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
 NAME = "org/toys"
 CARD = "---\nlicense: cc-by-4.0\nredistribution: true\n---\n\n# Toys\n"
 SCRIPT = """

@@ -28,8 +28,6 @@ from huggingface_hub.errors import (
 from loopback_hub import READ_TOKEN, STRANGERS_TOKEN, WRITE_TOKEN, LoopbackHub
 
 
-# huggingface_hub uploads large files through a keyword that its HTTP library is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
 WEIGHTS = bytes(range(251)) * 13
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 NAME = "org/foal-net"

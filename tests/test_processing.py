@@ -22,6 +22,7 @@ from tiny_models import tiny_config
 from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_processor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
+from with_torchvision import TORCHVISION, WITH_TORCHVISION, WITHOUT_TORCHVISION, skip_without_torchvision
 
 from foal_hf import FoalNetForEmotionClassification, FoalNetProcessor, MediaError
 
@@ -437,29 +438,6 @@ def test_trainer_saves_the_processor_with_its_checkpoints(
 # With torchvision and without
 
 
-# Apart from the environment: there transformers would find it everywhere, and fail to import it beside a CPU torch.
-TORCHVISION = Path(sys.prefix) / "torchvision-for-tests"
-WITHOUT_TORCHVISION = """
-import importlib.abc, importlib.util, sys
-
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torchvision":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "torchvision" else find_spec(name, *rest)
-sys.meta_path.insert(0, Blocked())
-"""
-# The wheels of torchvision register operators that a CPU build of torch lacks; their names are enough to import it.
-WITH_TORCHVISION = """
-import torch
-library = torch.library.Library("torchvision", "DEF")
-library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-import torchvision
-from transformers import AutoVideoProcessor
-"""
 LOAD_AND_CALL = """
 import sys
 import torch
@@ -480,8 +458,8 @@ processor.save_pretrained(folder + "/again")
 
 @pytest.mark.parametrize("has_torchvision", [False, True], ids=["without torchvision", "with torchvision"])
 def test_a_fresh_process_loads_the_processor(media: SimpleNamespace, tmp_path: Path, has_torchvision: bool) -> None:
-    if has_torchvision and not TORCHVISION.is_dir():
-        pytest.skip(f"needs torchvision: pip install --no-deps --target {TORCHVISION} torchvision==0.28.0")
+    if has_torchvision:
+        skip_without_torchvision()
     processor = tiny_processor()
     processor.save_pretrained(tmp_path)
     world = WITH_TORCHVISION if has_torchvision else WITHOUT_TORCHVISION

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def folder(tmp_path: Path) -> Path:
     generate_recording(tmp_path / "clip.mp4", ["happy"], seconds_each=1.2)
     rows = ["file_name,emotion", *(f"clip.mp4,{emotion}" for emotion in EMOTIONS)]
     (tmp_path / "my_clips.csv").write_text("\n".join(rows) + "\n")
+    shutil.copytree(TINY_CHECKPOINT, tmp_path / "my-foal-net")
     return tmp_path
 
 
