@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.media_builders import run_ffmpeg
+from media_builders import run_ffmpeg
 
 
 # The actors whom VideoDemographics.csv calls female.

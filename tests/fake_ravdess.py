@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.media_builders import run_ffmpeg
+from media_builders import run_ffmpeg
 
 
 SECONDS = 0.4

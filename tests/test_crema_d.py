@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 
 import datasets
+import fake_crema_d as fake
 import pytest
 from datasets.table import embed_table_storage
+from media_builders import loudest_hertz
 
 from foal_hf.corpus_schema import corpus_features, undecoded
-from tests import fake_crema_d as fake
-from tests.media_builders import loudest_hertz
 
 
 SCRIPT = Path(__file__).parents[1] / "dataset_scripts" / "crema_d" / "build_crema_d.py"
@@ -241,7 +241,7 @@ def test_without_the_actors_table_the_gender_is_unknown_only_where_that_is_allow
     with pytest.raises(ValueError, match=r"VideoDemographics\.csv is not there"):
         build(copy, allow_partial=False).download_and_prepare()
     assert set(undecoded(load(build(copy)))["gender"]) == {None}
-    assert "their gender is unknown" in messages()
+    assert "Their gender is unknown" in messages()
 
 
 def test_an_actor_whom_the_table_lacks_is_named(copy, build, messages):
@@ -250,7 +250,7 @@ def test_an_actor_whom_the_table_lacks_is_named(copy, build, messages):
     genders = dict(zip(*[undecoded(load(build(copy)))[column] for column in ("speaker", "gender")], strict=True))
     assert genders["1002"] is None
     assert genders["1009"] == "female"
-    assert "sex of 1 actors (1002)" in messages()
+    assert "sex of 1 of the actors: 1002." in messages()
 
 
 def test_a_table_with_other_columns_is_refused(copy, build):
@@ -440,7 +440,8 @@ def test_rows_go_through_parquet(source, build, tmp_path):
     assert undecoded(back)[:] == undecoded(dataset)[:]
 
 
-def test_a_push_embeds_the_recordings_and_the_order_stays(source, build, tmp_path):
+@pytest.mark.skipif(not hasattr(datasets.Video, "embed_storage"), reason="this version embeds no videos")
+def test_a_push_embeds_the_recordings_and_the_order_stays(source, build):
     dataset = load(build(source))
     embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True, batch_size=2).with_format(None)
     row = undecoded(embedded)[0]
@@ -459,39 +460,29 @@ def run_main(*arguments: object) -> int:
     return script.main([str(argument) for argument in arguments])
 
 
-def test_main_writes_parquet_with_the_card_beside_it(copy, tmp_path, capsys):
+def test_main_writes_parquet_that_refers_to_the_recordings(copy, tmp_path, capsys):
     damage_empty(copy)
     output = tmp_path / "out"
     options = ("--allow-partial", "--on-error", "skip", "--cache-dir", tmp_path / "cache")
     assert run_main("--data-dir", copy, "--output", output, *options) == 0
-    assert "6 clips written" in capsys.readouterr().out
-    names = sorted(path.name for path in output.iterdir())
-    assert names == ["README.md", "skipped.json", "train-00000-of-00001.parquet"]
-    (entry,) = json.loads((output / "skipped.json").read_text())
-    assert entry["clip_id"] == "1001_IEO_HAP_HI"
-    shutil.rmtree(copy)
+    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 left out\n"
+    assert sorted(path.name for path in output.iterdir()) == ["skipped.json", "train-00000-of-00001.parquet"]
+    assert [entry["clip_id"] for entry in json.loads((output / "skipped.json").read_text())] == ["1001_IEO_HAP_HI"]
     dataset = datasets.load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
     assert dataset.features == script.FEATURES
     assert ids(dataset) == sorted(set(fake.LOOKS) - {"1001_IEO_HAP_HI"})
-    row = dataset[0]
-    assert loudest_hertz(row["audio"].get_all_samples().data[0], 16000) == pytest.approx(500, abs=5)
-    assert row["video"][0].float().mean((1, 2)).tolist() == pytest.approx([0xD0, 0x20, 0x20], abs=12)
+    row = dataset[ids(dataset).index("1040_ITH_SAD_XX")]
+    assert loudest_hertz(row["audio"].get_all_samples().data[0], 16000) == pytest.approx(950, abs=5)
+    assert row["video"][0].float().mean((1, 2)).tolist() == pytest.approx([0xD0, 0xD0, 0x20], abs=12)
 
 
-def test_main_says_in_one_line_what_is_wrong_and_leaves_nothing_behind(source, tmp_path, capsys):
+def test_main_says_in_one_line_what_is_wrong_and_writes_nothing(source, tmp_path, capsys):
     output = tmp_path / "out"
     assert run_main("--data-dir", source, "--output", output, "--cache-dir", tmp_path / "cache") == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: This copy of CREMA-D is not complete. It has 7 of 7442 clips.")
+    assert said.startswith("build_crema_d.py: This copy of CREMA-D is not complete. It has 7 of 7442 clips.")
     assert said.count("\n") == 1
-    assert list(output.iterdir()) == []
-
-
-def test_main_does_not_write_beside_parquet_of_another_run(source, tmp_path, capsys):
-    (tmp_path / "train-00000-of-00002.parquet").write_bytes(b"old")
-    options = ("--allow-partial", "--cache-dir", tmp_path / "cache")
-    assert run_main("--data-dir", source, "--output", tmp_path, *options) == 1
-    assert "holds Parquet files already" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_main_without_a_source_is_a_misuse(tmp_path, capsys):

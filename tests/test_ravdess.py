@@ -18,12 +18,12 @@ from pathlib import Path
 from types import ModuleType
 
 import datasets
+import fake_ravdess as fake
 import pytest
 from datasets.table import embed_table_storage
+from media_builders import loudest_hertz
 
 from foal_hf.corpus_schema import corpus_features, undecoded
-from tests import fake_ravdess as fake
-from tests.media_builders import loudest_hertz
 
 
 SCRIPT = Path(__file__).parents[1] / "dataset_scripts" / "ravdess" / "build_ravdess.py"
@@ -402,6 +402,7 @@ def test_rows_go_through_parquet(source, build, tmp_path):
     assert undecoded(back)[:] == undecoded(dataset)[:]
 
 
+@pytest.mark.skipif(not hasattr(datasets.Video, "embed_storage"), reason="this version embeds no videos")
 def test_a_push_embeds_the_recordings_and_the_order_stays(source, build):
     dataset = load(build(source))
     embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True, batch_size=2).with_format(None)
@@ -415,16 +416,14 @@ def run_main(*arguments: object) -> int:
     return script.main([str(argument) for argument in arguments])
 
 
-def test_main_writes_parquet_with_the_card_beside_it(copy, tmp_path, capsys):
+def test_main_writes_parquet_that_refers_to_the_recordings(copy, tmp_path, capsys):
     damage_empty(fake.mp4_path(copy, BROKEN))
     output = tmp_path / "out"
     options = ("--allow-partial", "--on-error", "skip", "--cache-dir", tmp_path / "cache")
     assert run_main("--data-dir", copy, "--output", output, *options) == 0
-    assert "6 clips written" in capsys.readouterr().out
-    names = sorted(path.name for path in output.iterdir())
-    assert names == ["README.md", "skipped.json", "train-00000-of-00001.parquet"]
+    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 left out\n"
+    assert sorted(path.name for path in output.iterdir()) == ["skipped.json", "train-00000-of-00001.parquet"]
     assert [entry["clip_id"] for entry in json.loads((output / "skipped.json").read_text())] == [BROKEN]
-    shutil.rmtree(copy)
     dataset = datasets.load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
     assert dataset.features == script.FEATURES
     assert ids(dataset) == sorted(set(fake.LOOKS) - {BROKEN})
@@ -433,30 +432,13 @@ def test_main_writes_parquet_with_the_card_beside_it(copy, tmp_path, capsys):
     assert row["video"][0].float().mean((1, 2)).tolist() == pytest.approx([0xD0, 0xD0, 0x20], abs=12)
 
 
-def test_main_says_in_one_line_what_is_wrong_and_leaves_nothing_behind(source, tmp_path, capsys):
+def test_main_says_in_one_line_what_is_wrong_and_writes_nothing(source, tmp_path, capsys):
     output = tmp_path / "out"
     assert run_main("--data-dir", source, "--output", output, "--cache-dir", tmp_path / "cache") == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: This copy of RAVDESS has 7 of 1440 speech clips.")
+    assert said.startswith("build_ravdess.py: This copy of RAVDESS has 7 of 1440 speech clips.")
     assert said.count("\n") == 1
-    assert list(output.iterdir()) == []
-
-
-def test_shards_are_numbered_in_the_order_of_the_rows(source, build, tmp_path):
-    assert script.write_parquet(build(source), str(tmp_path / "out"), max_shard_size="20KB") == 7
-    shards = sorted((tmp_path / "out").glob("*.parquet"))
-    assert [shard.name for shard in shards] == [
-        f"train-{i:05d}-of-{len(shards):05d}.parquet" for i in range(len(shards))
-    ]
-    dataset = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert ids(dataset) == sorted(fake.LOOKS)
-
-
-def test_main_does_not_write_beside_parquet_of_another_run(source, tmp_path, capsys):
-    (tmp_path / "train-00000-of-00002.parquet").write_bytes(b"old")
-    options = ("--allow-partial", "--cache-dir", tmp_path / "cache")
-    assert run_main("--data-dir", source, "--output", tmp_path, *options) == 1
-    assert "holds Parquet files already" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_main_without_a_source_is_a_misuse(tmp_path, capsys):

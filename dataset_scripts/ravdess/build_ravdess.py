@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -431,49 +429,34 @@ def _some(names: list[str], separator: str = ", ") -> str:
     return separator.join(names[:NUM_NAMED]) + (f"{separator}and {rest} more" if rest > 0 else "")
 
 
-def write_parquet(builder: datasets.DatasetBuilder, output: str, max_shard_size: str = "500MB") -> int:
-    """Write a builder's split as Parquet with the recordings inside, the card beside it.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the rows as Parquet, and what was left out as `skipped.json` beside it.
+
+    The table refers to the recordings and is of use where they are. `Dataset.push_to_hub` puts them into the rows.
 
     Args:
-        builder (`datasets.DatasetBuilder`): Whose "train" split to write.
-        output (`str`): Folder for `train-*.parquet`, `skipped.json` and `README.md`; made if need be.
-        max_shard_size (`str`, defaults to `"500MB"`): About how large a file may become.
+        arguments (`Sequence[str]`, *optional*): Those of the command line by default.
 
     Returns:
-        `int`: How many clips were written.
-
-    Raises:
-        FileExistsError: If the folder holds Parquet files already.
+        `int`: 0, or 1 where it did not work.
     """
-    os.makedirs(output, exist_ok=True)
-    if any(name.endswith(".parquet") for name in os.listdir(output)):
-        raise FileExistsError(f"{output} holds Parquet files already: empty it, or choose another folder.")
-    with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as building:
-        shards = os.path.join(building, "shards")
-        builder.download_and_prepare(shards, file_format="parquet", max_shard_size=max_shard_size)
-        names = sorted(name for name in os.listdir(shards) if name.endswith(".parquet"))
-        for index, name in enumerate(names):
-            file = f"train-{index:05d}-of-{len(names):05d}.parquet"
-            os.replace(os.path.join(shards, name), os.path.join(output, file))
-        os.replace(os.path.join(shards, SKIPPED_FILE), os.path.join(output, SKIPPED_FILE))
-    card = os.path.join(os.path.dirname(os.path.abspath(__file__)), "README.md")
-    if os.path.exists(card):
-        shutil.copy(card, output)
-    return builder.info.splits["train"].num_examples
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write RAVDESS as Parquet; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write the speech clips of RAVDESS as Parquet, recordings included.")
+    parser = argparse.ArgumentParser(
+        description="Write the speech clips of RAVDESS as a Parquet table that refers to the recordings."
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data-dir", help="folder with the unpacked Video_Speech_Actor_*.zip")
     source.add_argument("--download", action="store_true", help=f"download the archives (13.4 GB; {LICENSE})")
-    parser.add_argument("--output", required=True, help="folder to write to")
-    parser.add_argument("--on-error", choices=["raise", "skip"], default="raise", help="for unreadable recordings")
-    parser.add_argument("--allow-partial", action="store_true", help="accept a copy that lacks clips")
-    parser.add_argument("--folds", choices=list(FOLDS), default="four_actors", help="the groups of actors in `session`")
-    parser.add_argument("--cache-dir", help="where downloads are kept; default: that of `datasets`")
+    parser.add_argument("--output", required=True, help="folder that gets train-00000-of-00001.parquet")
+    parser.add_argument(
+        "--on-error", choices=["raise", "skip"], default="raise", help="for unreadable recordings (%(default)s)"
+    )
+    parser.add_argument("--allow-partial", action="store_true", help="take a copy that lacks clips")
+    parser.add_argument(
+        "--folds", choices=list(FOLDS), default="four_actors", help="the groups in `session` (%(default)s)"
+    )
+    parser.add_argument("--cache-dir", help="where downloads are kept (the cache of `datasets`)")
     options = parser.parse_args(arguments)
+    target = os.path.join(options.output, "train-00000-of-00001.parquet")
     try:
         builder = Ravdess(
             dataset_name="ravdess",
@@ -484,11 +467,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allow_partial=options.allow_partial,
             folds=options.folds,
         )
-        num_clips = write_parquet(builder, options.output)
+        builder.download_and_prepare()
+        dataset = builder.as_dataset(split="train")
+        os.makedirs(options.output, exist_ok=True)
+        partial = f"{target}.{os.getpid()}"
+        dataset.to_parquet(partial)
+        os.replace(partial, target)
+        with open(os.path.join(options.output, SKIPPED_FILE), "w", encoding="utf-8") as stream:
+            json.dump(builder.skipped, stream, indent=2)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"build_ravdess.py: {error}", file=sys.stderr)
         return 1
-    print(f"{num_clips} clips written to {options.output}, {len(builder.skipped)} left out.")
+    print(f"{target}: {len(dataset)} clips, {len(builder.skipped)} left out")
     return 0
 
 
