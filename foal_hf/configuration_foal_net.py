@@ -143,9 +143,9 @@ class FoalNetConfig(PreTrainedConfig):
 
     # Saved along with every config: its code, which transformers copies because of this mark.
     _auto_class: ClassVar[str | None] = "AutoConfig"
-    # True once `pipeline` knows the task, by `import foal_hf`. What a checkpoint says of its pipeline is then left
-    # aside, since it would make `pipeline` ask for `trust_remote_code`.
-    _pipeline_is_registered: ClassVar[bool] = False
+    # True once the auto classes and `pipeline` know Foal-Net, by `import foal_hf`. What a checkpoint says of its code is
+    # then left aside: of its pipeline, because `pipeline` would ask for `trust_remote_code`.
+    _is_registered: ClassVar[bool] = False
     # Former names of fields, to the present ones: what an older release saved loads as if it were new.
     _renamed: ClassVar[dict[str, str]] = {}
 
@@ -177,8 +177,8 @@ class FoalNetConfig(PreTrainedConfig):
         for former, present in self._renamed.items():
             if former in kwargs:
                 setattr(self, present, kwargs.pop(former))
-        if self._pipeline_is_registered:
-            kwargs.pop("custom_pipelines", None)
+        if self._is_registered:
+            kwargs = {name: value for name, value in kwargs.items() if name not in ("auto_map", "custom_pipelines")}
         self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
         self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None:
@@ -191,6 +191,13 @@ class FoalNetConfig(PreTrainedConfig):
             self.id2label = {int(index): name for index, name in self.id2label.items()}
             self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """As in transformers, with the code beside it."""
+        before = set(vars(self))
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        if "auto_map" not in before:  # the library leaves a part of it here; the file has all
+            vars(self).pop("auto_map", None)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers: what a file of this config holds. It says where the code is, and names no local path."""

@@ -263,7 +263,7 @@ def _as_stream(inputs: Any) -> Any:
 def _portable(error: Exception) -> Exception:
     """The error if it can travel from a worker's process; else one that says the same."""
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.dumps(copy.copy(error))  # a copy is made as at the other end
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -46,5 +46,5 @@ def register() -> None:
             default={"model": (str(TINY_CHECKPOINT), "main")},
             type="multimodal",
         )
-    FoalNetConfig._pipeline_is_registered = True
+    FoalNetConfig._is_registered = True
     CheckpointPart._hub = staticmethod(lambda: importlib.import_module(".hub", __package__))  # only for those who push

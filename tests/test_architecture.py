@@ -164,3 +164,11 @@ def test_a_travelling_file_asks_no_isinstance_of_our_classes(path: Path) -> None
             # A class of the same file is the same class; one of a sibling may exist twice.
             asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)} - own
             assert not {name for name in asked if name.startswith("FoalNet") or name in ("Clip", "MediaFile")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_loads_pickles(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not {ast.unparse(call.func) for call in calls} & {"pickle.load", "pickle.loads", "torch.load", "joblib.load"}
+    assert not [call for call in calls if any(word.arg == "allow_pickle" for word in call.keywords)]

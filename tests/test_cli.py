@@ -102,8 +102,10 @@ def test_push_lists_what_would_go(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(TINY_CHECKPOINT), "org/foal-net", "--dry-run", "--revision", "fold-3", "--json"]) == 0
     pushed = json.loads(capsys.readouterr().out)
     assert pushed["dry_run"] and pushed["revision"] == "fold-3"
-    assert ["config.json", "model.safetensors", "processor_config.json"] == [
-        name for name, _ in pushed["files"] if not name.endswith((".py", ".md"))
+    assert [name for name, _ in pushed["files"] if not name.endswith((".py", ".md"))] == [
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
     ]
 
 

@@ -1,10 +1,11 @@
 """FoalNetConfig: the published defaults, validation, labels, and the way through JSON."""
 
+import json
 import math
 
 import pytest
 from tiny_models import tiny_config
-from transformers import BertConfig, ResNetConfig
+from transformers import AutoConfig, BertConfig, ResNetConfig
 
 from foal_hf.configuration_foal_net import FoalNetConfig
 
@@ -95,3 +96,23 @@ def test_a_wrong_type_is_refused_on_assignment_too() -> None:
     config = tiny_config()
     with pytest.raises(Exception, match="num_fusion_layers"):
         config.num_fusion_layers = "two"
+
+
+def test_a_saved_config_names_an_encoder_of_the_hub_and_no_folder_of_this_machine(tmp_path) -> None:
+    tiny_config().audio_config.save_pretrained(tmp_path / "wavlm")
+    config = tiny_config()
+    for name, kept in ((str(tmp_path / "wavlm"), ""), ("/gone/wavlm", ""), ("microsoft/wavlm-large", None)):
+        config.audio_config = AutoConfig.from_pretrained(tmp_path / "wavlm")
+        config.audio_config._name_or_path = name
+        config.save_pretrained(tmp_path / "saved")
+        content = json.loads((tmp_path / "saved" / "config.json").read_text())
+        assert content["audio_config"]["_name_or_path"] == (name if kept is None else kept)
+
+
+def test_a_saved_config_says_where_every_auto_class_finds_its_code(tmp_path) -> None:
+    tiny_config().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    classes = [*content["auto_map"].values(), *(entry["impl"] for entry in content["custom_pipelines"].values())]
+    for module, name in (entry.split(".") for entry in classes):
+        assert f"class {name}(" in (tmp_path / f"{module}.py").read_text()
+    assert not hasattr(FoalNetConfig.from_pretrained(tmp_path), "custom_pipelines")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -227,6 +228,20 @@ def test_with_the_package_nobody_has_to_trust_remote_code(world: SimpleNamespace
     for result in results.values():
         assert result["modules"] == ["foal_hf"]
         assert result["answer"] == world.expected["answer"]
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_the_examples_of_the_card_run_as_they_stand(world: SimpleNamespace, loaded: dict[str, Any], block: int) -> None:
+    examples = re.findall(
+        r"```python\n(.*?)```", world.hub.files("model", "org/whole")["README.md"].decode(), re.DOTALL
+    )
+    assert len(examples) == 3 and all("org/whole" in example for example in examples)
+    has_package = "import foal_hf" in examples[block]
+    assert has_package == ("trust_remote_code" not in examples[block])
+    python = sys.executable if has_package else world.python
+    finished = run(python, examples[block], env=world.environment, cwd=world.folder)  # a folder with clip.mp4
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith(("[{'label': ", "torch.Size([1, 64])"))
 
 
 def test_without_trust_the_code_of_the_hub_is_not_run(world: SimpleNamespace, loaded: dict[str, Any]) -> None:
