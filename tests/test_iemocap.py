@@ -361,6 +361,15 @@ def test_many_missing_files_are_counted_and_not_all_named(tmp_path: Path, cache:
     assert len(str(caught.value).splitlines()) < 10
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_the_release_without_videos_is_not_enough(small: Path, cache: Path, tmp_path: Path, on_error: str) -> None:
+    release = shutil.copytree(small, tmp_path / "IEMOCAP_full_release_withoutVideos" / "IEMOCAP_full_release")
+    for session in release.iterdir():
+        shutil.rmtree(session / "dialog" / "avi")
+    with pytest.raises(OSError, match=r"7 of 7 turns lack(.|\n)*The release without videos is not enough"):
+        load(release, cache, allow_partial=True, on_error=on_error)
+
+
 # Where the copy is
 
 

@@ -268,6 +268,8 @@ class Iemocap(datasets.GeneratorBasedBuilder):
         by_session = Counter(entry["clip_id"][:5] for entry in self._skipped)
         counts = ", ".join(f"{session} {count}" for session, count in by_session.items())
         message = f"{len(self._skipped)} of {len(rows)} turns lack sound or picture ({counts}):\n{listed}\n"
+        if not complete:
+            raise OSError(f"{message}Nothing is left. The release without videos is not enough: ask for the full one.")
         if self.config.on_error == "raise":
             raise OSError(f"{message}Copy these files again, or leave the turns out with on_error='skip'.")
         logger.warning("%sThey are left out (on_error='skip').", message)
