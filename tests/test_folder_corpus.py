@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from loopback_hub import LoopbackHub
 from media_builders import loudest_hertz, make_clip
 
 from foal_hf.corpora import FEATURES, load_corpus, make_builder
@@ -129,6 +132,42 @@ def test_rows_decode_to_the_sound_and_picture_of_their_files(tmp_path: Path) -> 
         assert loudest_hertz(samples.data.mean(0), 16_000) == pytest.approx(hertz, abs=3)
         red, green, blue = row["video"][0].float().mean((1, 2))
         assert red > 200 and green < 40 and blue < 40
+
+
+def test_a_folder_goes_to_a_private_repository_with_its_media_and_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    for emotion, hertz in (("sad", 311), ("happy", 1217)):
+        (folder / emotion).mkdir(parents=True)
+        make_clip(
+            folder / emotion / "a.mp4", audio=f"sine={hertz}:r=16000:d=0.5", video="color=c=red:s=46x34:r=25:d=0.5"
+        )
+    code = f"""
+import datasets
+from foal_hf.corpora import load_corpus
+from foal_hf.corpus_schema import undecoded
+
+datasets.disable_progress_bars()
+corpus = load_corpus("folder", {str(folder)!r}, validation_fraction=0.0, test_fraction=0.0)
+corpus.push_to_hub("org/clips", private=True)
+again = datasets.load_dataset("org/clips", split="train")
+assert again.features == corpus.features, again.features
+print(again["clip_id"][:], again[0]["audio"].get_all_samples().sample_rate, again[1]["video"][0].shape)
+print(undecoded(again)[0]["audio"]["path"])
+"""
+    with LoopbackHub() as hub:
+        finished = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**hub.environment(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        repository = hub.repositories["dataset", "org/clips"]
+        _, files = repository.at("main")
+    assert finished.stdout == "['happy/a.mp4', 'sad/a.mp4'] 16000 torch.Size([3, 34, 46])\na.mp4\n"
+    assert repository.private
+    assert str(tmp_path).encode() not in files["README.md"]
 
 
 def test_sound_and_picture_may_lie_in_files_of_their_own(tmp_path: Path) -> None:
