@@ -13,11 +13,14 @@ from typing import Any
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
-from fake_iemocap import small_tree
+from fake_iemocap import SMALL_TURNS, small_tree
+from media_builders import loudest_hertz
 
 from foal_hf import corpus_scripts, resources
 from foal_hf.corpora import FEATURES, available_corpora, load_corpus, make_builder
 from foal_hf.corpus_schema import undecoded
+from foal_hf.data import ClipDataset
+from foal_hf.quickstart import make_tiny_processor
 
 
 SCRIPT = """
@@ -133,6 +136,20 @@ def test_map_filter_and_parquet_keep_the_columns(corpus: Dataset, tmp_path: Path
     again = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
     assert again.features == corpus.features
     assert rows_of(again) == rows_of(corpus)
+
+
+def test_an_example_is_one_turn_with_its_own_sound_and_its_half_of_the_picture(corpus: Dataset) -> None:
+    label2id = {"happy": 2, "neutral": 0, "sad": 1, "angry": 3}
+    examples = ClipDataset(corpus, make_tiny_processor(), label2id)
+    turns = {turn.name: turn for turn in SMALL_TURNS}
+    for index, clip_id in enumerate(corpus["clip_id"]):
+        turn, example = turns[clip_id], examples[index]
+        assert example["labels"] == {"neu": 0, "sad": 1, "hap": 2, "exc": 2, "ang": 3}[turn.code]
+        clip = example["clip"]
+        assert loudest_hertz(clip.waveform, 16_000) == pytest.approx(turn.hertz, abs=3)
+        assert len(clip.waveform) / 16_000 == pytest.approx(turn.end_seconds - turn.start_seconds, abs=0.01)
+        seen = clip.frames[1:].float().mean((0, 2, 3))  # the first was on screen already when the turn began
+        assert seen.tolist() == pytest.approx(turn.colour, abs=25)
 
 
 def test_an_unknown_corpus_is_an_error_that_lists_those_there_are() -> None:
