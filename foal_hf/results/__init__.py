@@ -1,0 +1,215 @@
+"""The results file of a run: what was trained and tested, how, and what came out. All of it may be published.
+
+    Results
+      corpus: Corpus               splits: Split by name       training: Training, with two Encoder
+      labels, merged_classes       selection, seeds            latency: Latency, ...
+      protocol: Protocol           conditions: Evaluation by name, with Score, Bootstrap and the groups
+
+What is not known is left out of the file; the model card then says so, or leaves its line out.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .evaluation import METRIC_NAMES, Bootstrap, Evaluation, Score
+from .facts import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
+from .publishable import find_local_path, public_name
+from .typed_json import from_json
+
+
+SCHEMA_VERSION = 1
+"""Goes up whenever a field changes its name or its meaning."""
+
+CONDITIONS = ("audio alone", "video alone", "both")
+
+_NUMBERS_ON_LINES = re.compile(r"\[\n([-+.\deE,\s]+)\n\s*\]")  # a list of numbers, one a line
+
+Selection = Literal["validation", "last", "test-best-epoch"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run: one training with its test, or all folds of a cross-validation.
+
+    Args:
+        corpus ([`Corpus`]): Where the clips come from.
+        labels (`list[str]`): Names of the classes, by index.
+        protocol ([`Protocol`]): How clips were parted.
+        selection (`"validation"`, `"last"` or `"test-best-epoch"`): What the checkpoint was chosen by: a validation
+            part of the training clips, nothing (the last epoch), or the test itself, which makes its numbers too good.
+        conditions (`dict[str, Evaluation]`): Tests with `"audio alone"`, `"video alone"` and `"both"`, or some of them.
+        merged_classes (`dict[str, list[str]]`): What else of the corpus counts as a label: `{"happy": ["excited"]}`.
+        splits (`dict[str, Split]`): By name: `"train"`, `"validation"`, `"test"`.
+        seeds (`list[int]`): Of the run, or of each repeated one.
+        selected_epoch (`float`, *optional*): The one that was kept.
+        selection_score (`float`, *optional*): Its UA on the clips that it was chosen by.
+        license (`str`, *optional*): Licence of the checkpoint, by its id on the Hub: `"apache-2.0"`.
+        training ([`Training`], *optional*): How the checkpoint was made.
+        latency (`list[Latency]`): How long it takes.
+        versions (`dict[str, str]`): Of torch, transformers, foal_hf and others, see [`installed_versions`].
+        commit (`str`, *optional*): Of the source that ran.
+
+    Raises:
+        ValueError: If parts contradict each other.
+
+    Example:
+        ```python
+        >>> results.save("outputs/results.json")
+        >>> Results.load("outputs/results.json") == results
+        True
+        ```
+    """
+
+    corpus: Corpus
+    labels: list[str]
+    protocol: Protocol
+    selection: Selection
+    conditions: dict[str, Evaluation] = field(default_factory=dict)
+    merged_classes: dict[str, list[str]] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    selected_epoch: float | None = None
+    selection_score: float | None = None
+    license: str | None = None
+    training: Training | None = None
+    latency: list[Latency] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"`selection` is {self.selection!r}, expected one of {get_args(Selection)}.")
+        if len(set(self.labels)) != len(self.labels) or not self.labels:
+            raise ValueError(f"Every class needs a name of its own, got {self.labels}.")
+        for name, evaluation in self.conditions.items():
+            if name not in CONDITIONS:
+                raise ValueError(f"`conditions` holds {name!r}, expected some of {', '.join(CONDITIONS)}.")
+            if list(evaluation.per_class_recall) != list(self.labels):
+                raise ValueError(
+                    f"The test with {name} knows the classes {list(evaluation.per_class_recall)}, expected the labels "
+                    f"of the run in their order, {self.labels}."
+                )
+        strangers = sorted(set(self.merged_classes) - set(self.labels))
+        if strangers:
+            raise ValueError(f"`merged_classes` names {strangers[0]!r}, which is none of the labels {self.labels}.")
+        if self.license is not None:
+            check_key("license", self.license)
+
+    @property
+    def main_condition(self) -> str | None:
+        """The condition that per-group results are shown of: `"both"` where it was tested."""
+        return next((name for name in reversed(CONDITIONS) if name in self.conditions), None)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the results file, whole or not at all.
+
+        Args:
+            path (`str` or `os.PathLike`): File to write; replaced where it exists. Its folder is made.
+
+        Raises:
+            ValueError: If it holds a path of this machine, or a value of another type than its field says.
+        """
+        self.check_publishable()
+        content = _without_empty(asdict(self))
+        from_json(Results, content, "results")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False, allow_nan=False)
+        text = _NUMBERS_ON_LINES.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text)
+        try:
+            partial.write_text(text + "\n", encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Results":
+        """Read a results file.
+
+        Args:
+            path (`str` or `os.PathLike`): What [`~Results.save`] wrote.
+
+        Raises:
+            ValueError: If it is no results file of this version, or holds what no field is for.
+            FileNotFoundError: If there is no such file.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no results file: it does not hold JSON ({error}).") from error
+        version = content.pop("schema_version", None) if isinstance(content, dict) else None
+        if version is None:
+            raise ValueError(f"{path} is no results file: expected an object with the field 'schema_version'.")
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path} has the schema version {version!r}, and this foal_hf reads version {SCHEMA_VERSION}. Update "
+                "foal_hf, or write the file again with this one."
+            )
+        try:
+            return from_json(cls, content, "results")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def check_publishable(self) -> None:
+        """Make sure that nothing here points into this machine.
+
+        Raises:
+            ValueError: If a text holds a local path, or an encoder is named by one.
+        """
+        found = find_local_path(asdict(self), "results")
+        if found:
+            raise ValueError(
+                f"`{found[0]}` holds the local path {found[1]!r}. Results are published: name clips by their ids and "
+                "models by their names on the Hub."
+            )
+        encoders = (self.training.audio_encoder, self.training.vision_encoder) if self.training else ()
+        for encoder in encoders:
+            if encoder and encoder.name and public_name(encoder.name) is None:
+                raise ValueError(
+                    f"The encoder {encoder.name!r} is a folder of this machine. Results are published: leave its name "
+                    "out, or push it to the Hub and give its name there."
+                )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of what a result depends on, by name; what is not installed is left out."""
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "torchcodec", "transformers", "foal_hf"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name.replace("_", "-"))
+    return versions
+
+
+def _without_empty(value: Any) -> Any:
+    """What is None or empty says nothing and is left out; a class without clips keeps its None."""
+    if not isinstance(value, dict):
+        return [_without_empty(item) for item in value] if isinstance(value, list) else value
+    kept = {key: item if key == "per_class_recall" else _without_empty(item) for key, item in value.items()}
+    return {key: item for key, item in kept.items() if item is not None and item != {} and item != []}
+
+
+__all__ = [
+    "CONDITIONS",
+    "METRIC_NAMES",
+    "SCHEMA_VERSION",
+    "Bootstrap",
+    "Corpus",
+    "Encoder",
+    "Evaluation",
+    "Latency",
+    "Protocol",
+    "Results",
+    "Score",
+    "Split",
+    "Training",
+    "installed_versions",
+    "public_name",
+]
