@@ -1,44 +1,39 @@
 """The main job on generated clips, end to end: train, evaluate, save, load in a new process, predict, draw."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    CLIPVisionConfig,
-    Trainer,
-    TrainingArguments,
-    Wav2Vec2FeatureExtractor,
-    WavLMConfig,
-    pipeline,
-    set_seed,
-)
+from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
-from .configuration_foal_net import FoalNetConfig
+from .cards import model_card
 from .data import ClipCollator, ClipDataset
-from .metrics import compute_metrics, emotion_metrics
+from .latency import measure_latency
+from .metrics import compute_metrics
 from .modeling_foal_net import FoalNetForEmotionClassification
 from .plots import plot_confusion_matrix, plot_timeline
 from .processing_foal_net import FoalNetProcessor
 from .registration import TASK
-from .resources import model_cards_dir
-from .synthetic import EMOTIONS, generate_corpus, generate_recording, read_metadata
-from .video_processing_foal_net import FoalNetVideoProcessor
+from .results import Corpus, Encoder, Evaluation, Latency, Protocol, Results, Split, installed_versions
+from .synthetic import EMOTIONS, GENERATOR_VERSION, STATEMENT, generate_corpus, generate_recording, read_metadata
+from .tiny import make_tiny_model, make_tiny_processor
+from .training_facts import best_epoch, describe_training
 
 
 MODALITIES = {"audio alone": ("audio",), "video alone": ("video",), "both": ("audio", "video")}
 LABEL2ID = {name: index for index, name in enumerate(EMOTIONS)}
-_FRAME_PIXELS = 48
 _WINDOW_SECONDS, _STRIDE_SECONDS = 2.0, 0.5
+
+_Rows = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,31 +41,25 @@ class QuickstartResult:
     """What the quickstart measured and left behind.
 
     Args:
-        metrics (`dict`): For `"audio alone"`, `"video alone"` and `"both"` what
-            [`~foal_hf.metrics.emotion_metrics`] says of the held-out speakers.
-        validation_unweighted_accuracy (`float`): Of the chosen epoch, on the validation speakers.
-        num_parameters (`int`): Of the model.
-        alignment_loss_weight, matching_loss_weight, modality_dropout (`float`): From the model's config.
-        num_clips (`dict`): Clips of each partition.
+        results ([`~foal_hf.results.Results`]): What was measured, as in `results.json`.
         train_seconds (`float`): Time that training took.
         predictions_agree (`int`): Held-out clips that the saved checkpoint gave the same label in a new process.
-        checkpoint (`str`): Folder of model, processor and card.
+        checkpoint (`str`): Folder of model, processor, card and results file.
         confusion_matrix (`str`): Picture.
         timeline (`str`): Picture.
     """
 
-    metrics: dict[str, dict[str, Any]]
-    validation_unweighted_accuracy: float
-    num_parameters: int
-    alignment_loss_weight: float
-    matching_loss_weight: float
-    modality_dropout: float
-    num_clips: dict[str, int]
+    results: Results
     train_seconds: float
     predictions_agree: int
     checkpoint: str
     confusion_matrix: str
     timeline: str
+
+    @property
+    def num_clips(self) -> dict[str, int]:
+        """Clips of each partition."""
+        return {name: split.num_clips for name, split in self.results.splits.items()}
 
 
 def run_quickstart(
@@ -94,120 +83,87 @@ def run_quickstart(
         num_epochs (`int`, defaults to 20): Passes over the training clips.
 
     Returns:
-        [`QuickstartResult`]: Also written as `results.json`.
+        [`QuickstartResult`]: Its `results` are also written as `results.json`, beside the checkpoint and in it.
     """
     output = Path(output_dir)
+    checkpoint = output / "checkpoint"
     corpus = generate_corpus(
         output / "corpus", num_speakers=num_speakers, clips_per_emotion=clips_per_emotion, seed=seed
     )
     rows = {name: read_metadata(corpus, name) for name in ("train", "validation", "test")}
 
-    set_seed(seed)
-    model, processor = make_tiny_model(), make_tiny_processor()
     started = time.perf_counter()
-    trainer = train(model, processor, rows["train"], rows["validation"], output / "trainer", num_epochs, seed)
-    train_seconds = time.perf_counter() - started
-
-    predictions = {
-        name: predict(trainer, rows["test"], processor, modalities) for name, modalities in MODALITIES.items()
-    }
-    labels = list(EMOTIONS)
-    truth = [EMOTIONS.index(row["emotion"]) for row in rows["test"]]
-    metrics = {name: emotion_metrics(truth, predicted, labels) for name, predicted in predictions.items()}
-
-    checkpoint = output / "checkpoint"
+    with _one_thread():
+        set_seed(seed)
+        model, processor = make_tiny_model(), make_tiny_processor()
+        trainer = train(model, processor, rows["train"], rows["validation"], output / "trainer", num_epochs, seed)
+        train_seconds = time.perf_counter() - started
+        training = describe_training(
+            trainer,
+            processor,
+            recipe="quickstart",
+            audio_encoder=Encoder(pretrained=False),
+            vision_encoder=Encoder(pretrained=False),
+            seconds=train_seconds,
+        )
+        predictions = {
+            name: predict(trainer, rows["test"], processor, modalities) for name, modalities in MODALITIES.items()
+        }
     model.save_pretrained(checkpoint)
     processor.save_pretrained(checkpoint)
     in_new_process = predict_in_new_process(checkpoint, [row["video"] for row in rows["test"]])
-    agree = sum(labels[index] == label for index, label in zip(predictions["both"], in_new_process, strict=True))
+    agree = sum(EMOTIONS[index] == label for index, label in zip(predictions["both"], in_new_process, strict=True))
 
-    result = QuickstartResult(
-        metrics=metrics,
-        validation_unweighted_accuracy=trainer.state.best_metric or 0.0,
-        num_parameters=model.num_parameters(),
-        alignment_loss_weight=model.config.alignment_loss_weight,
-        matching_loss_weight=model.config.matching_loss_weight,
-        modality_dropout=model.config.modality_dropout,
-        num_clips={name: len(part) for name, part in rows.items()},
+    conditions = {name: evaluate(rows["test"], predicted) for name, predicted in predictions.items()}
+    results = Results(
+        corpus=describe_corpus(num_speakers, clips_per_emotion),
+        labels=list(EMOTIONS),
+        protocol=Protocol(
+            "speaker-disjoint", "No speaker is in two of the parts for training, validation and testing."
+        ),
+        selection="validation",
+        conditions=conditions,
+        splits={name: Split(len(part), len({row["speaker"] for row in part})) for name, part in rows.items()},
+        seeds=[seed],
+        selected_epoch=best_epoch(trainer),
+        selection_score=trainer.state.best_metric,
+        license="apache-2.0",
+        training=training,
+        latency=[time_one_clip(checkpoint, rows["test"][0])],
+        versions=installed_versions(),
+    )
+    for folder in (output, checkpoint):
+        results.save(folder / "results.json")
+    (checkpoint / "README.md").write_text(model_card(model.config, results), encoding="utf-8")
+    matrix = plot_confusion_matrix(
+        conditions["both"].confusion_matrix,
+        EMOTIONS,
+        output / "confusion_matrix.png",
+        title="Held-out generated speakers",
+    )
+    return QuickstartResult(
+        results=results,
         train_seconds=train_seconds,
         predictions_agree=agree,
         checkpoint=str(checkpoint),
-        confusion_matrix=str(
-            plot_confusion_matrix(
-                metrics["both"]["confusion_matrix"],
-                labels,
-                output / "confusion_matrix.png",
-                title="Held-out generated speakers",
-            )
-        ),
+        confusion_matrix=str(matrix),
         timeline=str(draw_recording(checkpoint, output, speaker=num_speakers - 1, seed=seed)),
     )
-    (checkpoint / "README.md").write_text(make_card(result), encoding="utf-8")
-    (output / "results.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-    return result
 
 
-def make_tiny_model() -> FoalNetForEmotionClassification:
-    """A Foal-Net of some 400 thousand parameters that learns from scratch in about a minute of CPU time.
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch calculate in one thread: the same numbers on every run.
 
-    The encoders are trained here, so nothing is frozen. Patches are as large as a mouth, since few pictures teach a
-    small transformer little about smaller ones, and its first weights are larger than in CLIP, which speeds up the
-    start. Training hides one modality of half of the clips, so that either alone is of use. The alignment loss, a sum
-    over the batch, counts less than published: beside encoders that know nothing yet it drowns the classification.
+    Several threads add up in changing order, now and then, and training carries that on to other weights. A model as
+    small as this one gains nothing from them.
     """
-    audio_config = WavLMConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        conv_dim=(128, 64),
-        conv_kernel=(400, 3),
-        conv_stride=(160, 2),
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_buckets=32,
-        max_bucket_distance=128,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        feat_proj_dropout=0.0,
-        mask_time_prob=0.0,
-        layerdrop=0.0,
-    )
-    vision_config = CLIPVisionConfig(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        image_size=_FRAME_PIXELS,
-        patch_size=16,
-        projection_dim=64,
-        initializer_range=0.1,
-    )
-    config = FoalNetConfig(
-        audio_config=audio_config,
-        vision_config=vision_config,
-        projection_dim=64,
-        sequence_dropout=0.0,
-        alignment_loss_weight=0.1,
-        modality_dropout=0.5,
-        freeze_vision_encoder=False,
-        freeze_audio_feature_encoder=False,
-        trained_on_generated_data=True,
-        id2label=dict(enumerate(EMOTIONS)),
-    )
-    return FoalNetForEmotionClassification(config)
-
-
-def make_tiny_processor() -> FoalNetProcessor:
-    """The processor that belongs to [`make_tiny_model`]."""
-    return FoalNetProcessor(
-        Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True),
-        FoalNetVideoProcessor(
-            size={"height": _FRAME_PIXELS, "width": _FRAME_PIXELS}, resample=2, do_center_crop=False, crop_size=None
-        ),
-    )
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def train(
@@ -267,6 +223,39 @@ def predict_in_new_process(checkpoint: Path, files: Sequence[str]) -> list[str]:
     return [entry["scores"][0]["label"] for entry in json.loads(finished.stdout)]
 
 
+def evaluate(rows: _Rows, predicted: np.ndarray) -> Evaluation:
+    """Scores of the rows with intervals by speaker, and the same for each gender of the generated voices."""
+    return Evaluation.from_predictions(
+        [LABEL2ID[row["emotion"]] for row in rows],
+        predicted,
+        EMOTIONS,
+        clusters=[row["speaker"] for row in rows],
+        groups={"gender": [row["gender"] for row in rows]},
+    )
+
+
+def time_one_clip(checkpoint: Path, row: dict[str, Any]) -> Latency:
+    """How long the pipeline takes from a file to its scores."""
+    classify: Any = pipeline(TASK, model=str(checkpoint), device="cpu")  # type: ignore[call-overload]
+    return measure_latency(
+        lambda: classify(row["video"]), "pipeline, from an mp4 file to scores", clip_seconds=row["seconds"]
+    )
+
+
+def describe_corpus(num_speakers: int, clips_per_emotion: int) -> Corpus:
+    """The generated corpus in the words of a results file."""
+    return Corpus(
+        name="generated clips",
+        license="made by this package, Apache-2.0",
+        generated=True,
+        description=(
+            f"{STATEMENT} Made by foal_hf.synthetic, version {GENERATOR_VERSION}; clips of each of {num_speakers} "
+            f"speakers in each emotion: {clips_per_emotion}. The voice shows arousal and the face valence, so one of "
+            "them alone leaves two of the four emotions open."
+        ),
+    )
+
+
 def draw_recording(checkpoint: Path, output: Path, *, speaker: int, seed: int) -> Path:
     """Generate a recording of a held-out speaker going through all emotions, and draw what the checkpoint says."""
     recording = output / "recording.mp4"
@@ -299,20 +288,6 @@ def draw_recording(checkpoint: Path, output: Path, *, speaker: int, seed: int) -
 def render_table(result: QuickstartResult) -> str:
     """UA and WA on the held-out speakers for sound, picture and both, as a Markdown table."""
     lines = ["| held-out speakers | UA | WA |", "| --- | --- | --- |"]
-    for name, metrics in result.metrics.items():
-        lines.append(f"| {name} | {metrics['unweighted_accuracy']:.1%} | {metrics['weighted_accuracy']:.1%} |")
+    for name, test in result.results.conditions.items():
+        lines.append(f"| {name} | {test.unweighted_accuracy.value:.1%} | {test.weighted_accuracy.value:.1%} |")
     return "\n".join(lines)
-
-
-def make_card(result: QuickstartResult) -> str:
-    """The model card of a quickstart checkpoint, filled from what was measured."""
-    template = Template((model_cards_dir() / "generated_corpus.md").read_text(encoding="utf-8"))
-    return template.substitute(
-        table=render_table(result),
-        num_parameters=f"{result.num_parameters:,}",
-        validation=f"{result.validation_unweighted_accuracy:.1%}",
-        alignment_weight=result.alignment_loss_weight,
-        matching_weight=result.matching_loss_weight,
-        modality_dropout=f"{result.modality_dropout:.0%}",
-        **{f"num_{name}": count for name, count in result.num_clips.items()},
-    )
