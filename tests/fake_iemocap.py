@@ -53,7 +53,9 @@ class FakeTurn:
 SMALL_TURNS = (
     # The woman wears the markers: she is on the left. The man falls into her first turn.
     FakeTurn("Ses01F_impro01_F000", 0.51, 1.42, "neu", (2.5, 2.0, 3.0), "Excuse me?", (220, 30, 30), 311),
-    FakeTurn("Ses01F_impro01_M000", 1.13, 2.31, "ang", (1.5, 4.0, 4.5), "No caf\xe9\x85 today.", (30, 200, 40), 401),
+    FakeTurn(
+        "Ses01F_impro01_M000", 1.13, 2.31, "ang", (1.5, 4.0, 4.5), "No caf\xe9\x85 not today\x85", (30, 200, 40), 401
+    ),
     FakeTurn("Ses01F_impro01_F001", 2.05, 3.02, "exc", (4.5, 4.0, 3.0), "Oh!", (40, 60, 220), 503),
     FakeTurn("Ses01F_impro01_M001", 3.11, 3.73, "xxx", (2.0, 2.5, 3.0), "Well.", (210, 200, 40), 601),
     # The man wears them.

@@ -124,7 +124,7 @@ def test_times_ratings_and_words_are_those_of_the_files(small: Path, cache: Path
 
 def test_characters_of_latin_1_neither_end_a_line_nor_vanish(small: Path, cache: Path) -> None:
     rows = {row["clip_id"]: row for row in stored(load_small(small, cache))}
-    assert rows["Ses01F_impro01_M000"]["transcript"] == "No caf\xe9\x85 today."
+    assert rows["Ses01F_impro01_M000"]["transcript"] == "No caf\xe9\x85 not today\x85"
     assert rows["Ses01M_impro01_M000"]["transcript"] is None
 
 
@@ -448,6 +448,9 @@ def test_the_cache_is_used_again_and_left_when_a_file_changes(small: Path, cache
     options = {"config": "all", "allow_partial": True, "on_error": "skip"}
     before = make_builder(release, cache, **options).cache_dir
     assert len(load(release, cache, **options)) == 9
+    assert make_builder(release, cache, **options).cache_dir == before
+
+    (release / "Session5" / "dialog" / "EmoEvaluation" / ".DS_Store").write_bytes(b"junk")
     assert make_builder(release, cache, **options).cache_dir == before
 
     sentence = next(release.rglob("Ses05M_script01_1_M000.wav"))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,51 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert {name: after[name] for name in before} == before and len(after) == 5
     make(rows, tmp_path / "out")
     assert file_times(tmp_path / "out") == after
+
+
+def test_a_table_never_stands_beside_clips_of_two_settings(
+    rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(rows, tmp_path / "out")
+    calls = []
+
+    def killed_at_the_second(*arguments: Any) -> bytes:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return encode_clip(*arguments)
+
+    encode_clip = module._encode_clip
+    monkeypatch.setattr(module, "_encode_clip", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make(rows, tmp_path / "out", height=20)
+    assert not (tmp_path / "out" / "metadata.jsonl").exists()
+
+
+def test_an_error_in_one_film_stops_the_others_at_the_clip_at_hand(
+    rows: list[dict[str, Any]], media: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, stopped, encoded = threading.Event(), threading.Event(), []
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def shut(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        stopped.set()
+        shutdown(pool, wait=wait, cancel_futures=cancel_futures)
+
+    def encode(clip: Any, *others: Any) -> bytes:
+        if clip.clip_id == "bad":
+            assert begun.wait(60)
+            raise MediaError("bad", "is bad.")
+        encoded.append(clip.clip_id)
+        begun.set()
+        assert stopped.wait(60)
+        return b"clip"
+
+    monkeypatch.setattr(module, "_encode_clip", encode)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
+    with pytest.raises(MediaError, match="bad: bad: is bad"):
+        materialize([*rows, film("bad", media["clock"])], tmp_path / "out", num_workers=2, progress=False)
+    assert encoded == ["clip0"]
 
 
 @pytest.mark.parametrize("options", [{"height": 20}, {"frames_per_second": 10.0}])
