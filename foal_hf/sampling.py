@@ -30,11 +30,11 @@ class BalancedLengthSampler(Sampler[int]):
     as published, so that every class has an equal share and a clip of a small class comes more often. A clip whose
     label is -100 is never drawn.
 
-    Grouped: the order is random, and stretches of it (16 batches or more) are sorted by length and cut into batches, which are
-    then shuffled. Batches that several processes take at the same time stay neighbours in length, so that nobody waits
-    for the longest. The copies of a clip that was drawn more than once are spread over the epoch, because sorted
-    together they would be each other's partners in the contrastive loss. The longest batch of all comes first in epoch
-    0, so that a batch that does not fit into memory fails in the first step. What does not fill a batch comes last.
+    Grouped: the order is random, and stretches of it (16 batches or more) are sorted by length and cut into batches,
+    which are then shuffled. Batches that several processes take at the same time stay neighbours in length, so that
+    nobody waits for the longest. The copies of a clip that was drawn more than once are spread over the epoch, because
+    sorted together they would be each other's partners in the contrastive loss. The longest batch of all comes first in
+    epoch 0, so that a batch that does not fit into memory fails in the first step. What does not fill a batch is last.
 
     Args:
         num_clips (`int`): Size of the dataset.
