@@ -122,6 +122,13 @@ def test_with_many_speakers_intervals_are_not_called_too_narrow(config: FoalNetC
     assert "(11 speakers)." in card and "too narrow" not in card
 
 
+def test_an_interval_without_width_is_not_called_certain(config: FoalNetConfig) -> None:
+    says = "One without width says that this test shows no spread, not that the number is certain."
+    all_right = Evaluation.from_predictions([0, 1, 2, 3] * 2, [0, 1, 2, 3] * 2, LABELS, clusters="aaaabbbb")
+    assert says in model_card(config, minimal_results(conditions={"both": all_right}))
+    assert says not in model_card(config, made_results())
+
+
 def test_the_spread_over_runs_is_shown(config: FoalNetConfig) -> None:
     matrix = [[3, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0], [0, 0, 2, 1]]
     score = Score(0.8333, standard_deviation=0.0213)

@@ -94,6 +94,9 @@ def _how_to_read(results: Results) -> str:
         )
         if bootstrap.num_clusters < _FEW_CLUSTERS:
             sentences.append("From so few they are too narrow rather than too wide.")
+        intervals = [getattr(test, metric).interval for test in tests for metric in METRIC_NAMES]
+        if any(interval and interval[0] == interval[1] for interval in intervals):
+            sentences.append("One without width says that this test shows no spread, not that the number is certain.")
     return " ".join(sentences)
 
 

@@ -41,7 +41,9 @@ def bootstrap_intervals(
     Clips of one speaker are right or wrong together, so drawing clips would call a test of few speakers more certain
     than it is. Here whole clusters are drawn, with replacement, as many as there are; each metric is taken of each
     resample, and the interval holds the middle `confidence` of its values. Percentile intervals are too narrow where
-    clusters are few (below about ten): they say the least, not the most, that a number may move.
+    clusters are few (below about ten): they say the least, not the most, that a number may move. Where all clusters are
+    alike, all clips right for example, the interval has no width, which says that this test shows no spread, not that
+    the number is certain.
 
     A resample may miss a class. The metrics then mean what they always mean here: UA averages the recalls over the
     classes that occur in the references of that resample, macro F1 over those that occur in its references or
