@@ -92,7 +92,7 @@ def materialize(
     ```python
     >>> rows = load_corpus("iemocap", data_dir="IEMOCAP_full_release")
     >>> clips = materialize(rows, "iemocap_clips")
-    >>> again = load_corpus("iemocap_clips")  # the folder is a corpus
+    >>> again = load_corpus("folder", data_dir="iemocap_clips")  # the folder is a corpus
     ```
     """
     settings = _Settings(height, frames_per_second)
