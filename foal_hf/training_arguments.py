@@ -76,8 +76,8 @@ class FoalNetTrainingArguments(TrainingArguments):
             )
         if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
-                f"`hub_strategy={HubStrategy(self.hub_strategy).value!r}` publishes pickles of the optimiser beside the model. "
-                "Use 'end' or 'every_save', and resume from the checkpoints on the disk."
+                f"`hub_strategy={HubStrategy(self.hub_strategy).value!r}` publishes pickles of the optimiser beside "
+                "the model. Use 'end' or 'every_save', and resume from the checkpoints on the disk."
             )
 
 
