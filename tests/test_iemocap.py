@@ -296,6 +296,12 @@ def test_a_partial_copy_is_taken_on_request_with_a_warning(
     assert "Ses02: nothing of 1023 turns" in caplog.text
 
 
+def test_a_copy_without_any_label_is_an_error_also_where_a_partial_one_is_not(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "Session1" / "dialog").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"0 of 5531 turns(.|\n)*Ses01: nothing of 1085 turns(.|\n)*EmoEvaluation"):
+        load(tmp_path, cache, allow_partial=True)
+
+
 def test_more_turns_than_published_are_named_too(tmp_path: Path, cache: Path) -> None:
     release = full_tree(tmp_path)
     labels = release / "Session4" / "dialog" / "EmoEvaluation" / "Ses04F_impro01.txt"

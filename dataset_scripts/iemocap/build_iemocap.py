@@ -224,6 +224,8 @@ class Iemocap(datasets.GeneratorBasedBuilder):
             f"{_absolute(self.config.data_dir)} is not the IEMOCAP that was published: in the configuration "
             f"{self.config.name!r} it has {num_found} of {num_published} turns. What differs:\n{differences}\n"
         )
+        if not num_found:
+            raise ValueError(f"{message}Copy the folders dialog/EmoEvaluation of the sessions.")
         if not self.config.allow_partial:
             raise ValueError(f"{message}Copy what is missing, or take what is there with allow_partial=True.")
         logger.warning("%sTaking what is there (allow_partial=True).", message)
