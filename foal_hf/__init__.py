@@ -5,36 +5,25 @@ remote code, and `pipeline("audio-video-emotion")` exists.
 """
 
 import importlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 
-try:
+if TYPE_CHECKING:
     from .configuration_foal_net import FoalNetConfig
+    from .corpora import load_corpus
+    from .hub import push_checkpoint
+    from .hub_datasets import push_dataset
     from .media_foal_net import Clip, MediaFile, read_clip
     from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel, FoalNetPreTrainedModel
     from .pipeline_foal_net import AudioVideoEmotionPipeline
     from .processing_foal_net import FoalNetProcessor
-    from .registration import TINY_CHECKPOINT, register
+    from .registration import TINY_CHECKPOINT
     from .sources_foal_net import MediaError
     from .video_processing_foal_net import FoalNetVideoProcessor
-except ImportError as error:
-    raise ImportError(
-        f"foal_hf cannot be imported: {error}. To see what is missing and how to get it, run: "
-        f"python -P {__path__[0]}/doctor.py"
-    ) from error
-
-
-if TYPE_CHECKING:
-    from .corpora import load_corpus
-    from .hub import push_checkpoint
-    from .hub_datasets import push_dataset
 
 __version__ = "0.1.0"
-
-# Imported when they are asked for: prediction needs neither.
-_ON_DEMAND = {"load_corpus": "corpora", "push_checkpoint": "hub", "push_dataset": "hub_datasets"}
-
-register()
 
 __all__ = [
     "TINY_CHECKPOINT",
@@ -54,8 +43,45 @@ __all__ = [
     "read_clip",
 ]
 
+# Where each public name lives; it is imported when it is first asked for.
+_HOMES = {
+    "AudioVideoEmotionPipeline": "pipeline_foal_net",
+    "Clip": "media_foal_net",
+    "FoalNetConfig": "configuration_foal_net",
+    "FoalNetForEmotionClassification": "modeling_foal_net",
+    "FoalNetModel": "modeling_foal_net",
+    "FoalNetPreTrainedModel": "modeling_foal_net",
+    "FoalNetProcessor": "processing_foal_net",
+    "FoalNetVideoProcessor": "video_processing_foal_net",
+    "MediaError": "sources_foal_net",
+    "MediaFile": "media_foal_net",
+    "TINY_CHECKPOINT": "registration",
+    "load_corpus": "corpora",
+    "push_checkpoint": "hub",
+    "push_dataset": "hub_datasets",
+    "read_clip": "media_foal_net",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _is_command_line() -> bool:
+    """Whether this process is the command `foal-hf`, which registers when it has to: its help does not wait for torch."""
+    words = sys.orig_argv
+    is_module = "-m" in words and words[words.index("-m") + 1 :][:1] == [__name__]
+    return is_module or Path(sys.argv[0] if sys.argv else "").stem == "foal-hf"
+
+
+if not _is_command_line():
+    try:
+        importlib.import_module(".registration", __name__).register()
+        importlib.import_module(".corpus_scripts", __name__).register_corpora()
+    except ImportError as error:
+        raise ImportError(
+            f"foal_hf cannot be imported: {error}. To see what is missing and how to get it, run: "
+            f"python -P {__path__[0]}/doctor.py"
+        ) from error

@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # transformers' WavLM passes a boolean padding mask beside a float position bias; nobody here can change that.
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     try:
+        if options.run is not doctor:  # which has to work where nothing else does
+            from .registration import register
+
+            register()
         return options.run(options)
     except KeyboardInterrupt:
         print("foal-hf: interrupted", file=sys.stderr)
@@ -77,6 +81,30 @@ def predict(options: argparse.Namespace) -> int:
         for entry in entries:
             print(_one_line(entry), file=sys.stderr if "error" in entry else sys.stdout)
     return 1 if any("error" in entry for entry in entries) else 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Count what is in a corpus, and list the files that are missing."""
+    from .corpus_plots import plot_corpus
+    from .corpus_report import inspect_corpus
+
+    report = inspect_corpus(options.corpus, options.data_dir, **_corpus_options(options))
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
+    if options.plot:
+        print(f"The picture is in {plot_corpus(report, options.plot, title=options.corpus)}", file=sys.stderr)
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Write the rows of a corpus as Parquet, with the paths of its media, and their counts."""
+    from .corpus_report import prepare_corpus
+
+    output = options.output or Path("outputs") / "corpora" / options.corpus
+    report = prepare_corpus(options.corpus, options.data_dir, output, **_corpus_options(options))
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
+    note = "the rows name sound and picture by their paths on this machine, and hold neither"
+    print(f"Written to {output}: {note}.", file=sys.stderr)
+    return 0
 
 
 def push(options: argparse.Namespace) -> int:
@@ -159,6 +187,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=8, help="clips per pass of the model (%(default)s)")
     command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
 
+    command = add(inspect)
+    _add_corpus_options(command)
+    command.add_argument("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
+
+    command = add(prepare)
+    _add_corpus_options(command)
+    command.add_argument("--output", help="folder for the files (outputs/corpora/CORPUS)")
+
     command = add(push)
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that a model and its processor were saved to")
     command.add_argument("repo_id", metavar="ORG/NAME", help="repository; made where it does not exist")
@@ -174,6 +210,41 @@ def _parser() -> argparse.ArgumentParser:
 
     add(doctor)
     return parser
+
+
+def _add_corpus_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("corpus", metavar="CORPUS", help="iemocap, crema_d, ravdess, or folder for one of your own")
+    command.add_argument("--data-dir", help="folder of your copy")
+    command.add_argument("--config", help="which configuration of the corpus; its default by default")
+    command.add_argument("--on-error", choices=("raise", "skip"), help="for files that cannot be read")
+    command.add_argument("--allow-partial", action="store_true", help="take a copy that lacks something")
+    command.add_argument("--cache-dir", help="where the table of rows is kept")
+    command.add_argument(
+        "--set",
+        action="append",
+        type=_name_and_value,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of the corpus, its value as JSON: --set seed=1",
+    )
+
+
+def _corpus_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Options of `load_corpus` that were given."""
+    given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
+    if options.allow_partial:
+        given["allow_partial"] = True
+    return {name: value for name, value in given.items() if value is not None} | dict(options.set)
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a bare word
 
 
 def _add_push_options(command: argparse.ArgumentParser) -> None:

@@ -32,6 +32,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in printed for command in ("quickstart", "predict", "push", "doctor"))
 
 
+def test_help_does_not_wait_for_torch() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "foal_hf", "--help"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "usage: foal-hf" in finished.stdout
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in finished.stderr.splitlines()}
+    assert "argparse" in imported and not imported & {"torch", "transformers", "datasets", "numpy"}
+
+
 @pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "clip.mp4", "--modality", "smell"], ["dance"]])
 def test_misuse_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_code:
