@@ -1,0 +1,212 @@
+"""Annotates whole archives: a folder or list of recordings becomes a table of emotions, and a list of what failed.
+
+    summary = annotate("archive", "results.parquet", model="org/foal-net")
+
+It may be killed at any moment, goes on when it is called again, and may run in several processes at once.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm.auto import tqdm
+from transformers import pipeline
+
+from .annotate_engine import LocalEngine, Means
+from .annotate_files import Sources, list_files
+from .annotate_identity import describe_job
+from .annotate_job import Job
+from .annotate_reading import ClipReader
+from .registration import TASK
+
+
+_MODALITIES = {"both": ("audio", "video"), "audio": ("audio",), "video": ("video",)}
+_ENGINES = ("local", "ray")
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a job.
+
+    Attributes:
+        results (`Path`): Parquet file with one row a clip or window.
+        manifest (`Path`): Parquet file with one row a file.
+        num_files (`int`): Files in the manifest.
+        num_done, num_failed, num_pending (`int`): Of them, by status, over all runs and processes so far.
+        num_annotated (`int`): Files that this run has done or seen fail.
+        seconds (`float`): Time from the first file of this run to the last.
+        model_seconds (`float`): Of that, while the model was at work; 0 on Ray, where the workers know.
+    """
+
+    results: Path
+    manifest: Path
+    num_files: int
+    num_done: int
+    num_failed: int
+    num_pending: int
+    num_annotated: int
+    seconds: float
+    model_seconds: float
+
+
+def annotate(
+    sources: Sources,
+    output: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    modality: Literal["both", "audio", "video"] = "both",
+    window_seconds: float | None = None,
+    stride_seconds: float | None = None,
+    batch_size: int = 8,
+    num_workers: int | None = None,
+    time_limit_seconds: float = 60.0,
+    retry_failed: bool = False,
+    all_files: bool = False,
+    root: str | os.PathLike[str] | None = None,
+    engine: Literal["local", "ray"] = "local",
+    num_actors: int | None = None,
+    device: Any = None,
+    progress: bool = True,
+) -> Summary:
+    """Name the emotion in every file of an archive.
+
+    What has been done lies in a folder beside the output (`results.job` beside `results.parquet`), safe from the moment
+    it is done: a run that was killed goes on there when it is started again, neither repeating nor losing a file. Files
+    that are new or have changed since are added. Several processes, also on machines that share the folder, may run the
+    same call at once: each takes files that no other has, and the last to end writes the tables in full. A bad file
+    never ends the job: it stands in the manifest with its error.
+
+    Args:
+        sources: A folder with all that lies below it, a text, CSV or TSV file that lists files, or paths.
+        output (`str` or `os.PathLike`): Parquet file of the results, one row a clip or window: `file` (relative to the
+            root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`. The manifest
+            lies beside it, one row a file: `file`, `status` (`done`, `failed`, `pending`), `error_type`, `error`,
+            `duration_seconds`, `num_segments`, `seconds_spent`, `attempts`, `size_bytes`, `model_revision`,
+            `fingerprint`. Rows are sorted by file and time.
+        model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint that ships
+            with the package.
+        modality (`"both"`, `"audio"` or `"video"`, defaults to `"both"`): What to look at.
+        window_seconds (`float`, *optional*): Annotate all of every file, in windows of this length. Default: one clip a
+            file, as long as the processor takes.
+        stride_seconds (`float`, *optional*): From the start of a window to that of the next. Default:
+            `window_seconds`.
+        batch_size (`int`, defaults to 8): Clips per pass of the model, of as many files as it takes.
+        num_workers (`int`, *optional*): Processes that decode. Default: one for each processor but one, 8 at most.
+        time_limit_seconds (`float`, defaults to 60): Longest that reading a clip or window may take. The process is
+            killed then, the file has failed, and the job goes on; likewise where a file crashes the decoder.
+        retry_failed (`bool`, defaults to `False`): Try those files again that have failed before.
+        all_files (`bool`, defaults to `False`): Of a folder try every file, not only those with the suffix of a medium.
+        root (`str` or `os.PathLike`, *optional*): What the names of files are relative to. Default: the folder; the
+            folder of the list; the current one.
+        engine (`"local"` or `"ray"`, defaults to `"local"`): `"ray"` spreads the files over a Ray cluster, whose nodes
+            have to see them under the same paths; it needs the extra `foal-hf[ray]`.
+        num_actors (`int`, *optional*): Copies of the model on Ray. Default: one for each GPU, or without any as many as
+            the processors of the cluster allow.
+        device (*optional*): Where the model runs. Default: as in every pipeline.
+        progress (`bool`, defaults to `True`): Show a progress bar.
+
+    Returns:
+        [`Summary`]: Where the tables are, and how many files are done, failed and pending. Files are pending where
+        another process is at work on them.
+
+    Raises:
+        FileNotFoundError: If there are no such sources.
+        ImportError: If what decodes, or Ray, is not installed.
+        RuntimeError: If the model fails on one clip after the other, or the workers do not start.
+        ValueError: If the output belongs to another model, other settings or another root; if there are no files; or if
+            an argument makes no sense.
+
+    Example:
+
+    ```python
+    >>> summary = annotate("archive", "results.parquet", model="org/foal-net")
+    >>> summary.num_done, summary.num_failed
+    (12841, 17)
+    ```
+    """
+    means = Means(batch_size, _default_workers() if num_workers is None else num_workers, time_limit_seconds)
+    windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
+    _check(means, windows, modality=modality, engine=engine, num_actors=num_actors)
+    files, start = list_files(sources, root=root, all_files=all_files)
+    classify = _pipeline(model, "cpu" if engine == "ray" else device)
+    config = classify.model.config
+    labels = [config.id2label[index] for index in range(config.num_labels)]
+    reader = ClipReader(classify.processor, config.shortest_sound, _MODALITIES[modality], **windows)
+    description = describe_job(classify, labels=labels, modality=modality, **windows)
+    begun, num_annotated, model_seconds = time.perf_counter(), 0, 0.0
+    with Job(Path(output), description, start, labels, getattr(config, "_commit_hash", None)) as job:
+        files = [file for file in files if not job.is_own(file)]
+        try:
+            with (
+                tqdm(total=len(files), initial=job.num_settled(files), unit="file", disable=not progress) as bar,
+                _engine(engine, job, classify, reader, means, num_actors, device) as running,
+                contextlib.closing(running.records(job.take(files, retry_failed=retry_failed))) as records,
+            ):
+                for record in records:
+                    job.add(record)
+                    num_annotated += 1
+                    bar.update()
+                model_seconds = running.model_seconds
+        finally:
+            numbers = job.collect(files)
+    return Summary(
+        results=job.results,
+        manifest=job.manifest,
+        num_files=sum(numbers.values()),
+        num_annotated=num_annotated,
+        seconds=time.perf_counter() - begun,
+        model_seconds=model_seconds,
+        **{f"num_{status}": number for status, number in numbers.items()},
+    )
+
+
+def _engine(
+    engine: str, job: Job, classify: Any, reader: ClipReader, means: Means, num_actors: int | None, device: Any
+) -> Any:
+    if engine == "local":
+        return LocalEngine(classify, reader, means)
+    from .annotate_ray import RayEngine
+
+    if not job.take_all():
+        raise ValueError(
+            f"Another process is at work on {job.results}. Ray shares out the files by itself: let that one end, or "
+            "leave `engine` at 'local'."
+        )
+    return RayEngine(classify, reader, means, num_actors=num_actors, device=device)
+
+
+def _pipeline(model: Any, device: Any) -> Any:
+    if hasattr(model, "postprocess"):  # a pipeline already
+        return model
+    return pipeline(TASK, model=model, device=device)  # type: ignore[call-overload]
+
+
+def _default_workers() -> int:
+    num_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, num_processors - 1))
+
+
+def _check(
+    means: Means, windows: Mapping[str, float | None], *, modality: str, engine: str, num_actors: int | None
+) -> None:
+    for name, value, choices in (("modality", modality, tuple(_MODALITIES)), ("engine", engine, _ENGINES)):
+        if value not in choices:
+            raise ValueError(f"`{name}` has to be one of {', '.join(choices)}; got {value!r}.")
+    numbers = {"batch_size": means.batch_size, "num_workers": means.num_workers, "num_actors": num_actors}
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"`{name}` has to be 1 or more, got {number}.")
+    for name, seconds in {**windows, "time_limit_seconds": means.time_limit_seconds}.items():
+        if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+            raise ValueError(f"`{name}` has to be above 0, got {seconds}.")
+    if windows["stride_seconds"] is not None and windows["window_seconds"] is None:
+        raise ValueError(f"`stride_seconds` = {windows['stride_seconds']} needs `window_seconds` beside it.")
+
+
+__all__ = ["Summary", "annotate"]

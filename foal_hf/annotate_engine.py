@@ -1,0 +1,65 @@
+"""Decode workers and a model, side by side: what a machine does, or one actor of a cluster."""
+
+import contextlib
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .annotate_job import Task
+from .annotate_journals import Record
+from .annotate_reading import ClipReader
+from .annotate_scoring import Scorer
+from .annotate_workers import DecodeWorkers
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what the work is done; it has no part in the results.
+
+    Attributes:
+        batch_size (`int`): Clips per pass of the model.
+        num_workers (`int`): Processes that decode.
+        time_limit_seconds (`float`): Longest that reading a clip may take.
+    """
+
+    batch_size: int
+    num_workers: int
+    time_limit_seconds: float
+
+
+class LocalEngine:
+    """Annotates files with the workers and the model of one process; a context manager.
+
+    Args:
+        classify ([`AudioVideoEmotionPipeline`]): Has the model.
+        reader ([`ClipReader`]): What the workers read with.
+        means ([`Means`]): How many of them, and so on.
+    """
+
+    def __init__(self, classify: Any, reader: ClipReader, means: Means) -> None:
+        self._scorer = Scorer(classify, means.batch_size)
+        self._workers: DecodeWorkers[Task] = DecodeWorkers(
+            reader,
+            num_workers=means.num_workers,
+            time_limit_seconds=means.time_limit_seconds,
+            num_ahead=2 * means.batch_size,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._workers.close()
+
+    @property
+    def model_seconds(self) -> float:
+        """Time that the model was at work so far."""
+        return self._scorer.seconds
+
+    def records(self, tasks: Iterable[Task]) -> Generator[Record]:
+        """What becomes of the files, in the order in which they are done."""
+        with contextlib.closing(self._workers.read(tasks)) as readings:
+            yield from self._scorer.records(readings)
+
+
+__all__ = ["LocalEngine", "Means"]

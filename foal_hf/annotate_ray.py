@@ -1,0 +1,136 @@
+"""The same job on Ray Data: every actor has the model and decode workers of its own, and takes some files at a time.
+
+The process that was called hands out the files and keeps the records, so a job goes on after it was killed as it does
+on one machine, with either engine. A node that is lost is Ray's to replace.
+"""
+
+import math
+import os
+from collections.abc import Generator, Iterable
+from typing import Any, Self
+
+from .annotate_engine import LocalEngine, Means
+from .annotate_job import Task
+from .annotate_journals import Record
+from .annotate_reading import ClipReader
+from .pipeline_foal_net import AudioVideoEmotionPipeline
+
+
+_FILES_AT_ONCE = 64  # that an actor is given; what was found out about them comes back together
+_MOST_BLOCKS = 1000
+
+
+class RayEngine:
+    """Annotates files on the Ray cluster that `RAY_ADDRESS` names or that runs on this machine; else on one of its own.
+
+    Args:
+        classify ([`AudioVideoEmotionPipeline`]): Its model and processor are sent to the actors.
+        reader ([`ClipReader`]): What the actors' workers read with.
+        means ([`Means`]): Of every actor.
+        num_actors (`int`, *optional*): Default: as many as the cluster has room for.
+        device (*optional*): Where the actors' models run. Default: on a GPU each where the cluster has any.
+
+    Raises:
+        ImportError: If Ray is not installed.
+        RuntimeError: If the cluster has no room for one actor.
+    """
+
+    model_seconds = 0.0  # only the actors know
+
+    def __init__(
+        self, classify: Any, reader: ClipReader, means: Means, *, num_actors: int | None = None, device: Any = None
+    ) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a local cluster reports its use
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise ImportError(f"`engine='ray'` needs Ray ({error}): pip install 'foal-hf[ray]'") from error
+        if not ray.is_initialized():
+            ray.init()
+        ray.data.DataContext.get_current().enable_progress_bars = False  # the job has its own
+        resources = ray.cluster_resources()
+        has_gpu = resources.get("GPU", 0) >= 1 if device is None else not str(device).startswith("cpu")
+        self._needs: dict[str, Any] = {"num_cpus": means.num_workers + 1, "num_gpus": int(has_gpu)}
+        self._num_actors = num_actors or _most_actors(resources, **self._needs)
+        self._arguments = {
+            "parts": ray.put(_parts(classify)),
+            "reader": reader,
+            "means": means,
+            "device": device,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass  # Ray ends the actors with their work
+
+    def records(self, tasks: Iterable[Task]) -> Generator[Record]:
+        """What becomes of the files, in the order in which it is heard of.
+
+        Args:
+            tasks (`Iterable[Task]`): All nodes have to see the files under the same paths.
+        """
+        import ray.data
+
+        rows = [_as_row(task) for task in tasks]
+        if not rows:
+            return
+        num_actors = min(self._num_actors, len(rows))
+        num_blocks = min(max(num_actors, math.ceil(len(rows) / _FILES_AT_ONCE)), _MOST_BLOCKS)
+        found = ray.data.from_items(rows, override_num_blocks=num_blocks).map_batches(
+            FileAnnotator,
+            fn_constructor_kwargs=self._arguments,
+            batch_size=_FILES_AT_ONCE,
+            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            **self._needs,
+        )
+        for row in found.iter_rows():
+            yield Record.from_json(row["record"])
+
+
+class FileAnnotator:
+    """An actor: the local engine, for the files of one batch after the other."""
+
+    def __init__(self, parts: Any, reader: ClipReader, means: Means, device: Any) -> None:
+        import ray
+
+        model_class, config, dtype, weights, processor = ray.get(parts)
+        model = model_class(config).to(dtype)
+        model.load_state_dict(weights)
+        classify = AudioVideoEmotionPipeline(model=model.eval(), processor=processor, device=device)
+        self._engine = LocalEngine(classify, reader, means)  # its workers end with the actor's process
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Rows of tasks to rows of records, as JSON."""
+        columns = [batch[name].tolist() for name in Task._fields]
+        tasks = (Task(*row) for row in zip(*columns, strict=True))
+        tasks = (task._replace(path=os.fsdecode(task.path)) for task in tasks)
+        return {"record": [record.to_json() for record in self._engine.records(tasks)]}
+
+
+def _parts(classify: Any) -> tuple[Any, ...]:
+    """What an actor makes the pipeline of. WavLM's weight norm keeps a model itself from being pickled."""
+    model = classify.model
+    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    return type(model), model.config, model.dtype, weights, classify.processor
+
+
+def _as_row(task: Task) -> dict[str, Any]:
+    return {**task._asdict(), "path": os.fsencode(task.path)}  # a path need not be text
+
+
+def _most_actors(resources: dict[str, float], num_cpus: int, num_gpus: int) -> int:
+    most = int(resources.get("CPU", 0) // num_cpus)
+    if num_gpus:
+        most = min(most, int(resources.get("GPU", 0) // num_gpus))
+    if most < 1:
+        raise RuntimeError(
+            f"The Ray cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs; a copy "
+            f"of the model takes {num_cpus} (`num_workers` and one) and {num_gpus}."
+        )
+    return most
+
+
+__all__ = ["FileAnnotator", "RayEngine"]

@@ -1,0 +1,134 @@
+"""The two tables of a job: the results, one row a clip or window, and the manifest, one row a file.
+
+Both are streams of rows in the order of the files' names, so they do not depend on what was finished first, and writing
+them takes no more memory for more files. A table takes its name once it is whole.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
+
+from .annotate_journals import Record
+
+
+_ROWS_AT_ONCE = 10_000
+_MANIFEST = pyarrow.schema(
+    {
+        "file": pyarrow.string(),
+        "status": pyarrow.string(),
+        "error_type": pyarrow.string(),
+        "error": pyarrow.string(),
+        "duration_seconds": pyarrow.float64(),
+        "num_segments": pyarrow.int32(),
+        "seconds_spent": pyarrow.float64(),
+        "attempts": pyarrow.int32(),
+        "size_bytes": pyarrow.int64(),
+        "model_revision": pyarrow.string(),
+        "fingerprint": pyarrow.string(),
+    }
+)
+
+
+def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Write a row for each clip or window: `file`, `start_seconds`, `end_seconds`, `label`, `modalities`, and of each
+    class `score_<label>`.
+
+    Args:
+        path (`Path`): Parquet file, replaced where it exists.
+        records (`Iterable[Record]`): Those that failed give no row.
+        labels (`Sequence[str]`): Classes in the model's order.
+        about (`Mapping[str, Any]`): Kept in the metadata of the file as JSON, under `foal_hf`.
+    """
+    fields = {
+        "file": pyarrow.string(),
+        "start_seconds": pyarrow.float64(),
+        "end_seconds": pyarrow.float64(),
+        "label": pyarrow.string(),
+        **{f"score_{label}": pyarrow.float32() for label in labels},
+        "modalities": pyarrow.list_(pyarrow.string()),
+    }
+    _write(path, (row for record in records for row in _segment_rows(record)), pyarrow.schema(fields), about)
+
+
+def write_manifest(
+    path: Path, records: Iterable[Record], names: Iterable[str], about: Mapping[str, Any]
+) -> dict[str, int]:
+    """Write a row for each file.
+
+    Args:
+        path (`Path`): Parquet file, replaced where it exists.
+        records (`Iterable[Record]`): In the order of `names`.
+        names (`Iterable[str]`): All files; those without a record are pending.
+        about (`Mapping[str, Any]`): `fingerprint` and `model_revision`.
+
+    Returns:
+        `dict[str, int]`: Number of files that are `done`, `failed` and `pending`.
+    """
+    numbers = {"done": 0, "failed": 0, "pending": 0}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        left = iter(records)
+        record = next(left, None)
+        for name in names:
+            if record is None or record.file != name:
+                row: dict[str, Any] = {"file": name, "status": "pending", "attempts": 0}
+            else:
+                row, record = _file_row(record, about), next(left, None)
+            numbers[row["status"]] += 1
+            yield row
+
+    _write(path, rows(), _MANIFEST, about)
+    return numbers
+
+
+def _segment_rows(record: Record) -> Iterator[dict[str, Any]]:
+    for segment in record.segments:
+        yield {
+            "file": record.file,
+            "start_seconds": segment.start_seconds,
+            "end_seconds": segment.end_seconds,
+            "label": segment.label,
+            **{f"score_{label}": score for label, score in segment.scores.items()},
+            "modalities": list(segment.modalities),
+        }
+
+
+def _file_row(record: Record, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "file": record.file,
+        "status": "done" if record.error_type is None else "failed",
+        "error_type": record.error_type,
+        "error": record.error,
+        "duration_seconds": record.duration_seconds,
+        "num_segments": len(record.segments),
+        "seconds_spent": record.seconds,
+        "attempts": record.attempts,
+        "size_bytes": None if record.size_bytes < 0 else record.size_bytes,
+        **about,
+    }
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]], schema: pyarrow.Schema, about: Mapping[str, Any]) -> None:
+    schema = schema.with_metadata({"foal_hf": json.dumps(dict(about))})
+    unfinished = path.with_name(f"{path.name}.unfinished")  # one process at a time is here
+    try:
+        with open(unfinished, "wb") as file:
+            with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+                while some := list(islice(rows, _ROWS_AT_ONCE)):
+                    writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            unfinished.unlink()
+
+
+__all__ = ["write_manifest", "write_results"]

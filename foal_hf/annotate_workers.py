@@ -1,0 +1,303 @@
+"""Processes that read files for the model, and may be lost over a file without harm.
+
+Processes rather than threads, because a decoder that hangs or crashes has to end without the job. Each is kept by a
+thread of the main process, which hands it one file after the other, puts what it reads in a queue of limited length,
+and starts another where a file has killed it. They are forked from a small server process that has imported this
+package once, and not from the main process, whose threads and GPU a fork would not survive.
+"""
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import torch
+
+from .media_foal_net import Clip
+from .sources_foal_net import MediaError
+
+
+Reader = Callable[[str], Iterator[tuple[Clip, float | None]]]
+
+
+class HasPath(Protocol):
+    """A file to be read, and whatever else the caller has to say of it."""
+
+    @property
+    def path(self) -> str: ...
+
+
+File = TypeVar("File", bound=HasPath)
+
+
+@dataclass(frozen=True)
+class Read(Generic[File]):
+    """A clip of a file.
+
+    Attributes:
+        file: As it was handed in.
+        clip ([`Clip`]): What was read.
+        duration_seconds (`float`, *optional*): Length of the whole file.
+    """
+
+    file: File
+    clip: Clip
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Ended(Generic[File]):
+    """No more clips of this file will come.
+
+    Attributes:
+        file: As it was handed in.
+        seconds (`float`): Time that reading took.
+        error_type, error (`str`, *optional*): Why it could not be read, or not to its end.
+    """
+
+    file: File
+    seconds: float
+    error_type: str | None = None
+    error: str | None = None
+
+
+class DecodeWorkers(Generic[File]):
+    """A number of reading processes; a context manager.
+
+    Args:
+        read (`Reader`): Gives the clips of a path; has to pickle.
+        num_workers (`int`): Number of processes.
+        time_limit_seconds (`float`): Longest that reading a clip may take; its process is killed then.
+        num_ahead (`int`): Clips that are kept ready, beside the one that each worker holds.
+
+    Raises:
+        RuntimeError: If the processes do not start.
+    """
+
+    def __init__(self, read: Reader, *, num_workers: int, time_limit_seconds: float, num_ahead: int) -> None:
+        self._processes = [_Process(read, time_limit_seconds) for _ in range(num_workers)]
+        self._num_ahead = num_ahead
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.stop()
+
+    def read(self, files: Iterable[File]) -> Generator[Read[File] | Ended[File]]:
+        """Read files side by side.
+
+        Args:
+            files: Handed to the workers in this order; they are asked for in other threads, one at a time.
+
+        Yields:
+            The clips of each file in their order, then its [`Ended`]. Those of several files come mixed.
+
+        Raises:
+            ImportError: If the workers lack what they decode with.
+            RuntimeError: If a worker does not start.
+        """
+        found: queue.Queue[Any] = queue.Queue(self._num_ahead)
+        stopped = threading.Event()
+        shared = _Shared(files)
+
+        def keep(process: _Process) -> None:
+            try:
+                for file in shared:
+                    for message in process.read(file):
+                        found.put(message)
+                        if stopped.is_set():
+                            return
+                found.put(None)
+            except BaseException as error:  # it is the caller's, who is in another thread
+                found.put(error)
+
+        keepers = [threading.Thread(target=keep, args=(process,), daemon=True) for process in self._processes]
+        for keeper in keepers:
+            keeper.start()
+        try:
+            num_busy = len(keepers)
+            while num_busy:
+                message = found.get()
+                if isinstance(message, BaseException):
+                    raise message
+                if message is None:
+                    num_busy -= 1
+                else:
+                    yield message
+        finally:
+            stopped.set()
+            shared.close()
+            while any(keeper.is_alive() for keeper in keepers):  # left early: what they wait for is ended
+                for process in self._processes:
+                    process.kill()
+                with contextlib.suppress(queue.Empty):
+                    found.get(timeout=0.05)
+
+
+class _Shared(Generic[File]):
+    """An iterator that several threads take from."""
+
+    def __init__(self, files: Iterable[File]) -> None:
+        self._files = iter(files)
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> File:
+        with self._lock:
+            if self._is_closed:
+                raise StopIteration
+            return next(self._files)
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+class _Process:
+    """A process that reads one file after the other, and is replaced where a file has killed it."""
+
+    def __init__(self, read: Reader, time_limit_seconds: float) -> None:
+        self._read = read
+        self._time_limit_seconds = time_limit_seconds
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def read(self, file: File) -> Iterator[Read[File] | Ended[File]]:
+        started = time.perf_counter()
+        try:
+            connection = self._handed(file.path)
+            while not isinstance(message := connection.recv(), _End):
+                yield Read(file, *_unpacked(message))
+        except (EOFError, ConnectionError):
+            yield Ended(file, time.perf_counter() - started, *self._cause_of_death())
+        else:
+            if message.is_fatal:
+                raise ImportError(message.error)
+            yield Ended(file, message.seconds, message.error_type, message.error)
+
+    def kill(self) -> None:
+        """End the process, from whichever thread; the one that reads from it sees that."""
+        process = self._process
+        with contextlib.suppress(ValueError):  # it has been closed meanwhile
+            if process is not None:
+                process.kill()
+
+    def stop(self) -> None:
+        """End the process and close what belongs to it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+    def _handed(self, path: str) -> Connection:
+        try:
+            connection = self._started()
+            connection.send(path)
+        except ConnectionError:  # it died between two files, by no file's fault
+            self.stop()
+            connection = self._started()
+            connection.send(path)
+        return connection
+
+    def _started(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, f"{__package__}.annotate_reading"])
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._read, self._time_limit_seconds), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._connection.recv()  # that it is ready
+        except EOFError:
+            raise RuntimeError(
+                "A decode worker does not start. In a script, let what runs stand below `if __name__ == '__main__':`, "
+                "for its workers import it too."
+            ) from None
+        return self._connection
+
+    def _cause_of_death(self) -> tuple[str, str]:
+        self._process.join()
+        code = self._process.exitcode
+        self.stop()
+        if code == -signal.SIGALRM:
+            return "TimeoutError", f"could not be read in {self._time_limit_seconds:g} s (`time_limit_seconds`)."
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return "DecoderCrash", f"ended the process that read it, {how}."
+
+
+class _End(NamedTuple):
+    """A worker's last word on a file."""
+
+    seconds: float
+    error_type: str | None = None
+    error: str | None = None
+    is_fatal: bool = False
+
+
+def _serve(connection: Connection, read: Reader, time_limit_seconds: float) -> None:
+    """The worker: paths come in, clips go out, until the main process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the main process ends the workers
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system kills, whatever a decoder is doing
+    torch.set_num_threads(1)
+    connection.send(None)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            _serve_file(connection, connection.recv(), read, time_limit_seconds)
+
+
+def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seconds: float) -> None:
+    seconds = 0.0
+    end = _End(0.0)
+    clips = read(path)
+    while True:
+        started = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, time_limit_seconds)
+        try:
+            found = next(clips, None)
+        except ImportError as error:
+            found, end = None, _End(0.0, "ImportError", str(error), is_fatal=True)
+        except Exception as error:  # whatever a file brings about is that file's alone
+            reason = error.reason if isinstance(error, MediaError) else str(error).replace(path, "the file")
+            found, end = None, _End(0.0, type(error).__name__, reason)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        seconds += time.perf_counter() - started
+        if found is None:
+            connection.send(end._replace(seconds=seconds))
+            return
+        connection.send(_packed(*found))  # waits while the model is behind, which is not counted
+
+
+def _packed(clip: Clip, duration_seconds: float | None) -> Any:
+    """Tensors as arrays: torch would send them through files that have to outlive this process."""
+    tensors = {name: getattr(clip, name) for name in ("waveform", "frames", "frame_seconds")}
+    arrays = {name: None if tensor is None else tensor.numpy() for name, tensor in tensors.items()}
+    return replace(clip, waveform=None, frames=None, frame_seconds=None), arrays, duration_seconds
+
+
+def _unpacked(message: Any) -> tuple[Clip, float | None]:
+    clip, arrays, duration_seconds = message
+    tensors = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
+    return replace(clip, **tensors), duration_seconds
+
+
+__all__ = ["DecodeWorkers", "Ended", "Read", "Reader"]
