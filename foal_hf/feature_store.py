@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
 
 
@@ -167,23 +166,30 @@ class FeatureStore:
             `Path`: The shard. It is on the disk, whole, when this returns.
 
         Raises:
+            ValueError: If they are of another type or layout.
             FeatureStoreError: If it cannot be written, as on a full disk. The store is then as it was.
         """
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in features.items()}
-        checksums = {key: f"{_checksum(tensor.flatten().view(torch.uint8)):08x}" for key, tensor in tensors.items()}
-        data = safetensors.torch.save(tensors, metadata=checksums)
-        path = self.directory / _shard_name(data[: 8 + int.from_bytes(data[:8], "little")])
+        for key, tensor in features.items():
+            if tensor.dtype != torch.float16 or tensor.ndim != 2:
+                shape = tuple(tensor.shape)
+                raise ValueError(f"Features are (frames, video_width), float16; {key!r} is {shape}, {tensor.dtype}.")
+        tensors = {key: features[key].detach().cpu().contiguous() for key in sorted(features)}
+        header = _make_header(tensors)
+        path = self.directory / _shard_name(header)
         unfinished = self.directory / f"{_UNFINISHED}{uuid.uuid4().hex}"
         try:
             with open(unfinished, "xb") as file:
-                file.write(data)
+                file.write(header)
+                for tensor in tensors.values():
+                    file.write(tensor.numpy().data)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
             _sync_directory(self.directory)
         except OSError as error:
+            megabytes = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
             raise FeatureStoreError(
-                f"{len(data) / 1e6:.1f} MB of features cannot be written to {self.directory} ({error.strerror}). What "
+                f"{megabytes:.1f} MB of features cannot be written to {self.directory} ({error.strerror}). What "
                 "it held before is as it was: make room, then run the same command again, and it goes on from there."
             ) from error
         finally:
@@ -264,6 +270,22 @@ def _read_header(path: Path) -> dict[str, _Entry]:
         offset = 8 + header_bytes + tensor["data_offsets"][0]
         entries[key] = _Entry(path.name, offset, num_frames, width, int(checksums[key], 16))
     return entries
+
+
+def _make_header(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """The first part of a safetensors file: its own length and JSON. Tensors follow in the order of this mapping.
+
+    The library would copy all tensors into one piece of memory first, and give metadata an order by chance.
+    """
+    entries: dict[str, object] = {}
+    offset = 0
+    for key, tensor in tensors.items():
+        entries[key] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
+        offset += tensor.nbytes
+    checksums = {key: f"{_checksum(tensor.flatten().view(torch.uint8)):08x}" for key, tensor in tensors.items()}
+    text = json.dumps({"__metadata__": checksums, **entries}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns tensors to 8 bytes
+    return len(text).to_bytes(8, "little") + text
 
 
 def _shard_name(header: bytes) -> str:

@@ -43,6 +43,8 @@ class FeatureClipDataset(Dataset):
 
     Attributes:
         rows, labels, processor, label2id, modalities: As in [`ClipDataset`], of the clips that are there.
+        lengths (`list[float]`, *optional*): Seconds of each clip, as long as its features are, for batches of like
+            length; None if some have no picture.
 
     Raises:
         FeatureStoreError: If features are missing; it says what the store holds instead.
@@ -82,6 +84,9 @@ class FeatureClipDataset(Dataset):
         self.rows, self.labels, self.processor = clips.rows, clips.labels, clips.processor
         self.label2id, self.modalities = clips.label2id, clips.modalities
         self._clips, self._store, self._names = clips, store, names
+        self.lengths: list[float] | None = None
+        if None not in names:
+            self.lengths = [store.num_frames(str(name)) / clips.processor.frames_per_second for name in names]
         self._sounds = None
         if "audio" in clips.modalities:
             self._sounds = ClipDataset(

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from media_builders import make_clip
+from safetensors.torch import load_file
 from tiny_models import tiny_config
 from tiny_processors import tiny_processor
 from torch.utils.data import DataLoader
@@ -229,6 +230,15 @@ def test_rows_of_a_dataset_have_the_keys_of_plain_rows(rows, complete, model, pr
     example = FeatureClipDataset(clips, FeatureStore(complete), model)[2]
     assert torch.equal(example["video_features"], stored(complete, rows[2:3], model, processor)[0])
     assert len(quiet_embed(corpus, model, processor, complete)) == len(rows)
+
+
+def test_lengths_are_known_without_reading(rows, odd_rows, complete: Path, model, processor, opened) -> None:
+    store = FeatureStore(complete)
+    clips = FeatureClipDataset(ClipDataset(rows, processor, model.config.label2id), store, model)
+    assert clips.lengths == [store.num_frames(key) / 5 for key in keys_of(rows, model, processor, complete)]
+    assert sum(opened[row["video"]] for row in rows) == 0
+    some = [rows[0], odd_rows["no picture"]]
+    assert FeatureClipDataset(ClipDataset(some, processor, model.config.label2id), store, model).lengths is None
 
 
 def test_the_plain_trainer_trains_on_features(rows, complete, processor, model, tmp_path: Path) -> None:
@@ -697,9 +707,11 @@ def test_a_store_travels_to_a_worker_as_a_path(complete: Path, rows, model, proc
 def test_what_get_gives_may_be_written_to(complete: Path) -> None:
     store = FeatureStore(complete)
     key = next(iter(store))
-    before = store.get(key)
-    store.get(key).zero_()
-    assert torch.equal(store.get(key), before) and store.verify() == []
+    features = store.get(key)
+    assert features.untyped_storage().nbytes() == features.nbytes  # not the whole shard, wherever it is sent
+    before = features.clone()
+    features.zero_()
+    assert before.any() and torch.equal(store.get(key), before) and store.verify() == []
 
 
 def test_a_store_knows_its_size(complete: Path, rows, model, processor) -> None:
@@ -711,6 +723,22 @@ def test_a_store_knows_its_size(complete: Path, rows, model, processor) -> None:
     assert [store.num_frames(key) for key in keys] == list(map(len, features))
     with pytest.raises(KeyError):
         store.get("of no clip")
+
+
+def test_shards_are_safetensors_and_the_same_features_make_the_same_shard(complete: Path, tmp_path: Path) -> None:
+    store, copy = FeatureStore(complete), FeatureStore(tmp_path)
+    found = {}
+    for shard in shards(complete):
+        tensors = load_file(shard)
+        found |= tensors
+        assert copy.write(dict(reversed(tensors.items()))).name == shard.name
+        assert (tmp_path / shard.name).read_bytes() == shard.read_bytes()
+    assert set(found) == set(store) and all(torch.equal(store.get(key), features) for key, features in found.items())
+
+
+def test_only_float16_sequences_are_written(complete: Path) -> None:
+    with pytest.raises(ValueError, match=r"'key' is .* torch\.float32"):
+        FeatureStore(complete).write({"key": torch.zeros(2, 3)})
 
 
 def test_no_store_is_a_clear_error(tmp_path: Path) -> None:
