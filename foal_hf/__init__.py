@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _is_command_line() -> bool:
-    """Whether this process is the command `foal-hf`, which registers when it has to: its help does not wait for torch."""
+    """Whether this process is `foal-hf`, which registers when a command needs it: its help does not wait for torch."""
     words = sys.orig_argv
     is_module = "-m" in words and words[words.index("-m") + 1 :][:1] == [__name__]
     return is_module or Path(sys.argv[0] if sys.argv else "").stem == "foal-hf"

@@ -155,8 +155,8 @@ def run_quickstart(
 def _one_thread() -> Iterator[None]:
     """Let torch calculate in one thread: the same numbers on every run.
 
-    Several threads add up in changing order, now and then, and training carries that on to other weights. A model as
-    small as this one gains nothing from them.
+    Several threads add up in changing order, now and then, and training carries that on to other weights. One takes
+    half as long again.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -65,7 +65,8 @@ def test_quickstart_prints_nothing_but_json_where_a_machine_asks(
     )
     assert main(["quickstart", "--json", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["num_clips"] == {"train": 4, "validation": 4, "test": 4}
+    splits = json.loads(printed.out)["splits"]
+    assert {name: split["num_clips"] for name, split in splits.items()} == {"train": 4, "validation": 4, "test": 4}
     assert "eval_unweighted_accuracy" in printed.err
 
 

@@ -147,8 +147,8 @@ def assert_same(result: dict[str, Any], expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_a_pushed_repository_holds_everything_and_nothing_stale(world: SimpleNamespace, name: str) -> None:
     files = world.hub.files("model", name)
-    extra = {"training_args.bin"} if name == "org/trained" else set()  # Trainer's own
-    assert set(files) == CHECKPOINT | CODE | {"README.md"} | extra
+    extra = {"org/trained": {"training_args.bin"}, "org/whole": {"results.json"}}  # the first is Trainer's own
+    assert set(files) == CHECKPOINT | CODE | {"README.md"} | extra.get(name, set())
     config = json.loads(files["config.json"])
     assert config["auto_map"] == AUTO_MAP
     modules = {name.split(".")[0] for name in AUTO_MAP.values()}
