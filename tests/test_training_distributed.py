@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What two processes, started as `torchrun` starts them, give."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TESTS / "ddp_training.py")]
     run = subprocess.run(
         [sys.executable, *command, str(folder)], env=environment, capture_output=True, text=True, timeout=300
