@@ -107,6 +107,35 @@ def prepare(options: argparse.Namespace) -> int:
     return 0
 
 
+def embed(options: argparse.Namespace) -> int:
+    """Compute and keep the features that a frozen image encoder gives for a corpus, as far as they are missing."""
+    from datasets import concatenate_datasets
+
+    from .corpora import load_corpus
+    from .features import embed as embed_rows
+    from .modeling_foal_net import FoalNetModel
+    from .processing_foal_net import FoalNetProcessor
+
+    frozen = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
+    model = FoalNetModel.from_pretrained(options.model, **frozen).to(options.device)
+    splits = load_corpus(options.corpus, options.data_dir, split=None, **_corpus_options(options))
+    store = embed_rows(
+        concatenate_datasets(list(splits.values())),
+        model,
+        FoalNetProcessor.from_pretrained(options.model),
+        options.output,
+        batch_frames=options.batch_frames,
+        num_workers=options.num_workers,
+        on_error=options.on_error or "raise",
+    )
+    result = {"store": str(store.directory), "clips": len(store), "bytes": store.num_bytes, "skipped": store.skipped}
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(f"{store.directory} holds the features of {len(store)} clips in {store.num_bytes / 1e6:.1f} MB")
+    return 1 if store.skipped else 0
+
+
 def push(options: argparse.Namespace) -> int:
     """Publish a checkpoint on the Hub: weights, processor, card and code, in one commit."""
     from .hub import push_checkpoint
@@ -194,6 +223,17 @@ def _parser() -> argparse.ArgumentParser:
     command = add(prepare)
     _add_corpus_options(command)
     command.add_argument("--output", help="folder for the files (outputs/corpora/CORPUS)")
+
+    command = add(embed)
+    _add_corpus_options(command)
+    command.add_argument("--model", required=True, help="folder or Hub name of a checkpoint, whose image encoder it is")
+    command.add_argument("--output", required=True, metavar="STORE", help="folder of the features")
+    command.add_argument(
+        "--freeze-vision-encoder", action="store_true", help="take the image encoder as it is, though it was trained"
+    )
+    command.add_argument("--batch-frames", type=int, default=64, help="frames in a pass of the encoder (%(default)s)")
+    command.add_argument("--num-workers", type=int, default=1, help="processes that decode (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
 
     command = add(push)
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that a model and its processor were saved to")
