@@ -12,9 +12,14 @@ import torch
 from .sources_foal_net import MediaError
 
 
+# Hz. The resampling filter grows with the ratio of two rates, and headers may claim any.
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 100, 10_000_000
+
 _MAX_CHANNELS = 8
+_MAX_AMPLITUDE = 2.0**32
 _ZERO_CROSSINGS = 24  # of the sinc on either side: more is sharper and slower
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter's edge is centred
+_FILTER_GROUP_TAPS = 2**20  # computed at once: bounds the memory where the rates have no common divisor
 
 
 def mono_from_array(array: Any) -> torch.Tensor:
@@ -28,7 +33,7 @@ def mono_from_array(array: Any) -> torch.Tensor:
         `torch.Tensor` of shape `(samples,)`, float32.
 
     Raises:
-        MediaError: If the layout is unclear, or it is empty, or holds NaN or infinity.
+        MediaError: If the layout is unclear, or it is empty, or holds NaN, infinity or what is far from sound.
     """
     samples = _as_tensor(array, "audio array")
     if samples.ndim == 2:
@@ -49,9 +54,17 @@ def mono_from_array(array: Any) -> torch.Tensor:
     samples = _pcm_to_float(samples)
     if samples.ndim == 2:
         samples = samples.mean(channel_axis)
-    if not torch.isfinite(samples).all():
-        raise MediaError("audio array", "holds NaN or infinity; every sample has to be finite.")
+    check_samples(samples, "audio array")
     return samples
+
+
+def check_samples(samples: torch.Tensor, name: str) -> None:
+    """Raise `MediaError` unless all samples are finite, and small enough for their squares to be.
+
+    Sound is in [-1, 1], but files of floating point with the range of integers exist.
+    """
+    if not (samples.abs() <= _MAX_AMPLITUDE).all():  # also false for NaN
+        raise MediaError(name, f"holds NaN or infinity, or samples above {_MAX_AMPLITUDE:g}; sound lies in [-1, 1].")
 
 
 def frames_from_array(frames: Any) -> torch.Tensor:
@@ -68,9 +81,7 @@ def frames_from_array(frames: Any) -> torch.Tensor:
         MediaError: If the layout is unclear, or it is empty, or values lie outside the range.
     """
     if isinstance(frames, Sequence):
-        pictures = [
-            _as_tensor(frame.convert("RGB") if hasattr(frame, "convert") else frame, "video array") for frame in frames
-        ]
+        pictures = [_as_tensor(frame, "video array") for frame in frames]
         shapes = sorted({tuple(picture.shape) for picture in pictures})
         if len(shapes) > 1:
             raise MediaError(
@@ -138,16 +149,19 @@ def resample(
     # Output n lies at input position first + (n // up) down + offsets[n % up]: every up-th output has the same filter.
     offsets = start - first + torch.arange(min(up, num_samples), dtype=torch.float64) * down / up
     taps = torch.arange(-reach, reach + 2)
-    distances = cutoff * (taps - offsets.frac()[:, None])  # (phases, taps), in zero crossings
-    window = torch.cos(distances.clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS) * (math.pi / 2 / _ZERO_CROSSINGS)) ** 2
-    filters = torch.sinc(distances) * window
-    filters = (filters / filters.sum(1, keepdim=True)).to(samples)  # a constant stays what it is
-
     rounds = -(-num_samples // up)
     span = _padded_slice(samples, first - reach, first + rounds * down + int(offsets[-1]) + reach + 2)
     output = samples.new_empty(rounds, len(offsets))
-    for phase, whole in enumerate(offsets.long().tolist()):
-        torch.mv(span[whole:].unfold(0, len(taps), down)[:rounds], filters[phase], out=output[:, phase])
+    group = max(_FILTER_GROUP_TAPS // len(taps), 1)
+    for begin in range(0, len(offsets), group):
+        part = offsets[begin : begin + group]
+        distances = cutoff * (taps - part.frac()[:, None])  # (phases, taps), in zero crossings
+        window = torch.cos(distances.clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS) * (math.pi / 2 / _ZERO_CROSSINGS)) ** 2
+        filters = torch.sinc(distances) * window
+        filters = (filters / filters.sum(1, keepdim=True)).to(samples)  # a constant stays what it is
+        for phase, whole in enumerate(part.long().tolist()):
+            taken = span[whole:].unfold(0, len(taps), down)[:rounds]
+            torch.mv(taken, filters[phase], out=output[:, begin + phase])
     return output.flatten()[:num_samples]
 
 
@@ -161,11 +175,14 @@ def _padded_slice(samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 def _as_tensor(array: Any, name: str) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
-    array = np.asarray(array)
     try:
-        return torch.from_numpy(np.array(array))  # a copy: read-only and reversed arrays cannot be shared
+        array = array.convert("RGB") if hasattr(array, "convert") else array  # a PIL image
+        array = np.array(array)  # a copy: read-only and reversed arrays cannot be shared
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except TypeError as error:
         raise MediaError(name, f"holds elements of the type {array.dtype}; expected numbers.") from error
+    except (ValueError, OSError) as error:  # rows of different lengths; a picture whose file is cut off
+        raise MediaError(name, f"is no array ({error}).") from error
 
 
 def _pcm_to_float(samples: torch.Tensor) -> torch.Tensor:

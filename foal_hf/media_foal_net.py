@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .sources_foal_net import DEFAULT_MAX_BYTES, MediaError, is_url, open_source, source_name
+from .sources_foal_net import DEFAULT_MAX_BYTES, MediaError, files_let_go, is_url, open_source, source_name
 from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, check_positive, open_tracks
 
 
 _FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large pictures
+_MOST_FRAMES = 10**6  # of a clip: files claim any length
 _IN_WORDS = {"audio": "sound", "video": "picture"}
 
 
@@ -190,7 +191,7 @@ class MediaFile:
                 if name in modalities and part is not None
             ]
         self.name = " + ".join(source_name(part) for part, _ in parts) or "clip"
-        with contextlib.ExitStack() as on_error:
+        with contextlib.ExitStack() as on_error, files_let_go():
             on_error.callback(self.close)
             for part, wanted in parts:
                 self._open(part, wanted)
@@ -262,6 +263,17 @@ class MediaFile:
         stop = math.inf if end_seconds is None else float(end_seconds)
         stop = min(stop, start_seconds + (math.inf if max_seconds is None else max_seconds))
 
+        with files_let_go():
+            return self._read(start_seconds, stop, heard_from, crop_box, transform)
+
+    def _read(
+        self,
+        start_seconds: float,
+        stop: float,
+        heard_from: float,
+        crop_box: Sequence[int] | None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> Clip:
         waveform = frames = frame_times = None
         if self._audio is not None:
             waveform = self._audio.read(heard_from, heard_from + (stop - start_seconds), self.sampling_rate)
@@ -273,6 +285,10 @@ class MediaFile:
             shown_until = self._video.end_seconds
             if self._video.is_still:  # as long as the sound lasts
                 shown_until = max([shown_until, self.duration_seconds or 0.0, *ends])
+            if (min(stop, shown_until) - start_seconds) * self.frames_per_second > _MOST_FRAMES:
+                raise MediaError(
+                    self.name, f"its picture lasts {shown_until:g} s, too long for one clip; give end_seconds."
+                )
             frame_times = _frame_times(start_seconds, min(stop, shown_until), self.frames_per_second, self._video)
             if frame_times:
                 frames = _read_frames(self._video, frame_times, box, transform)
@@ -396,5 +412,5 @@ def _is_array(source: Any) -> bool:
 
 def _is_sound_shaped(source: Any) -> bool:
     if isinstance(source, (list, tuple)):
-        return bool(source) and np.ndim(source[0]) == 0 and not hasattr(source[0], "convert")
+        return bool(source) and (np.isscalar(source[0]) or getattr(source[0], "ndim", None) == 0)
     return source.ndim <= 2

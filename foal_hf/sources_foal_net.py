@@ -12,18 +12,21 @@ import os
 import re
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 
-DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that has to be read into memory
+DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that cannot seek
 WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next piece of a download
 DOWNLOAD_TIMEOUT_SECONDS = 600.0  # for a whole download
 
 _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
+_MOST_TAGS = 64
+_PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
 _PATTERN_CHARACTERS = set("%*?{[")  # FFmpeg reads such names as image sequences
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
@@ -49,6 +52,22 @@ class MediaError(ValueError):
         return type(self), (self.source, self.reason)  # data loader workers send errors home by pickle
 
 
+@contextlib.contextmanager
+def files_let_go() -> Iterator[None]:
+    """Errors leave without the variables of the functions that they come from.
+
+    torchcodec closes a file when its decoder is forgotten, and an error that somebody keeps remembers all of them.
+    """
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__cause__ or link.__context__
+        raise
+
+
 @dataclass(frozen=True)
 class OpenSource:
     """A checked source.
@@ -67,7 +86,10 @@ def source_name(source: object) -> str:
     if isinstance(source, dict):
         return source_name(source["path"]) if source.get("path") else "bytes"
     if isinstance(source, str) and is_url(source):
-        parts = urlsplit(source)
+        try:
+            parts = urlsplit(source)
+        except ValueError:  # half an IPv6 address
+            return "URL"
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source) if isinstance(os.fspath(source), str) else repr(os.fspath(source))
@@ -89,7 +111,7 @@ def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Ope
     Args:
         source: Path (`str` or `os.PathLike`), http or https URL, bytes, binary file object, or a `datasets` row
             `{"path": ..., "bytes": ...}`.
-        max_bytes (`int`): Limit of a download, and of a file object that cannot seek and is read into memory.
+        max_bytes (`int`): Limit of a download, and of a file object that cannot seek and is copied to a temporary file.
 
     Raises:
         MediaError: If it is missing, empty, too large, text, or a playlist or script.
@@ -145,16 +167,16 @@ def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
 def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> OpenSource:
     if isinstance(file, io.TextIOBase):
         raise MediaError(name, "is opened as text; open it in binary mode ('rb').")
-    if not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
-        data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise MediaError(
-                name, f"holds more than max_bytes = {max_bytes} bytes; raise max_bytes or save it to a file first."
-            )
-        return _open_bytes(bytes(data), name)
-    position = file.tell()
-    stack.callback(lambda: None if getattr(file, "closed", False) else file.seek(position))
-    _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+    try:
+        if not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
+            return _open_path(stack.enter_context(_copied(file, name, max_bytes)), name, stack)
+        position = file.tell()
+        stack.callback(lambda: None if getattr(file, "closed", False) else file.seek(position))
+        _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+    except MediaError:
+        raise
+    except Exception as error:  # whatever the object's own library raises; ValueError if it is closed
+        raise MediaError(name, f"cannot be read ({error or type(error).__name__}).") from error
     return OpenSource(name, lambda: _FileView(file))
 
 
@@ -190,7 +212,7 @@ def _refuse_scripts(read_at: Callable[[int, int], bytes], name: str) -> None:
     Media are binary: all text is refused, so that a script format that is not listed here is refused too.
     """
     offset = 0
-    while True:
+    for _ in range(_MOST_TAGS):
         head = read_at(offset, _HEAD_BYTES)
         if b"\0" not in head:
             head = read_at(offset, _PROBE_BYTES)
@@ -209,24 +231,49 @@ def _refuse_scripts(read_at: Callable[[int, int], bytes], name: str) -> None:
             return
         tag_bytes = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
         offset += 10 + tag_bytes + (10 if head[5] & 0x10 else 0)
+    raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is no sound file.")
+
+
+@contextlib.contextmanager
+def _temporary_file() -> Iterator[tuple[Any, str]]:
+    """A new file, open for writing, and its path; deleted at the end."""
+    handle, path = tempfile.mkstemp(prefix="foal-media-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file, path
+    finally:
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def _copied(stream: Any, name: str, max_bytes: int) -> Iterator[str]:
+    """Path of a temporary file with what a stream still holds."""
+    with _temporary_file() as (file, path):
+        num_bytes = 0
+        while piece := stream.read(_PIECE_BYTES):
+            num_bytes += len(piece)
+            if num_bytes > max_bytes:
+                raise MediaError(
+                    name, f"holds more than max_bytes = {max_bytes} bytes; raise max_bytes or save it to a file first."
+                )
+            file.write(piece)
+        file.close()
+        yield path
 
 
 @contextlib.contextmanager
 def _downloaded(url: str, name: str, max_bytes: int) -> Iterator[str]:
-    """Path of a temporary file with what `url` gives; deleted at the end."""
-    handle, path = tempfile.mkstemp(prefix="foal-media-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            try:
-                _download(url, name, file, max_bytes)
-            except MediaError:
-                raise
-            except Exception as error:  # the HTTP library's errors; which library depends on huggingface_hub's version
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise MediaError(name, f"cannot be downloaded ({reason}).") from error
+    """Path of a temporary file with what `url` gives."""
+    with _temporary_file() as (file, path):
+        try:
+            _download(url, name, file, max_bytes)
+        except MediaError:
+            raise
+        except Exception as error:  # the HTTP library's errors; which library depends on huggingface_hub's version
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise MediaError(name, f"cannot be downloaded ({reason}).") from error
+        file.close()
         yield path
-    finally:
-        os.unlink(path)
 
 
 def _download(url: str, name: str, file: io.BufferedIOBase | Any, max_bytes: int) -> None:

@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .arrays_foal_net import frames_from_array, mono_from_array, resample
+from .arrays_foal_net import (
+    MAX_SAMPLING_RATE,
+    MIN_SAMPLING_RATE,
+    check_samples,
+    frames_from_array,
+    mono_from_array,
+    resample,
+)
+from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, PicturesInOrder, sound_in_order
 from .sources_foal_net import MediaError, OpenSource
 
 
 TIME_TOLERANCE_SECONDS = 1e-3  # Matroska and WebM keep times in whole milliseconds
-# FFmpeg gives attached pictures (cover art) no time; torchcodec shows that as -2**63 ticks.
+# FFmpeg gives attached pictures (cover art) no time, nor frames before 0; torchcodec shows that as -2**63 ticks.
 _NO_TIME_STAMP_SECONDS = -1e9
 _RESAMPLING_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
+_MAX_PIXELS = 2**26  # of a picture: twice what 8K has
+_PLACE_IN_TORCHCODEC = re.compile(r"^.*\.cpp:\d+, | at /\S+, line \d+$")
 
 
 def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch.device) -> tuple[Any, Any]:
@@ -43,21 +54,26 @@ def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch
             except ValueError:  # torchcodec opened it and found no such stream; what it cannot open is a RuntimeError
                 return None
 
-    audio = open_decoder("AudioDecoder")
+    def open_audio() -> Any:
+        return open_decoder("AudioDecoder")
+
+    def open_video(seek_mode: str = "approximate") -> Any:
+        return open_decoder("VideoDecoder", device=device, seek_mode=seek_mode)
+
+    audio = open_audio()
     # The exact mode reads through the whole file for the true times of the frames; for the zero of the time axis the
     # header will do.
-    exact = "video" in wanted
-    video = open_decoder("VideoDecoder", device=device, seek_mode="exact" if exact else "approximate")
-
-    def reopen_video() -> Any:
-        return open_decoder("VideoDecoder", device=device, seek_mode="approximate")
-
-    if video is not None and video.metadata.begin_stream_seconds < _NO_TIME_STAMP_SECONDS:
-        video = None  # cover art
+    video = open_video("exact" if "video" in wanted else "approximate")
+    if video is not None and _is_cover_art(video.metadata):
+        video = None
     return (
-        AudioTrack(audio, source.name) if audio is not None else None,
-        VideoTrack(video, source.name, reopen_video) if video is not None else None,
+        AudioTrack(audio, source.name, open_audio) if audio is not None else None,
+        VideoTrack(video, source.name, open_video) if video is not None else None,
     )
+
+
+def _is_cover_art(metadata: Any) -> bool:
+    return metadata.num_frames == 1 and metadata.begin_stream_seconds < _NO_TIME_STAMP_SECONDS
 
 
 class AudioTrack:
@@ -67,9 +83,10 @@ class AudioTrack:
     millisecond away from where the last call ended.
     """
 
-    def __init__(self, decoder: Any, name: str):
+    def __init__(self, decoder: Any, name: str, reopen: Callable[[], Any] | None = None):
         self._decoder = decoder
         self._name = name
+        self._reopen = reopen
         self.zero_seconds = 0.0
         # Before 0 there is only the encoder's run-in, which is decoded and dropped.
         self.begin_seconds = max(decoder.metadata.begin_stream_seconds_from_header or 0.0, 0.0)
@@ -83,14 +100,23 @@ class AudioTrack:
 
     def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
         """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
+        rate = self._decoder.metadata.sample_rate
+        if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
+            raise MediaError(
+                self._name,
+                f"claims {rate} samples a second; sound of {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE} Hz is read.",
+            )
         start, stop = start + self.zero_seconds, stop + self.zero_seconds  # on the clock of the stream
         if stop <= self.begin_seconds:
             return None
         block = self._block_with(start, stop)
         if block is None:
             return None
+        if math.isinf(stop) and block.start - start > LONGEST_GAP_SECONDS:
+            raise MediaError(self._name, f"its sound begins {block.start - start:g} s late; give end_seconds.")
         num_samples = None if math.isinf(stop) else round((stop - start) * sampling_rate)
         waveform = resample(block.samples, block.rate, sampling_rate, start - block.start, num_samples)
+        check_samples(waveform, self._name)
         return waveform if len(waveform) else None
 
     def _block_with(self, start: float, stop: float) -> _Block | None:
@@ -109,22 +135,46 @@ class AudioTrack:
         rate = self._decoder.metadata.sample_rate
         from_sample = max(math.floor((start - margin - self.begin_seconds) * rate), 0)
         decoded = self._decode(self.begin_seconds + from_sample / rate, until + margin)
-        if decoded is None or decoded.pts_seconds + decoded.duration_seconds <= start:
+        if decoded is None:
             return None
-        # Not FFmpeg's own mix to one channel, which weights the channels.
-        samples = decoded.data.mean(0)
-        is_last = decoded.pts_seconds + decoded.duration_seconds < until + margin - 1 / decoded.sample_rate
-        self._block = _Block(start, decoded.pts_seconds, samples, decoded.sample_rate, is_last)
+        samples, begin, rate = decoded
+        end = begin + len(samples) / rate
+        if end <= start:
+            return None
+        self._block = _Block(start, begin, samples, rate, is_last=end < until + margin - 1 / rate)
         return self._block
 
-    def _decode(self, start: float, stop: float) -> Any:
-        """The `AudioSamples` of a range, None where it has none."""
+    def _decode(self, start: float, stop: float) -> tuple[torch.Tensor, float, int] | None:
+        """Samples of a range, channels averaged, when they begin and their rate; None where it has none."""
         try:
-            return self._decoder.get_samples_played_in_range(start, None if math.isinf(stop) else stop)
+            decoded = self._decoder.get_samples_played_in_range(start, None if math.isinf(stop) else stop)
         except Exception as error:
             if "No audio frames were decoded" in str(error):
+                self._start_anew()
                 return None
-            raise _decoding_error(self._name, error) from error
+            ordered = self._decode_in_order(start, stop)
+            if ordered is None:
+                raise _decoding_error(self._name, error) from error
+            return ordered
+        end = decoded.pts_seconds + decoded.duration_seconds
+        duration = self._decoder.metadata.duration_seconds
+        promised = end if duration is None else min(self.begin_seconds + duration, stop)
+        if abs(promised - end) > GAP_SECONDS and self._reopen is not None:  # parts are missing, or there twice
+            return self._decode_in_order(start, stop)
+        # Not FFmpeg's own mix to one channel, which weights the channels.
+        return decoded.data.mean(0), decoded.pts_seconds, decoded.sample_rate
+
+    def _start_anew(self) -> None:
+        """Where a range ends in a gap, torchcodec 0.13 runs to the end of the file and finds nothing behind the gap."""
+        if self._reopen is not None:
+            self._decoder = self._reopen()
+
+    def _decode_in_order(self, start: float, stop: float) -> tuple[torch.Tensor, float, int] | None:
+        if self._reopen is None:
+            return None
+        sound = sound_in_order(self._reopen(), self._name, start, stop)
+        self._start_anew()
+        return None if sound is None else (*sound, self._decoder.metadata.sample_rate)
 
 
 @dataclass(frozen=True)
@@ -146,13 +196,15 @@ class VideoTrack:
         self._decoder = decoder
         self._name = name
         self._reopen = reopen
-        self._forward: _ForwardFrames | None = None
+        self._forward: PicturesInOrder | None = None
         self.zero_seconds = 0.0
         self.height, self.width = metadata.height, metadata.width
         self.is_still = metadata.num_frames == 1
         self._first, self._last = metadata.begin_stream_seconds, metadata.end_stream_seconds
         header = metadata.begin_stream_seconds_from_header
         self.begin_seconds = self._first if header is None else header
+        if self._first < _NO_TIME_STAMP_SECONDS:
+            self._first = self.begin_seconds
 
     @property
     def first_seconds(self) -> float:
@@ -166,6 +218,11 @@ class VideoTrack:
 
     def frames_at(self, seconds: list[float]) -> torch.Tensor:
         """The pictures shown at these ascending times, `(len(seconds), 3, height, width)`."""
+        if self.height * self.width > _MAX_PIXELS:
+            raise MediaError(
+                self._name,
+                f"claims pictures of {self.width}x{self.height} pixels; up to {_MAX_PIXELS} in all are read.",
+            )
         with _decoding(self._name):
             if self.is_still:
                 return self._channels_first(self._decoder.get_frames_at([0] * len(seconds)).data)
@@ -185,50 +242,12 @@ class VideoTrack:
                     raise MediaError(
                         self._name, "the decoder gives later frames than asked for; give the path or bytes instead."
                     )
-                self._forward = _ForwardFrames(self._reopen)
+                self._forward = PicturesInOrder(self._reopen, self._name, (self.height, self.width))
             return self._forward.frames_at(times)
 
     def _channels_first(self, frames: torch.Tensor) -> torch.Tensor:
         is_channels_last = tuple(frames.shape[1:]) == (self.height, self.width, 3)
         return frames.movedim(-1, 1) if is_channels_last else frames
-
-
-class _ForwardFrames:
-    """Frames one after the other, without seeking: slow but right where seeking is not."""
-
-    def __init__(self, reopen: Callable[[], Any]):
-        self._reopen = reopen
-        self._current: torch.Tensor | None = None
-        self._next: torch.Tensor | None = None
-        self._current_seconds = self._next_seconds = -math.inf
-        self._restart()
-
-    def frames_at(self, times: list[float]) -> torch.Tensor:
-        if times[0] < self._current_seconds:
-            self._restart()
-        frames = []
-        for time in times:
-            while self._next is not None and (self._current is None or self._next_seconds <= time):
-                self._current, self._current_seconds = self._next, self._next_seconds
-                self._advance()
-            if self._current is None:
-                raise RuntimeError("no frame can be decoded")
-            frames.append(self._current)
-        return torch.stack(frames)
-
-    def _restart(self) -> None:
-        self._decoder = self._reopen()
-        self._current, self._current_seconds = None, -math.inf
-        self._advance()
-
-    def _advance(self) -> None:
-        try:
-            from torchcodec._core import get_next_frame  # torchcodec's public methods all seek first
-
-            self._next, seconds, _ = get_next_frame(self._decoder._decoder)
-            self._next_seconds = seconds.item()
-        except IndexError:  # the end
-            self._next, self._next_seconds = None, math.inf
 
 
 class ArrayAudio:
@@ -242,9 +261,10 @@ class ArrayAudio:
             raise ValueError(
                 "Sound given as an array needs its sampling rate in Hz (`source_sampling_rate`); it is not guessed."
             )
-        if sampling_rate != int(sampling_rate) or sampling_rate <= 0:
+        if sampling_rate != int(sampling_rate) or not MIN_SAMPLING_RATE <= sampling_rate <= MAX_SAMPLING_RATE:
             raise ValueError(
-                f"The sampling rate of a sound has to be a whole number of Hz above 0, got {sampling_rate!r}."
+                f"The sampling rate of a sound has to be a whole number of Hz from {MIN_SAMPLING_RATE} to "
+                f"{MAX_SAMPLING_RATE}, got {sampling_rate!r}."
             )
         self._samples = mono_from_array(array)
         self._rate = int(sampling_rate)
@@ -302,7 +322,7 @@ def _decoding_error(name: str, error: Exception) -> MediaError:
     if isinstance(error, MemoryError):
         return MediaError(name, "needs more memory than there is; read a shorter range.")
     lines = str(error).splitlines() or [type(error).__name__]
-    detail = lines[0].rpartition(", ")[2] if lines[0].startswith("SingleStreamDecoder") else lines[0]
+    detail = _PLACE_IN_TORCHCODEC.sub("", lines[0])
     return MediaError(
         name,
         f"cannot be decoded: it is no sound or video file, or it is damaged or cut off ({detail.strip()[:200]}). "

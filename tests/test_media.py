@@ -321,6 +321,32 @@ def test_windows_read_in_turn_make_up_the_whole(folder, name):
         assert torch.cat([clip.frames for clip in clips]).equal(whole.frames[:15])
 
 
+def test_windows_on_both_sides_of_a_gap_make_up_the_whole(folder):
+    times = "PTS+gte(T,1)*2/TB"
+    sound = "aevalsrc='0.5*sin(2*PI*(200+300*t)*t)':s=44100:d=3"
+    path = make_clip(folder / "gap.mp4", "-af", f"asetpts='{times}'", audio=sound)
+    whole = read_clip(path, max_seconds=None)
+    assert len(whole.waveform) == pytest.approx(5.0 * RATE, abs=0.05 * RATE)
+    assert whole.waveform[round(1.1 * RATE) : round(2.9 * RATE)].abs().max() < 1e-3
+    assert whole.waveform[: RATE // 2].abs().max() > 0.4 < whole.waveform[-RATE // 2 :].abs().max()
+    with MediaFile(path) as media:
+        clips = [media.read(k * 0.6, (k + 1) * 0.6) for k in range(8)]
+    assert [clip.waveform is None for clip in clips] == [k in (2, 3, 4) for k in range(8)]  # nothing but gap
+    parts = [torch.zeros(round(0.6 * RATE)) if clip.waveform is None else clip.waveform for clip in clips]
+    assert (torch.cat(parts) - whole.waveform[: round(4.8 * RATE)]).abs().max() < 1e-3
+
+
+def test_a_film_that_claims_years_is_not_read_whole(folder):
+    long_picture = make_clip(folder / "years.mkv", "-vf", "setpts='PTS+gte(T,2)*2e6/TB'", "-fps_mode", "passthrough")
+    with pytest.raises(MediaError, match="too long for one clip"):
+        read_clip(long_picture, max_seconds=None)
+    assert read_clip(long_picture, start_seconds=2e6 + 2.1, max_seconds=None).modalities == ("video",)
+    late_sound = make_clip(folder / "late_years.mkv", "-af", "asetpts=PTS+2e6/TB")
+    with pytest.raises(MediaError, match=r"begins 2e\+06 s late"):
+        read_clip(late_sound, max_seconds=None)
+    assert read_clip(late_sound).modalities == ("video",)
+
+
 def test_reading_on_decodes_sound_only_a_few_times(folder):
     class CountingDecoder:
         def __init__(self, decoder):
@@ -488,6 +514,13 @@ def test_resampling_agrees_with_ffmpeg_on_a_chirp(folder):
     assert abs(len(ours) - len(theirs)) <= 1
     stop = min(len(ours), len(theirs)) - 200
     assert (ours[200:stop] - theirs[200:stop]).abs().max() < 5e-3  # up to 6.8 kHz
+
+
+def test_the_filters_are_the_same_however_many_are_made_at_once(monkeypatch):
+    noise = torch.randn(997, generator=torch.Generator().manual_seed(0))
+    expected = resample(noise, 11_025, RATE)
+    monkeypatch.setattr("foal_hf.arrays_foal_net._FILTER_GROUP_TAPS", 1000)
+    assert resample(noise, 11_025, RATE).equal(expected)
 
 
 def test_a_part_is_resampled_as_within_the_whole():
