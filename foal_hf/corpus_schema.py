@@ -56,7 +56,7 @@ FEATURES = corpus_features([])
 
 
 def undecoded(dataset: Any) -> Any:
-    """A dataset whose `audio` and `video` are what is stored, `{"path", "bytes"}`, and open no file.
+    """A dataset whose `audio` and `video` are what is stored, `{"path", "bytes"}` or text, and open no file.
 
     Args:
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): With any of the two columns.
@@ -65,6 +65,6 @@ def undecoded(dataset: Any) -> Any:
         A dataset of the same kind with the same rows.
     """
     for name in ("audio", "video"):
-        if name in dataset.features:
+        if isinstance(dataset.features.get(name), Audio | Video):
             dataset = dataset.cast_column(name, dataclasses.replace(dataset.features[name], decode=False))
     return dataset

@@ -59,7 +59,7 @@ SMALL_TURNS = (
     FakeTurn("Ses01F_impro01_F001", 2.05, 3.02, "exc", (4.5, 4.0, 3.0), "Oh!", (40, 60, 220), 503),
     FakeTurn("Ses01F_impro01_M001", 3.11, 3.73, "xxx", (2.0, 2.5, 3.0), "Well.", (210, 200, 40), 601),
     # The man wears them.
-    FakeTurn("Ses01M_impro01_F000", 0.43, 1.61, "hap", (4.0, 3.5, 2.5), "Ha!", (200, 40, 200), 701),
+    FakeTurn("Ses01M_impro01_F000", 0.43, 1.61, "hap", (4.0, 3.6667, 2.5), "Ha!", (200, 40, 200), 701),
     FakeTurn("Ses01M_impro01_M000", 1.24, 2.83, "sad", (1.5, 2.0, 1.5), None, (30, 190, 200), 809),
     # Names that are the beginning of another's.
     FakeTurn("Ses03M_impro05a_F000", 0.37, 1.57, "fru", (2.0, 3.5, 3.0), "Why?", (240, 130, 30), 907),

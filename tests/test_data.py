@@ -53,6 +53,14 @@ def test_rows_of_a_corpus_are_examples_like_rows_of_a_list(rows, corpus: Dataset
     assert torch.equal(one.waveform, other.waveform) and torch.equal(one.frames, other.frames)
 
 
+def test_rows_of_a_dataset_may_name_their_files_as_text(rows) -> None:
+    columns = ("audio", "video", "emotion")
+    dataset = Dataset.from_list([{name: row[name] for name in columns} for row in rows[:2]])
+    examples = ClipDataset(dataset, make_tiny_processor(), LABEL2ID)
+    assert examples[1]["clip"].modalities == ("audio", "video")
+    assert examples.labels == [LABEL2ID[row["emotion"]] for row in rows[:2]]
+
+
 def test_workers_open_the_files_of_a_corpus_themselves(corpus: Dataset) -> None:
     processor = make_tiny_processor()
     examples = ClipDataset(corpus.with_format("torch"), processor, LABEL2ID)

@@ -20,6 +20,7 @@ import logging
 import os
 import posixpath
 import re
+import struct
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -319,6 +320,11 @@ def _dialog_of(turn_name: str) -> str:
     return turn_name.rpartition("_")[0]
 
 
+def _single(number: str) -> float:
+    """A number in single precision, as tables hold it: streamed rows are then the same as prepared ones."""
+    return struct.unpack("<f", struct.pack("<f", float(number)))[0]
+
+
 def _absolute(data_dir: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(os.path.expanduser(data_dir)))
 
@@ -434,9 +440,9 @@ def _parse_turn(line: str, session_folder: Path, transcripts: dict[str, str]) ->
         start_seconds=float(start),
         end_seconds=float(end),
         code=code,
-        valence=float(valence),
-        activation=float(activation),
-        dominance=float(dominance),
+        valence=_single(valence),
+        activation=_single(activation),
+        dominance=_single(dominance),
         transcript=transcripts.get(name),
     )
 
