@@ -22,6 +22,7 @@ from .annotate_files import Sources, list_files
 from .annotate_identity import describe_job
 from .annotate_job import Job
 from .annotate_reading import ClipReader
+from .annotate_workers import prepare_workers
 from .registration import TASK
 
 
@@ -134,6 +135,8 @@ def annotate(
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
     _check(means, windows, modality=modality, engine=engine, num_actors=num_actors)
     files, start = list_files(sources, root=root, all_files=all_files)
+    if engine == "local":
+        prepare_workers()  # while the model is loaded
     classify = _pipeline(model, "cpu" if engine == "ray" else device)
     config = classify.model.config
     labels = [config.id2label[index] for index in range(config.num_labels)]

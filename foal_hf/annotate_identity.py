@@ -15,7 +15,16 @@ import torch
 # To be raised whenever this package comes to read other samples, frames or windows from the same file.
 _READING_VERSION = 1
 # What configs say of themselves that has no part in the numbers.
-_NO_PART = {"_name_or_path", "architectures", "transformers_version", "_commit_hash", "processor_class"}
+_NO_PART = {
+    "_commit_hash",
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "custom_pipelines",
+    "dtype",  # the weights tell
+    "processor_class",
+    "transformers_version",
+}
 
 
 def describe_job(classify: Any, **settings: Any) -> dict[str, Any]:

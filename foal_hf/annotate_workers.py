@@ -8,6 +8,7 @@ package once, and not from the main process, whose threads and GPU a fork would 
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import queue
 import signal
 import threading
@@ -65,6 +66,12 @@ class Ended(Generic[File]):
     seconds: float
     error_type: str | None = None
     error: str | None = None
+
+
+def prepare_workers() -> None:
+    """Import what workers need, in a process of its own, so that they start at once when they are asked for."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, f"{__package__}.annotate_reading"])
+    multiprocessing.forkserver.ensure_running()
 
 
 class DecodeWorkers(Generic[File]):
@@ -219,8 +226,8 @@ class _Process:
     def _started(self) -> Connection:
         if self._connection is not None:
             return self._connection
+        prepare_workers()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, f"{__package__}.annotate_reading"])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._read, self._time_limit_seconds), daemon=True)
         self._process.start()
@@ -276,8 +283,8 @@ def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seco
         except ImportError as error:
             found, end = None, _End(0.0, "ImportError", str(error), is_fatal=True)
         except Exception as error:  # whatever a file brings about is that file's alone
-            reason = error.reason if isinstance(error, MediaError) else str(error).replace(path, "the file")
-            found, end = None, _End(0.0, type(error).__name__, reason)
+            reason = error.reason if isinstance(error, MediaError) else str(error)
+            found, end = None, _End(0.0, type(error).__name__, reason.replace(path, "the file"))
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         seconds += time.perf_counter() - started
@@ -300,4 +307,4 @@ def _unpacked(message: Any) -> tuple[Clip, float | None]:
     return replace(clip, **tensors), duration_seconds
 
 
-__all__ = ["DecodeWorkers", "Ended", "Read", "Reader"]
+__all__ = ["DecodeWorkers", "Ended", "Read", "Reader", "prepare_workers"]

@@ -1,0 +1,144 @@
+"""The decode workers: files side by side, and what becomes of a file that takes its worker along."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from foal_hf import Clip, MediaError
+from foal_hf.annotate_workers import DecodeWorkers, Ended, Read
+
+
+class Named(NamedTuple):
+    path: str
+
+
+def clip(number: float) -> Clip:
+    frames = torch.full((2, 3, 5, 7), int(number), dtype=torch.uint8)
+    times = torch.tensor([0.0, 0.2], dtype=torch.float64)
+    return Clip(torch.full((11,), number), 16_000, frames, times, number, number + 1)
+
+
+def read_or_fail(path: str) -> Iterator[tuple[Clip, float | None]]:
+    """Stands for a decoder: what happens is what the path says, after so many clips."""
+    what, _, number = path.partition("-")
+    if what == "missing":
+        raise ImportError("no decoder here")
+    for index in range(int(number or 1)):
+        yield clip(index), 13.0
+    if what == "hang":
+        while True:
+            signal.pause()
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "exit":
+        os._exit(3)
+    if what == "bad":
+        raise MediaError(path, "is bad.")
+    if what == "wrong":
+        raise KeyError(path)
+
+
+def read_all(*paths: str, num_workers: int = 1, **settings: Any) -> dict[str, tuple[list[Clip], Ended[Named]]]:
+    """The clips of each path, and its end."""
+    settings = {"time_limit_seconds": 60.0, "num_ahead": 2, **settings}
+    clips: dict[str, list[Clip]] = {path: [] for path in paths}
+    ends = {}
+    with DecodeWorkers[Named](read_or_fail, num_workers=num_workers, **settings) as workers:
+        for found in workers.read(Named(path) for path in paths):
+            if isinstance(found, Read):
+                assert found.file.path not in ends and found.duration_seconds == 13.0
+                clips[found.file.path].append(found.clip)
+            else:
+                assert found.file.path not in ends
+                ends[found.file.path] = found
+    assert not multiprocessing.active_children()
+    return {path: (clips[path], ends[path]) for path in paths}
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_every_clip_of_every_file_comes_once_and_whole(num_workers: int) -> None:
+    found = read_all("good-2", "also-0", "more-5", "last-1", num_workers=num_workers)
+    assert {path: len(clips) for path, (clips, _) in found.items()} == {
+        "good-2": 2,
+        "also-0": 0,
+        "more-5": 5,
+        "last-1": 1,
+    }
+    for clips, end in found.values():
+        assert end.error_type is None and end.seconds >= 0
+        for index, given in enumerate(clips):
+            expected = clip(index)
+            for name in ("waveform", "frames", "frame_seconds"):
+                assert torch.equal(getattr(given, name), getattr(expected, name))
+                assert getattr(given, name).dtype == getattr(expected, name).dtype
+            assert (given.sampling_rate, given.start_seconds, given.end_seconds) == (16_000, index, index + 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "error_type", "error"),
+    [
+        ("hang-1", "TimeoutError", "could not be read in 2 s (`time_limit_seconds`)."),
+        ("crash-1", "DecoderCrash", "ended the process that read it, by SIGSEGV."),
+        ("exit-0", "DecoderCrash", "ended the process that read it, with exit code 3."),
+        ("bad-1", "MediaError", "is bad."),
+        ("wrong-0", "KeyError", "'the file'"),
+    ],
+)
+def test_a_bad_file_takes_no_other_along(path: str, error_type: str, error: str) -> None:
+    found = read_all("before", path, "behind", "last", time_limit_seconds=2.0)
+    assert (found[path][1].error_type, found[path][1].error) == (error_type, error)
+    for good in ("before", "behind", "last"):
+        assert len(found[good][0]) == 1 and found[good][1].error_type is None
+
+
+def test_a_missing_decoder_is_not_the_fault_of_the_files() -> None:
+    with pytest.raises(ImportError, match="no decoder here"):
+        read_all("good", "missing")
+    assert not multiprocessing.active_children()
+
+
+def test_no_more_is_read_ahead_than_was_asked_for() -> None:
+    handed: list[str] = []
+
+    def files() -> Iterator[Named]:
+        for number in range(101):
+            handed.append(f"good-{number % 2}")
+            yield Named(handed[-1])
+
+    with DecodeWorkers[Named](read_or_fail, num_workers=1, time_limit_seconds=60, num_ahead=2) as workers:
+        reading = workers.read(files())
+        for _ in range(5):
+            next(reading)
+        # What was taken, what waits in the queue, and what the worker has in its hand.
+        assert len(handed) <= 5 + 2 + 2
+        reading.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_can_be_left_while_one_of_them_hangs() -> None:
+    with DecodeWorkers[Named](read_or_fail, num_workers=2, time_limit_seconds=600, num_ahead=1) as workers:
+        reading = workers.read(Named(path) for path in ("hang-0", "good-1", "good-1", "good-1"))
+        assert isinstance(next(reading), Read)
+        reading.close()
+    assert not multiprocessing.active_children()
+
+
+def test_the_same_workers_read_again(pids: Callable[[], set[int]]) -> None:
+    with DecodeWorkers[Named](read_or_fail, num_workers=1, time_limit_seconds=60, num_ahead=2) as workers:
+        for _ in range(2):
+            assert len(list(workers.read([Named("good-1")]))) == 2
+            assert len(pids()) == 1
+        first = pids()
+        assert len(list(workers.read([Named("crash-0"), Named("good-1")]))) == 3
+        assert len(pids()) == 1 and pids() != first
+
+
+@pytest.fixture
+def pids() -> Callable[[], set[int]]:
+    """Gives the worker processes of now."""
+    return lambda: {process.pid or 0 for process in multiprocessing.active_children()}
