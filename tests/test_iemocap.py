@@ -117,7 +117,7 @@ def test_times_ratings_and_words_are_those_of_the_files(small: Path, cache: Path
         turn = TURNS[row["clip_id"]]
         assert (row["start_seconds"], row["end_seconds"]) == (turn.start_seconds, turn.end_seconds)
         assert row["audio_start_seconds"] == 0.0
-        assert (row["valence"], row["activation"], row["dominance"]) == turn.ratings
+        assert (row["valence"], row["activation"], row["dominance"]) == pytest.approx(turn.ratings, abs=1e-6)
         assert row["transcript"] == turn.text
         assert row["partition"] is None
 
