@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import nn
-
 
 # What is new in a Foal-Net, and has to be trained and saved beside the adapter.
 _NEW_PARTS = (
@@ -17,7 +15,7 @@ _NEW_PARTS = (
 
 
 def audio_lora_config(
-    model: nn.Module, *, rank: int = 8, alpha: float | None = None, dropout: float = 0.0, **kwargs: Any
+    model: Any, *, rank: int = 8, alpha: float | None = None, dropout: float = 0.0, **kwargs: Any
 ) -> Any:
     """A LoRA configuration that trains the transformer of the audio encoder by an adapter, and the rest as it is.
 

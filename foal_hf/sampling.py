@@ -110,7 +110,7 @@ class BalancedLengthSampler(Sampler[int]):
         together = self.batch_size * self.num_processes
         pool = together * max(_POOL_ROUNDS, _POOL_BATCHES // self.num_processes)
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        by_length = np.concatenate([clips[np.argsort(-lengths[clips], kind="stable")] for clips in pools])
+        by_length = np.concatenate([_sort_by_length(clips, lengths, rng) for clips in pools])
         num_rounds = len(order) // together
         rounds = by_length[: num_rounds * together].reshape(num_rounds, together)
         rounds = rounds[rng.permutation(num_rounds)]
@@ -149,12 +149,24 @@ def _balancing_probabilities(labels: np.ndarray) -> np.ndarray:
 
 def _spread_copies(drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random order in which the copies of a clip lie equally far apart."""
+    ordered, which_copy, copies = _number_copies(drawn)
+    start = rng.random(ordered.max() + 1)[ordered]
+    place = (start + which_copy / copies) % 1.0  # in [0, 1): the epoch from beginning to end
+    return ordered[np.argsort(place)]
+
+
+def _sort_by_length(drawn: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Clips from long to short, then the second copies from short to long, and so on; equal lengths in random order."""
+    ordered, which_copy, _ = _number_copies(drawn)
+    direction = np.where(which_copy % 2, 1, -1)
+    return ordered[np.lexsort((rng.random(len(ordered)), direction * lengths[ordered], which_copy))]
+
+
+def _number_copies(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The clips in ascending order, and of each which copy it is, from 0 on, and of how many."""
     ordered = np.sort(drawn)
-    clips, first, copies = np.unique(ordered, return_index=True, return_counts=True)
-    which_copy = np.arange(len(ordered)) - np.repeat(first, copies)
-    start = np.repeat(rng.random(len(clips)), copies)
-    place = (start + which_copy / np.repeat(copies, copies)) % 1.0  # in [0, 1): the epoch from beginning to end
-    return ordered[np.argsort(place, kind="stable")]
+    first = np.searchsorted(ordered, ordered, side="left")
+    return ordered, np.arange(len(ordered)) - first, np.searchsorted(ordered, ordered, side="right") - first
 
 
 __all__ = ["BalancedLengthSampler", "padded_share"]

@@ -52,7 +52,7 @@ class FoalNetTrainer(Trainer):
     | | needed for | where the dataset does not tell |
     | --- | --- | --- |
     | `labels` | `class_balanced` | error |
-    | `lengths` or `length`, or `start_seconds` and `end_seconds` | `group_by_length` | warning; batches are random |
+    | `lengths`, `length`, `seconds`, or `start_seconds` and `end_seconds` | `group_by_length` | warning; not grouped |
     | `speakers` or `speaker` | finding a speaker in two splits | not checked |
     | `clip_ids` or `clip_id` | naming the clips of a batch that broke training | they are counted |
 
@@ -366,7 +366,7 @@ class _Mean:
 
 def _lengths_of(dataset: Any, column: str) -> list[float] | None:
     """How long each clip is, in one unit, if that is known of all."""
-    lengths = column_of(dataset, "lengths", column)
+    lengths = column_of(dataset, "lengths", column, "seconds")
     if lengths is None:
         starts, ends = column_of(dataset, "start_seconds"), column_of(dataset, "end_seconds")
         if ends is not None and None not in ends:

@@ -425,6 +425,7 @@ def test_balance_needs_labels_and_can_be_left_out(tmp_path: Path) -> None:
     assert sorted(sampler) == list(range(600))
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # of fork, from 3.12 on
 def test_workers_decode_and_give_the_same_batches(tmp_path: Path) -> None:
     curves = []
     for num_workers in (0, 1):
