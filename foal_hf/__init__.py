@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .processing_foal_net import FoalNetProcessor
     from .registration import TINY_CHECKPOINT
     from .sources_foal_net import MediaError
+    from .training import FoalNetTrainer
+    from .training_arguments import FoalNetTrainingArguments
     from .video_processing_foal_net import FoalNetVideoProcessor
 
 __version__ = "0.1.0"
@@ -34,6 +36,8 @@ __all__ = [
     "FoalNetModel",
     "FoalNetPreTrainedModel",
     "FoalNetProcessor",
+    "FoalNetTrainer",
+    "FoalNetTrainingArguments",
     "FoalNetVideoProcessor",
     "MediaError",
     "MediaFile",
@@ -52,6 +56,8 @@ _HOMES = {
     "FoalNetModel": "modeling_foal_net",
     "FoalNetPreTrainedModel": "modeling_foal_net",
     "FoalNetProcessor": "processing_foal_net",
+    "FoalNetTrainer": "training",
+    "FoalNetTrainingArguments": "training_arguments",
     "FoalNetVideoProcessor": "video_processing_foal_net",
     "MediaError": "sources_foal_net",
     "MediaFile": "media_foal_net",

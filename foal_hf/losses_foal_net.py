@@ -92,7 +92,8 @@ def negative_weights(
     pair_mask = _all_true(labels) if pair_mask is None else pair_mask
     allowed = (labels[:, None] != labels[None, :]) & pair_mask[:, None] & pair_mask[None, :]
     has_negative = allowed.any(dim=1)
-    scores = scores.detach().float().masked_fill(~allowed, -torch.inf)
+    # Of a model that has broken, nothing can be drawn: let the loss say so, which is then NaN too.
+    scores = scores.detach().float().nan_to_num().masked_fill(~allowed, -torch.inf)
     # A row of nothing but -inf would be NaN: it becomes a row of zeros, so uniform.
     scores = scores.masked_fill(~has_negative[:, None], 0.0)
     return scores.softmax(dim=1), has_negative
