@@ -259,8 +259,8 @@ def test_encoders_are_named_from_the_results_where_the_config_does_not_know_them
 
 
 def test_results_that_hold_a_local_path_make_no_card(config: FoalNetConfig) -> None:
-    with pytest.raises(ValueError, match=r"`results\.corpus\.name` holds the local path '/home/anna/clips'"):
-        model_card(config, minimal_results(corpus=Corpus("/home/anna/clips")))
+    with pytest.raises(ValueError, match=r"`results\.corpus\.name` holds the local path '/home/somebody/clips'"):
+        model_card(config, minimal_results(corpus=Corpus("/home/somebody/clips")))
 
 
 def test_results_of_another_model_make_no_card() -> None:

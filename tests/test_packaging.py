@@ -154,13 +154,18 @@ def test_everything_that_an_installation_pulls_in_is_pinned():
     assert not missing
 
 
+# Stands in tests of what must not be published.
+MADE_UP = "/home/somebody/"
+
+
 def test_no_tracked_file_names_a_folder_of_one_machine():
     folders = re.compile(r"(?<![\w./-])/(?:root|work|home|tmp|Users)/\w")
     found = []
     for name in git_files():
         path = ROOT / name
         if path.is_file() and path.suffix not in (".safetensors", ".mp4", ".png", ".wav", ".npz"):
-            found += [f"{name}: {match[0]}" for match in folders.finditer(path.read_text(errors="replace"))]
+            text = path.read_text(errors="replace").replace(MADE_UP, "")
+            found += [f"{name}: {match[0]}" for match in folders.finditer(text)]
     assert not found
 
 

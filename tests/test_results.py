@@ -161,9 +161,9 @@ def test_a_score_holds_shares() -> None:
 
 
 LOCAL_PATHS = [
-    "/home/anna/clips",
+    "/home/somebody/clips",
     "from /data/clips on",
-    "(/tmp/x)",
+    "(/home/somebody/x)",
     "path=/srv/a",
     "~/clips",
     "~anna/clips",
