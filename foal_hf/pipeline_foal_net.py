@@ -2,9 +2,7 @@
 
 import copy
 import os
-import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,22 +11,29 @@ from transformers import Pipeline
 from transformers.utils import ModelOutput, logging
 
 from .checkpoint_foal_net import CheckpointPart
+from .evidence_foal_net import measure_evidence, usable_part, why_nothing
+from .recordings_foal_net import (
+    MODALITIES,
+    TIMELINE_SETTINGS,
+    UNREADABLE,
+    RecordingJudge,
+    given,
+    portable,
+    source_and_settings,
+    without_blip,
+)
 from .sources_foal_net import MediaError
+from .timeline_foal_net import named_scores, probabilities_of, why_unsure
 from .video_processing_foal_net import as_batch
 
 
 logger = logging.get_logger(__name__)
 
-_MODALITIES = {"both": ("audio", "video"), "audio": ("audio",), "video": ("video",)}
-# What a row (a dict) may say of its clip; other columns are not looked at.
-_CLIP_FIELDS = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box", "sampling_rate")
-# What reading a clip may raise. A missing decoder (ImportError) is no fault of the clip.
-_UNREADABLE = (ValueError, TypeError, OSError, RuntimeError, LookupError)
 # Things that Python can iterate over, but that are one clip: files, arrays, decoders, pictures.
 _MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
-class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
+class AudioVideoEmotionPipeline(CheckpointPart, RecordingJudge, Pipeline):
     r"""Names the emotion of a speaking person in clips with sound, picture or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
@@ -46,6 +51,10 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
     >>> classify = pipeline("audio-video-emotion", model="org/foal-net")
     >>> classify("clip.mp4", top_k=2)
     [{'label': 'happy', 'score': 0.93}, {'label': 'neutral', 'score': 0.04}]
+    >>> for segment in classify("interview.mp4", window_seconds=6, stride_seconds=3, stream=True):
+    ...     print(segment["start_seconds"], segment["end_seconds"], segment["label"], segment["modalities"])
+    0.0 3.0 neutral ('audio', 'video')
+    3.0 6.0 happy ('audio', 'video')
     ```
     """
 
@@ -70,27 +79,57 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             )
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Name the emotion in one or many clips.
+        """Name the emotion in one or many clips, or over the time of one or many recordings.
+
+        With `window_seconds` a recording of any length is read from front to back, in the memory of a few windows, and
+        judged window by window. Each moment's scores are the mean of the windows that cover it, given for every stride;
+        the last window is the first that reaches the end, and may be shorter.
 
         Args:
             inputs: A clip, or a list, generator or dataset of clips.
-            modality (`"both"`, `"audio"` or `"video"`, defaults to `"both"`): What to look at. With `"both"` a clip
-                that lacks one is judged by the other.
+            modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): What to look at. With `"both"`
+                a clip that lacks one is judged by the other. `"auto"` also leaves out silent sound and black pictures.
             top_k (`int`, *optional*): Give the most likely ones only; all by default.
-            return_embeddings (`bool`, defaults to `False`): Give the aligned embeddings too.
+            min_score (`float`, *optional*): Below this, from 0 to 1, the best score counts as unsure: the label is
+                None.
+            return_embeddings (`bool`, defaults to `False`): Give the aligned embeddings too. Not with `window_seconds`.
+            return_evidence (`bool`, defaults to `False`): Say what the answer could rest on, as `measure_evidence`
+                does. With `window_seconds` it is always said.
+            detect_speech (`bool`, defaults to `True`): Whether the evidence says if somebody speaks, which takes the
+                extra `speech`, and time.
             on_error (`"raise"` or `"skip"`, defaults to `"raise"`): With `"skip"` a clip that cannot be read gives an
                 entry that carries the error, and the others are not lost.
-            frames_per_second, max_seconds (`float`, *optional*): Instead of the processor's.
+            frames_per_second, max_seconds (`float`, *optional*): Instead of the processor's. No `max_seconds` with
+                `window_seconds`.
             start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for every clip whose row does
                 not say otherwise.
-            batch_size, num_workers (`int`, *optional*): As in every pipeline; workers decode.
+            window_seconds (`float`, *optional*): Judge windows of this length instead of one clip.
+            stride_seconds (`float`, *optional*): From the start of one window to that of the next; at most
+                `window_seconds`, by default half of it.
+            stream (`bool`, defaults to `False`): Give the segments of a recording while it is read, as an iterator.
+            progress (`bool`, defaults to `False`): Show how far a recording is read.
+            batch_size, num_workers (`int`, *optional*): As in every pipeline; workers decode. With `window_seconds` a
+                batch is of windows of one recording, and one worker reads it.
 
         Returns:
             For each clip a list of `{"label": str, "score": float}`, the most likely first; scores of all classes add
-            up to 1. With `return_embeddings` a dict with that list as `scores`, `audio_embeds` and `video_embeds` (unit
-            vectors as numpy arrays of shape `(projection_dim,)`, None where the clip has no such modality) and
-            `modalities`. For a skipped clip a dict with `error` and `error_type`. Many clips give a list of these;
-            generators and datasets an iterator.
+            up to 1. An answer that is unsure (`min_score`), or has nothing to rest on (`"auto"`), begins with an entry
+            more, `{"label": None, "score": float, "reason": str}`: the score of the likeliest, or 0. With
+            `return_embeddings` or `return_evidence` a dict with that list as `scores`, `audio_embeds` and
+            `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None where the clip has no such
+            modality) or `evidence`, and `modalities`, what the scores rest on. For a skipped clip a dict with `error`
+            and `error_type`. Many clips give a list of these; generators and datasets an iterator.
+
+            With `window_seconds`, for each recording a list of segments, one a stride:
+
+            - `start_seconds`, `end_seconds` (`float`): half open, on the time axis of the recording;
+            - `label` (`str`, or None for unsure or nothing to judge) and `score`, that of the likeliest, or 0;
+            - `scores`: the list of a clip's answer, empty where nothing was there to judge by;
+            - `modalities`: what they rest on, a subset of `("audio", "video")`;
+            - `evidence`: what this stride holds; `reason` (`str`, *optional*): why the label is None.
+
+            With `stream` an iterator over them. A recording that is skipped gives a dict with `error`, `error_type` and
+            the `segments` up to there; with `stream` its last item is a dict with `error` and `error_type`.
 
         Raises:
             MediaError: If a clip cannot be read and `on_error` is `"raise"`.
@@ -98,7 +137,24 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         """
         if isinstance(inputs, list | tuple) and not inputs:
             return []
-        return super().__call__(_as_stream(inputs), **kwargs)
+        inputs = _as_stream(inputs)
+        settings = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
+        preprocess, forward, postprocess = self._sanitize_parameters(**settings)
+        preprocess = {**self._preprocess_params, **preprocess}
+        if "window_seconds" not in preprocess:
+            for name in TIMELINE_SETTINGS:
+                if name in preprocess:
+                    raise ValueError(f"`{name}` goes with `window_seconds`, the length of a window; give that too.")
+            return super().__call__(inputs, **kwargs)
+
+        return self.judge_recordings(
+            inputs,
+            preprocess,
+            {**self._postprocess_params, **postprocess},
+            skips_errors={**self._forward_params, **forward}.get("on_error") == "skip",
+            batch_size=kwargs.get("batch_size") or self._batch_size or 1,
+            num_workers=kwargs.get("num_workers") or self._num_workers or 0,
+        )
 
     def _sanitize_parameters(
         self,
@@ -111,15 +167,24 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         end_seconds: float | None = None,
         crop_box: Sequence[int] | None = None,
         sampling_rate: int | None = None,
+        min_score: float | None = None,
+        return_evidence: bool | None = None,
+        detect_speech: bool | None = None,
+        window_seconds: float | None = None,
+        stride_seconds: float | None = None,
+        stream: bool | None = None,
+        progress: bool | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         max_seconds = {"max_seconds": kwargs.pop("max_seconds")} if "max_seconds" in kwargs else {}
         if kwargs:
             raise ValueError(f"Unknown arguments of the audio-video-emotion pipeline: {', '.join(sorted(kwargs))}.")
-        _check_choice("modality", modality, _MODALITIES)
+        _check_choice("modality", modality, MODALITIES)
         _check_choice("on_error", on_error, ("raise", "skip"))
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` has to be 1 or more, got {top_k}.")
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ValueError(f"`min_score` has to lie between 0 and 1, got {min_score}.")
         preprocess = {
             "modality": modality,
             "frames_per_second": frames_per_second,
@@ -127,50 +192,61 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             "end_seconds": end_seconds,
             "crop_box": crop_box,
             "sampling_rate": sampling_rate,
+            "return_evidence": return_evidence,
+            "detect_speech": detect_speech,
+            "window_seconds": window_seconds,
+            "stride_seconds": stride_seconds,
+            "stream": stream,
+            "progress": progress,
         }
-        postprocess = {"top_k": top_k, "return_embeddings": return_embeddings}
-        return _given(preprocess) | max_seconds, _given({"on_error": on_error}), _given(postprocess)
+        postprocess = {
+            "top_k": top_k,
+            "min_score": min_score,
+            "return_embeddings": return_embeddings,
+            "return_evidence": return_evidence,
+        }
+        return given(preprocess) | max_seconds, given({"on_error": on_error}), given(postprocess)
 
     def preprocess(  # type: ignore[override]
-        self, inputs: Any, modality: str = "both", **settings: Any
+        self,
+        inputs: Any,
+        modality: str = "both",
+        return_evidence: bool = False,
+        detect_speech: bool = True,
+        **settings: Any,
     ) -> dict[str, Any]:
-        """Read one clip: `{"clip", "error"}`, one of them None. Runs in the workers.
+        """Read one clip: `{"clip", "error", "evidence"}`. Runs in the workers.
 
-        An error is handed on and not raised: a worker's error reaches the caller as another type.
+        There is either a clip or an error; with `modality="auto"` maybe neither. An error is handed on and not raised:
+        a worker's error reaches the caller as another type.
         """
         try:
             if isinstance(inputs, Exception):
                 raise inputs
-            clip = self._without_blip(self._read(inputs, _MODALITIES[modality], settings))
-            return {"clip": clip, "error": None}
-        except _UNREADABLE as error:
-            return {"clip": None, "error": _portable(error)}
+            clip = self._without_blip(self._read(inputs, MODALITIES[modality], settings))
+            evidence = None
+            if return_evidence or modality == "auto":
+                evidence = measure_evidence(clip, detect_speech=detect_speech and return_evidence)
+            if evidence is not None and modality == "auto":
+                clip = usable_part(clip, evidence)
+            return {"clip": clip, "error": None, "evidence": evidence}
+        except UNREADABLE as error:
+            return {"clip": None, "error": portable(error), "evidence": None}
 
     def _read(self, inputs: Any, modalities: tuple[str, ...], settings: dict[str, Any]) -> Any:
-        source: dict[str, Any] = {"source": inputs}
-        if isinstance(inputs, dict):
-            settings = settings | _given({name: inputs.get(name) for name in _CLIP_FIELDS})
-            if "audio" in inputs:
-                source = {"audio": inputs["audio"], "video": inputs.get("video")}
-            elif "video" in inputs:
-                source = {"source": inputs["video"]}
-            elif not inputs.keys() & {"path", "bytes", "array"}:
-                raise ValueError(f"A row has to have `audio` or `video`, got one with {', '.join(map(str, inputs))}.")
-        rate = settings.get("sampling_rate")
-        settings = {name: value for name, value in settings.items() if name != "sampling_rate"}
+        source, settings = source_and_settings(inputs, settings)
+        rate = settings.pop("sampling_rate", None)
         return self.processor.read(**source, source_sampling_rate=rate, modalities=modalities, **settings)
 
     def _without_blip(self, clip: Any) -> Any:
-        """The clip without a sound that is shorter than one step of the audio encoder, which hears nothing in it."""
         shortest = self.model.config.shortest_sound
-        if clip.waveform is None or len(clip.waveform) >= shortest:
-            return clip
-        if clip.frames is None:
+        kept = without_blip(clip, shortest)
+        if kept is None:
             raise ValueError(
                 f"The sound has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, the model needs at least "
                 f"{shortest}; give a longer clip."
             )
-        return replace(clip, waveform=None, sampling_rate=None)
+        return kept
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], on_error: str = "raise"
@@ -189,6 +265,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             audio_embeds=torch.full((len(clips), config.projection_dim), torch.nan),
             video_embeds=torch.full((len(clips), config.projection_dim), torch.nan),
             modalities=[() if clip is None else clip.modalities for clip in clips],
+            evidence=_as_list(model_inputs.get("evidence", [None] * len(clips))),
             error=errors,
         )
         if rows:
@@ -199,27 +276,43 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         return output
 
     def postprocess(  # type: ignore[override]
-        self, model_outputs: ModelOutput, top_k: int | None = None, return_embeddings: bool = False
+        self,
+        model_outputs: ModelOutput,
+        top_k: int | None = None,
+        min_score: float | None = None,
+        return_embeddings: bool = False,
+        return_evidence: bool = False,
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """One clip's numbers to labels and scores."""
-        error, modalities = (_only(model_outputs[name]) for name in ("error", "modalities"))
+        error, modalities, evidence = (_only(model_outputs[name]) for name in ("error", "modalities", "evidence"))
         if error is not None:
             return {"error": str(error), "error_type": type(error).__name__}
-        config: Any = self.model.config
-        probabilities = model_outputs["logits"][0].softmax(dim=-1)
-        scores, indices = probabilities.sort(descending=True)
-        names = config.id2label
-        emotions = [
-            {"label": names[index], "score": score}
-            for score, index in zip(scores.tolist()[:top_k], indices.tolist()[:top_k], strict=True)
-        ]
-        if not return_embeddings:
+        probabilities = self._probabilities(model_outputs["logits"][0]) if modalities else None
+        reason = None if modalities else why_nothing(evidence)
+        emotions = self._named(probabilities, reason, top_k, min_score)
+        if not return_embeddings and not return_evidence:
             return emotions
-        embeds = {
-            f"{name}_embeds": model_outputs[f"{name}_embeds"][0].numpy() if name in modalities else None
-            for name in ("audio", "video")
-        }
-        return {"scores": emotions, **embeds, "modalities": modalities}
+        result: dict[str, Any] = {"scores": emotions}
+        for name in ("audio", "video") if return_embeddings else ():
+            result[f"{name}_embeds"] = model_outputs[f"{name}_embeds"][0].numpy() if name in modalities else None
+        result["modalities"] = modalities
+        return result | {"evidence": evidence} if return_evidence else result
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        # A checkpoint may carry a config class from before there was a temperature.
+        return probabilities_of(logits, getattr(self.model.config, "calibration_temperature", None))
+
+    def _named(
+        self, probabilities: torch.Tensor | None, reason: str | None, top_k: int | None, min_score: float | None
+    ) -> list[dict[str, Any]]:
+        """Labels and scores, the most likely first; before them an entry without label where there is no clear one."""
+        if probabilities is None:
+            return [{"label": None, "score": 0.0, "reason": reason}]
+        config: Any = self.model.config
+        emotions = named_scores(probabilities, config.id2label, top_k)
+        best = emotions[0]["score"]
+        unsure = why_unsure(best, min_score)
+        return emotions if unsure is None else [{"label": None, "score": best, "reason": unsure}, *emotions]
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model and processor, whose files say how to make this pipeline from them."""
@@ -241,7 +334,7 @@ class _Rows(Dataset):
             return self.rows[index]
         except MediaError as error:
             return error
-        except _UNREADABLE as error:  # `datasets` opens the media of its rows here
+        except UNREADABLE as error:  # `datasets` opens the media of its rows here
             return MediaError(f"row {index}", f"cannot be read ({error}).")
 
 
@@ -258,19 +351,6 @@ def _as_stream(inputs: Any) -> Any:
     if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"):
         return _Rows(inputs)
     return (clip for clip in inputs)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error if it can travel from a worker's process; else one that says the same."""
-    try:
-        pickle.dumps(copy.copy(error))  # a copy is made as at the other end
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-def _given(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

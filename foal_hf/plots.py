@@ -27,7 +27,8 @@ _Style = tuple[str, str, str]  # colour, line style, hatch
 # faintest on white paper.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 _LINES_AND_HATCHES = (("-", ""), ("--", "///"), (":", "..."))  # a pair for each round through the colours
-_OTHER_COLOUR = "#BBBBBB"  # of a true label that the model does not know
+_OTHER_COLOUR = "#BBBBBB"  # of a true label that the model does not know, and of no label
+_UNSURE = "unsure"
 _TOUCHING_SECONDS = 1e-3  # windows closer than this have no gap between them
 
 _DOTS_PER_INCH = 200
@@ -187,7 +188,10 @@ def draw_timeline(
 
     Args:
         segments (`Sequence[Mapping]`): Windows, in any order, each with `start_seconds`, `end_seconds` and `scores`, a
-            mapping from each of the `labels` to its probability in [0, 1].
+            mapping from each of the `labels` to its probability in [0, 1], or a list of `{"label", "score"}`; where
+            that is empty, nothing is drawn. A `label`, if there is one, stands in the strip instead of the likeliest
+            emotion; None is a grey "unsure". So they may be the segments that the pipeline gives with
+            `window_seconds`.
         labels (`Sequence[str]`): The emotions, in the order of the legend.
         truth (`Sequence[tuple[float, float, str]]`, *optional*): True emotions as (start, end, label), in seconds; a
             second strip. Labels that are not among `labels` are grey.
@@ -204,10 +208,10 @@ def draw_timeline(
     from matplotlib.patches import Patch
 
     labels = _checked_labels(labels)
-    starts, ends, scores = _checked_windows(segments, labels)
+    starts, ends, scores, names = _checked_windows(segments, labels)
     truth = _checked_truth(truth or [])
 
-    strips = {"predicted": _likeliest_blocks(starts, ends, [labels[index] for index in scores.argmax(axis=1)])}
+    strips = {"predicted": _likeliest_blocks(starts, ends, names)}
     if truth:
         strips = {"truth": truth} | strips
     styles = _styles(labels)
@@ -223,6 +227,8 @@ def draw_timeline(
     handles: list[Any] = list(curve_axes.get_lines())
     if any(label not in labels for _, _, label in truth):
         handles.append(Patch(color=_OTHER_COLOUR, label="other"))
+    if _UNSURE in names:
+        handles.append(Patch(color=_OTHER_COLOUR, label=_UNSURE))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=10)
     if title is not None:
         curve_axes.set_title(title, fontsize=13, fontweight="bold", pad=10)
@@ -364,20 +370,26 @@ def _checked_matrix(matrix: Any, num_labels: int) -> np.ndarray:
 
 def _checked_windows(
     segments: Sequence[Mapping[str, Any]], labels: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts `(windows,)` and ends `(windows,)` in seconds and scores `(windows, labels)`, in the order of centres."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Starts and ends in seconds `(windows,)`, scores `(windows, labels)` and labels, in the order of centres."""
     if len(segments) == 0:
         raise ValueError("`segments` is empty: a timeline needs at least one window.")
+    segments = [_with_mapped_scores(segment) for segment in segments]
     for index, segment in enumerate(segments):
         missing = [key for key in ("start_seconds", "end_seconds", "scores") if key not in segment]
         if missing:
             raise ValueError(f"Window {index} of `segments` has no {', '.join(missing)}; got {list(segment)}.")
         _check_range(segment["start_seconds"], segment["end_seconds"], f"Window {index} of `segments`")
         given = segment["scores"]
+        if given == {}:
+            continue
         if not isinstance(given, Mapping) or set(given) != set(labels):
             raise ValueError(
                 f"The scores of window {index} have to map each of {list(labels)} to its probability; got {given!r}."
             )
+    segments = [segment for segment in segments if segment["scores"]]
+    if not segments:
+        raise ValueError("No window of `segments` has scores: there is nothing to draw.")
     ranges = np.array([(segment["start_seconds"], segment["end_seconds"]) for segment in segments], dtype=np.float64)
     scores = np.array([[segment["scores"][label] for label in labels] for segment in segments], dtype=np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():  # NaN too
@@ -386,8 +398,18 @@ def _checked_windows(
             f"Scores have to be probabilities in [0, 1]; window {index} has {segments[index]['scores']}. Logits become "
             "probabilities with a softmax."
         )
+    likeliest = [labels[index] for index in scores.argmax(axis=1)]
+    names = [segment.get("label", name) or _UNSURE for segment, name in zip(segments, likeliest, strict=True)]
     order = np.argsort(ranges.mean(axis=1), kind="stable")
-    return ranges[order, 0], ranges[order, 1], scores[order]
+    return ranges[order, 0], ranges[order, 1], scores[order], [names[index] for index in order]
+
+
+def _with_mapped_scores(segment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A segment whose scores are a mapping; the pipeline gives a list of entries."""
+    scores = segment.get("scores")
+    if not isinstance(scores, list) or not all(isinstance(entry, Mapping) for entry in scores):
+        return segment
+    return {**segment, "scores": {entry["label"]: entry["score"] for entry in scores}}
 
 
 def _checked_truth(truth: Sequence[tuple[float, float, str]]) -> list[_Block]:

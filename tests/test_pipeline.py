@@ -333,7 +333,7 @@ def test_a_batch_of_bad_files_only_gives_errors_only(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"modality": "sound"}, "`modality` has to be one of both, audio, video; got 'sound'"),
+        ({"modality": "sound"}, "`modality` has to be one of both, audio, video, auto; got 'sound'"),
         ({"on_error": "ignore"}, "`on_error` has to be one of raise, skip; got 'ignore'"),
         ({"top_k": 0}, "`top_k` has to be 1 or more, got 0"),
         ({"fps": 5}, "Unknown arguments .*: fps"),

@@ -1,0 +1,307 @@
+"""A recording of any length, window by window, in the memory of a few windows.
+
+    |--- stretch 0 ---|--- stretch 1 ---|--- stretch 2 ---|-- stretch 3 --|      one stride each; the last is shorter
+    |----------- window 0 --------------|
+                      |------------ window 1 -------------|
+                                        |------------ window 2 -----------|      the first to reach the end is the last
+
+Sound and picture are read from front to back in blocks, each part once; windows and stretches are cut out of the
+blocks that are still held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .arrays_foal_net import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, check_samples, resample
+from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, frames_in_order
+from .media_foal_net import Clip, MediaFile
+from .sources_foal_net import MediaError
+
+
+_EPSILON_SECONDS = 1e-6
+_ENDS_SECONDS = 1e-3  # a block that is shorter than asked for by more has reached an end
+_REST_STRIDES = 0.1  # less than this is no stretch of its own
+_MOST_STRIDES_OF_A_BLOCK = 10
+_MISFIT_FRAMES = 0.1  # between the frames of one block and those of the next
+_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stride of a recording, and the window that begins with it.
+
+    Attributes:
+        clip (`Clip`): What the stretch holds; maybe nothing.
+        window (`Clip`, *optional*): What the window holds; None where an earlier window reaches the end already.
+    """
+
+    clip: Clip
+    window: Clip | None
+
+    @property
+    def start_seconds(self) -> float:
+        """Its start on the time axis of the recording."""
+        return self.clip.start_seconds
+
+    @property
+    def end_seconds(self) -> float:
+        """Its end, exclusive."""
+        return self.clip.end_seconds
+
+
+def read_stretches(
+    media: MediaFile,
+    *,
+    window_seconds: float,
+    stride_seconds: float,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+    audio_start_seconds: float | None = None,
+    crop_box: Sequence[int] | None = None,
+    transform: Any = None,
+) -> Iterator[Stretch]:
+    """Read a recording from front to back.
+
+    Frames lie on one grid for the whole recording, `start_seconds + k / frames_per_second`. Where the stride is a whole
+    number of frames, a window is the same as a clip of these seconds read alone. What the end leaves over, less than a
+    tenth of a stride, belongs to the stretch before it.
+
+    Args:
+        media ([`MediaFile`]): Open, and used for nothing else.
+        window_seconds (`float`): Length of a window.
+        stride_seconds (`float`): From the start of one window to that of the next; up to `window_seconds`.
+        start_seconds, end_seconds (`float`): Part of the recording; by default all of it.
+        audio_start_seconds, crop_box, transform: As in [`MediaFile.read`].
+
+    Yields:
+        [`Stretch`]: Without gaps, in order.
+
+    Raises:
+        MediaError: If nothing is there from `start_seconds` on, or decoding fails on the way.
+    """
+    _hear_in_order(media)
+    grid = _Grid(start_seconds, stride_seconds, media.sampling_rate)
+    blocks = _blocks(media, grid, end_seconds, audio_start_seconds, crop_box=crop_box, transform=transform)
+    rest = _REST_STRIDES * stride_seconds
+    held: deque[Clip] = deque()
+    is_judged = False  # the last window has been given
+    for index in itertools.count():
+        start, next_start = grid.at(index), grid.at(index + 1)
+        window_end = grid.at(index, plus_seconds=window_seconds)
+        # A little further than needed, to see what is the last.
+        while not held or held[-1].end_seconds < window_end + rest + _EPSILON_SECONDS:
+            block = next(blocks, None)
+            if block is None:
+                break
+            held.append(block)
+        while held and held[0].end_seconds <= start + _EPSILON_SECONDS:
+            held.popleft()
+        if not held:
+            return
+        last = held[-1].end_seconds
+        is_last = last <= next_start + rest
+        stretch = _cut(held, start, last if is_last else next_start, media)
+        yield Stretch(stretch, None if is_judged else _cut(held, start, min(window_end, last), media))
+        is_judged = is_judged or last <= window_end + rest
+        if is_last:
+            return
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where strides begin: on whole samples, so that stretches fit together."""
+
+    start_seconds: float
+    stride_seconds: float
+    sampling_rate: int
+
+    def at(self, index: int, plus_seconds: float = 0.0) -> float:
+        samples = round((index * self.stride_seconds + plus_seconds) * self.sampling_rate)
+        return self.start_seconds + samples / self.sampling_rate
+
+
+def _blocks(
+    media: MediaFile, grid: _Grid, end_seconds: float | None, audio_start_seconds: float | None, **settings: Any
+) -> Iterator[Clip]:
+    """The recording block by block. A block is as many strides as make a whole number of frames, or nearly."""
+    strides = _strides_of_a_block(grid.stride_seconds * media.frames_per_second)
+    late = 0.0 if audio_start_seconds is None else audio_start_seconds - grid.start_seconds
+    empty: list[Clip] = []  # only given if something follows
+    for index in itertools.count(step=strides):
+        start, stop = grid.at(index), grid.at(index + strides)
+        if end_seconds is not None:
+            stop = min(stop, end_seconds)
+            if stop - start <= _EPSILON_SECONDS:
+                return
+        settings["audio_start_seconds"] = None if audio_start_seconds is None else start + late
+        clip = _read_block(media, start, stop, is_first=index == 0, **settings)
+        if clip is not None:
+            yield from empty
+            empty = []
+        if clip is None or clip.end_seconds < stop - _ENDS_SECONDS:
+            promised = media.duration_seconds
+            is_last = promised is None or promised <= stop + _ENDS_SECONDS
+            if is_last or len(empty) * (stop - start) > LONGEST_GAP_SECONDS:
+                if clip is not None:
+                    yield clip
+                return
+            clip = _lengthened(clip, start, stop)
+        if clip.modalities:
+            yield clip
+        else:
+            empty.append(clip)
+
+
+def _strides_of_a_block(frames_per_stride: float) -> int:
+    """The fewest strides that hold a whole number of frames, or nearly; where none do, those that come closest."""
+    counts = range(1, _MOST_STRIDES_OF_A_BLOCK + 1)
+    frames = {count: count * frames_per_stride for count in counts}
+    misfits = {count: abs(number - round(number)) if number >= 0.5 else 1.0 for count, number in frames.items()}
+    fitting = [count for count in counts if misfits[count] <= _MISFIT_FRAMES]
+    return fitting[0] if fitting else min(counts, key=lambda count: misfits[count])
+
+
+def _read_block(media: MediaFile, start: float, stop: float, *, is_first: bool, **settings: Any) -> Clip | None:
+    try:
+        return media.read(start, stop, **settings)
+    except MediaError as error:
+        if is_first or not error.reason.startswith("has no "):
+            raise
+        return None
+
+
+def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
+    """A block in which nothing is there, or no longer, up to its full length: something follows behind it."""
+    waveform, rate, frames, times = (
+        (None, None, None, None)
+        if clip is None
+        else (clip.waveform, clip.sampling_rate, clip.frames, clip.frame_seconds)
+    )
+    return Clip(waveform, rate, frames, times, start, stop)
+
+
+def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) -> Clip:
+    """The part `[start, stop)` of blocks that touch one another."""
+    blocks = [block for block in blocks if block.start_seconds < stop and block.end_seconds > start]
+    waveform = _cut_sound(blocks, start, stop, media.sampling_rate)
+    pictures = _cut_pictures(blocks, start, stop, 1 / media.frames_per_second)
+    return Clip(
+        waveform=waveform,
+        sampling_rate=None if waveform is None else media.sampling_rate,
+        frames=torch.stack([picture for picture, _ in pictures]) if pictures else None,
+        frame_seconds=torch.tensor([time for _, time in pictures], dtype=torch.float64) - start if pictures else None,
+        start_seconds=start,
+        end_seconds=stop,
+    )
+
+
+def _cut_sound(blocks: Sequence[Clip], start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
+    num_samples = round((stop - start) * sampling_rate)
+    waveform, end = torch.zeros(num_samples), 0
+    for block in blocks:
+        if block.waveform is not None:
+            offset = round((block.start_seconds - start) * sampling_rate)
+            part = block.waveform[max(-offset, 0) : max(num_samples - offset, 0)]
+            begin = max(offset, 0)
+            waveform[begin : begin + len(part)] = part
+            end = begin + len(part) if len(part) else end
+    return waveform[:end].clone() if end else None  # a clone: a view would keep what lies behind it
+
+
+def _cut_pictures(
+    blocks: Sequence[Clip], start: float, stop: float, step_seconds: float
+) -> list[tuple[torch.Tensor, float]]:
+    """Pictures and their times. Between two points of the grid the one that is still shown counts."""
+    pictures: list[tuple[torch.Tensor, float]] = []
+    for block in blocks:
+        if block.frames is None or block.frame_seconds is None:
+            continue
+        times = [block.start_seconds + time for time in block.frame_seconds.tolist()]
+        shown = [
+            index for index, time in enumerate(times) if start - _EPSILON_SECONDS <= time < stop - _EPSILON_SECONDS
+        ]
+        earlier = [index for index, time in enumerate(times) if time < start]
+        if not shown and earlier and (len(times) == 1 or start - times[earlier[-1]] < step_seconds):
+            shown = earlier[-1:]
+        pictures += [(block.frames[index], max(times[index], start)) for index in shown]
+    return pictures
+
+
+def _hear_in_order(media: MediaFile) -> None:
+    """Let `media` hear its sound from front to back: what it would keep for reading on grows with the recording."""
+    track = media._audio
+    if getattr(track, "_reopen", None) is not None:  # neither an array nor a decoder that somebody else holds
+        media._audio = _SoundInOrder(track, media.name)
+
+
+class _SoundInOrder:
+    """The sound of a file for reads that ascend; holds no more than one of them needs."""
+
+    def __init__(self, track: Any, name: str):
+        self._track = track
+        self._name = name
+        self._rate = int(track._decoder.metadata.sample_rate)
+        self._frames = frames_in_order(track._decoder, name)  # nothing of it has been read so far
+        self._parts: deque[tuple[int, torch.Tensor]] = deque()  # where they begin, in samples; ascending
+        self._end: int | None = None  # of the last of the parts so far
+        self._is_complete = False
+        self.begin_seconds, self.zero_seconds = track.begin_seconds, track.zero_seconds
+
+    @property
+    def end_seconds(self) -> float | None:
+        """Where the sound ends, by the file's own account."""
+        return self._track.end_seconds
+
+    def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
+        """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
+        if not MIN_SAMPLING_RATE <= self._rate <= MAX_SAMPLING_RATE:
+            return self._track.read(start, stop, sampling_rate)  # which refuses it
+        start, stop = start + self.zero_seconds, stop + self.zero_seconds  # on the clock of the stream
+        if stop <= self.begin_seconds:
+            return None
+        first = max(math.floor((start - _MARGIN_SECONDS) * self._rate), round(self.begin_seconds * self._rate))
+        last = math.ceil((stop + _MARGIN_SECONDS) * self._rate)
+        self._go_to(last)
+        while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= first:
+            self._parts.popleft()
+        last = min(last, self._end or 0) if self._is_complete else last
+        if last <= first:
+            return None
+        samples = torch.zeros(last - first)
+        for begin, part in self._parts:
+            part = part[max(first - begin, 0) : max(last - begin, 0)]
+            at = max(begin - first, 0)
+            samples[at : at + len(part)] = part
+        num_samples = round((stop - start) * sampling_rate)
+        waveform = resample(samples, self._rate, sampling_rate, start - first / self._rate, num_samples)
+        check_samples(waveform, self._name)
+        return waveform if len(waveform) else None
+
+    def _go_to(self, last: int) -> None:
+        gap = round(GAP_SECONDS * self._rate)
+        while not self._is_complete and (self._end is None or self._end < last):
+            frame, seconds = next(self._frames, (None, 0.0))
+            if frame is None:
+                self._is_complete = True
+                return
+            begin = round(seconds * self._rate)
+            if self._end is not None:
+                begin = self._end if abs(begin - self._end) <= gap else begin
+                if begin < self._end:
+                    continue
+                if begin - self._end > LONGEST_GAP_SECONDS * self._rate:  # times that jump by more are wrong
+                    self._is_complete = True
+                    return
+            self._parts.append((begin, frame.mean(0)))
+            self._end = begin + frame.shape[-1]
+
+
+__all__ = ["Stretch", "read_stretches"]
