@@ -21,12 +21,13 @@ from .annotate_engine import LocalEngine, Means
 from .annotate_files import Sources, list_files
 from .annotate_identity import describe_job
 from .annotate_job import Job
+from .annotate_ray import RayEngine, import_ray
 from .annotate_reading import ClipReader
 from .annotate_workers import prepare_workers
+from .recordings_foal_net import MODALITIES
 from .registration import TASK
 
 
-_MODALITIES = {"both": ("audio", "video"), "audio": ("audio",), "video": ("video",)}
 _ENGINES = ("local", "ray")
 _MOST_WORKERS = 8
 
@@ -36,7 +37,7 @@ class Summary:
     """What became of a job.
 
     Attributes:
-        results (`Path`): Parquet file with one row a clip or window.
+        results (`Path`): Parquet file with one row a clip or segment.
         manifest (`Path`): Parquet file with one row a file.
         num_files (`int`): Files in the manifest.
         num_done, num_failed, num_pending (`int`): Of them, by status, over all runs and processes so far.
@@ -61,9 +62,10 @@ def annotate(
     output: str | os.PathLike[str],
     *,
     model: Any = None,
-    modality: Literal["both", "audio", "video"] = "both",
+    modality: Literal["both", "audio", "video", "auto"] = "both",
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
+    min_score: float | None = None,
     batch_size: int = 8,
     num_workers: int | None = None,
     time_limit_seconds: float = 60.0,
@@ -85,18 +87,18 @@ def annotate(
 
     Args:
         sources: A folder with all that lies below it, a text, CSV or TSV file that lists files, or paths.
-        output (`str` or `os.PathLike`): Parquet file of the results, one row a clip or window: `file` (relative to the
-            root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`. The manifest
-            lies beside it, one row a file: `file`, `status` (`done`, `failed`, `pending`), `error_type`, `error`,
-            `duration_seconds`, `num_segments`, `seconds_spent`, `attempts`, `size_bytes`, `model_revision`,
-            `fingerprint`. Rows are sorted by file and time.
+        output (`str` or `os.PathLike`): Parquet file of the results, one row a clip or segment: `file` (relative to the
+            root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`, and `reason`
+            where there is no label. The manifest lies beside it, one row a file: `file`, `status` (`done`, `failed`,
+            `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`, `seconds_spent`, `attempts`,
+            `size_bytes`, `model_revision`, `fingerprint`. Rows are sorted by file and time.
         model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint that ships
             with the package.
-        modality (`"both"`, `"audio"` or `"video"`, defaults to `"both"`): What to look at.
-        window_seconds (`float`, *optional*): Annotate all of every file, in windows of this length. Default: one clip a
-            file, as long as the processor takes.
-        stride_seconds (`float`, *optional*): From the start of a window to that of the next. Default:
-            `window_seconds`.
+        modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.
+        window_seconds (`float`, *optional*): Annotate all of every file, in windows of this length, which give a
+            segment for every stride, as in the pipeline. Default: one clip a file, as long as the processor takes.
+        stride_seconds (`float`, *optional*): From the start of a window to that of the next. Default: half a window.
+        min_score (`float`, *optional*): Where the best score is below this, the label is None.
         batch_size (`int`, defaults to 8): Clips per pass of the model, of as many files as it takes.
         num_workers (`int`, *optional*): Processes that decode. Default: one for each processor but one, 8 at most.
         time_limit_seconds (`float`, defaults to 60): Longest that reading a clip or window may take. The process is
@@ -119,7 +121,7 @@ def annotate(
     Raises:
         FileNotFoundError: If there are no such sources.
         ImportError: If what decodes, or Ray, is not installed.
-        RuntimeError: If the model fails on one clip after the other, or the workers do not start.
+        RuntimeError: If the model fails on one file after the other, or the workers do not start.
         ValueError: If the output belongs to another model, other settings or another root; if there are no files; or if
             an argument makes no sense.
 
@@ -131,17 +133,20 @@ def annotate(
     (12841, 17)
     ```
     """
-    means = Means(batch_size, _default_workers() if num_workers is None else num_workers, time_limit_seconds)
+    workers = _default_workers() if num_workers is None else num_workers
+    means = Means(batch_size, workers, time_limit_seconds, min_score)
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
     _check(means, windows, modality=modality, engine=engine, num_actors=num_actors)
     files, start = list_files(sources, root=root, all_files=all_files)
     if engine == "local":
         prepare_workers()  # while the model is loaded
+    else:
+        import_ray()  # before anything is done
     classify = _pipeline(model, "cpu" if engine == "ray" else device)
     config = classify.model.config
     labels = [config.id2label[index] for index in range(config.num_labels)]
-    reader = ClipReader(classify.processor, config.shortest_sound, _MODALITIES[modality], **windows)
-    description = describe_job(classify, labels=labels, modality=modality, **windows)
+    reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows)
+    description = describe_job(classify, labels=labels, modality=modality, min_score=min_score, **windows)
     begun, num_annotated, model_seconds = time.perf_counter(), 0, 0.0
     with Job(Path(output), description, start, labels, getattr(config, "_commit_hash", None)) as job:
         files = [file for file in files if not job.is_own(file)]
@@ -174,8 +179,6 @@ def _engine(
 ) -> Any:
     if engine == "local":
         return LocalEngine(classify, reader, means)
-    from .annotate_ray import RayEngine
-
     if not job.take_all():
         raise ValueError(
             f"Another process is at work on {job.results}. Ray shares out the files by itself: let that one end, or "
@@ -198,7 +201,7 @@ def _default_workers() -> int:
 def _check(
     means: Means, windows: Mapping[str, float | None], *, modality: str, engine: str, num_actors: int | None
 ) -> None:
-    for name, value, choices in (("modality", modality, tuple(_MODALITIES)), ("engine", engine, _ENGINES)):
+    for name, value, choices in (("modality", modality, tuple(MODALITIES)), ("engine", engine, _ENGINES)):
         if value not in choices:
             raise ValueError(f"`{name}` has to be one of {', '.join(choices)}; got {value!r}.")
     numbers = {"batch_size": means.batch_size, "num_workers": means.num_workers, "num_actors": num_actors}
@@ -208,8 +211,11 @@ def _check(
     for name, seconds in {**windows, "time_limit_seconds": means.time_limit_seconds}.items():
         if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
             raise ValueError(f"`{name}` has to be above 0, got {seconds}.")
-    if windows["stride_seconds"] is not None and windows["window_seconds"] is None:
-        raise ValueError(f"`stride_seconds` = {windows['stride_seconds']} needs `window_seconds` beside it.")
+    if means.min_score is not None and not 0 <= means.min_score <= 1:
+        raise ValueError(f"`min_score` has to lie between 0 and 1, got {means.min_score}.")
+    window, stride = windows["window_seconds"], windows["stride_seconds"]
+    if stride is not None and (window is None or stride > window):
+        raise ValueError(f"`stride_seconds` has to be at most `window_seconds` = {window}, got {stride}.")
 
 
 __all__ = ["Summary", "annotate"]

@@ -14,17 +14,19 @@ from .annotate_workers import DecodeWorkers
 
 @dataclass(frozen=True)
 class Means:
-    """With what the work is done; it has no part in the results.
+    """How the work is done.
 
     Attributes:
         batch_size (`int`): Clips per pass of the model.
         num_workers (`int`): Processes that decode.
         time_limit_seconds (`float`): Longest that reading a clip may take.
+        min_score (`float`, *optional*): Below this there is no label.
     """
 
     batch_size: int
     num_workers: int
     time_limit_seconds: float
+    min_score: float | None = None
 
 
 class LocalEngine:
@@ -37,7 +39,7 @@ class LocalEngine:
     """
 
     def __init__(self, classify: Any, reader: ClipReader, means: Means) -> None:
-        self._scorer = Scorer(classify, means.batch_size)
+        self._scorer = Scorer(classify, means.batch_size, means.min_score)
         self._workers: DecodeWorkers[Task] = DecodeWorkers(
             reader,
             num_workers=means.num_workers,

@@ -2,7 +2,7 @@
 
 | path | what it is |
 | --- | --- |
-| `results.parquet` | one row a clip or window |
+| `results.parquet` | one row a clip or segment |
 | `results.manifest.parquet` | one row a file |
 | `results.job/` | what both are put together from, at any time |
 | `results.job/job.json` | what the results depend on, and the folder that names start at |

@@ -25,9 +25,10 @@ class Segment:
 
     Attributes:
         start_seconds, end_seconds (`float`): Which part of the file that is, half open.
-        label (`str`, *optional*): The most likely emotion, if the pipeline names one.
-        scores (`dict[str, float]`): Of every class; they add up to 1.
-        modalities (`tuple[str, ...]`): What it is based on: of `("audio", "video")` what is there.
+        label (`str`, *optional*): The most likely emotion; None where there is no clear one.
+        scores (`dict[str, float]`): Of every class, adding up to 1; empty where there was nothing to judge.
+        modalities (`tuple[str, ...]`): What it rests on, a subset of `("audio", "video")`.
+        reason (`str`, *optional*): Why there is no label.
     """
 
     start_seconds: float
@@ -35,6 +36,7 @@ class Segment:
     label: str | None
     scores: dict[str, float]
     modalities: tuple[str, ...]
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

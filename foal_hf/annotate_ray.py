@@ -40,12 +40,7 @@ class RayEngine:
     def __init__(
         self, classify: Any, reader: ClipReader, means: Means, *, num_actors: int | None = None, device: Any = None
     ) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a local cluster reports its use
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise ImportError(f"`engine='ray'` needs Ray ({error}): pip install 'foal-hf[ray]'") from error
+        ray = import_ray()
         if not ray.is_initialized():
             ray.init()
         ray.data.DataContext.get_current().enable_progress_bars = False  # the job has its own
@@ -72,8 +67,7 @@ class RayEngine:
         Args:
             tasks (`Iterable[Task]`): All nodes have to see the files under the same paths.
         """
-        import ray.data
-
+        ray = import_ray()
         rows = [_as_row(task) for task in tasks]
         if not rows:
             return
@@ -94,9 +88,7 @@ class FileAnnotator:
     """An actor: the local engine, for the files of one batch after the other."""
 
     def __init__(self, parts: Any, reader: ClipReader, means: Means, device: Any) -> None:
-        import ray
-
-        model_class, config, dtype, weights, processor = ray.get(parts)
+        model_class, config, dtype, weights, processor = import_ray().get(parts)
         model = model_class(config).to(dtype)
         model.load_state_dict(weights)
         classify = AudioVideoEmotionPipeline(model=model.eval(), processor=processor, device=device)
@@ -108,6 +100,21 @@ class FileAnnotator:
         tasks = (Task(*row) for row in zip(*columns, strict=True))
         tasks = (task._replace(path=os.fsdecode(task.path)) for task in tasks)
         return {"record": [record.to_json() for record in self._engine.records(tasks)]}
+
+
+def import_ray() -> Any:
+    """The package `ray`.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a local cluster reports its use
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError(f"`engine='ray'` needs Ray ({error}): pip install 'foal-hf[ray]'") from error
+    return ray
 
 
 def _parts(classify: Any) -> tuple[Any, ...]:
@@ -133,4 +140,4 @@ def _most_actors(resources: dict[str, float], num_cpus: int, num_gpus: int) -> i
     return most
 
 
-__all__ = ["FileAnnotator", "RayEngine"]
+__all__ = ["FileAnnotator", "RayEngine", "import_ray"]

@@ -1,21 +1,21 @@
 """From what the workers read to records, batched across files. The same for every engine."""
 
-import logging
-import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
 
 from .annotate_job import Task
 from .annotate_journals import Record, Segment
 from .annotate_workers import Ended, Read
 from .media_foal_net import Clip
+from .recordings_foal_net import WindowToJudge
+from .timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
 
 
-_MOST_FAILURES_IN_A_ROW = 16  # of the model on clips of their own: then it is not the clips
-
-logger = logging.getLogger(__name__)
+_MOST_FAILURES_IN_A_ROW = 16  # files that the model fails on: then it is not the files
 
 
 class Scorer:
@@ -24,14 +24,15 @@ class Scorer:
     Args:
         classify ([`AudioVideoEmotionPipeline`]): Gives the scores.
         batch_size (`int`): Clips per pass, of as many files as it takes.
+        min_score (`float`, *optional*): Below this there is no label.
 
     Attributes:
         seconds (`float`): Time that the model was at work so far.
     """
 
-    def __init__(self, classify: Any, batch_size: int) -> None:
-        self._classify, self._batch_size = classify, batch_size
-        self._num_failures = 0
+    def __init__(self, classify: Any, batch_size: int, min_score: float | None = None) -> None:
+        self._classify, self._batch_size, self._min_score = classify, batch_size, min_score
+        self._failing: set[str] = set()  # files since the last clip that went well
         self.seconds = 0.0
 
     def records(self, readings: Iterable[Read[Task] | Ended[Task]]) -> Iterator[Record]:
@@ -41,53 +42,86 @@ class Scorer:
             readings: From [`~foal_hf.annotate_workers.DecodeWorkers.read`].
 
         Raises:
-            RuntimeError: If the model fails on one clip after the other.
+            RuntimeError: If the model fails on one file after the other.
         """
         in_work: dict[str, _InWork] = {}
-        waiting: list[tuple[_InWork, Clip]] = []
+        waiting: list[_Waiting] = []
         for reading in readings:
             file = in_work.setdefault(reading.file.name, _InWork(reading.file))
             if isinstance(reading, Read):
-                file.duration_seconds = reading.duration_seconds
-                file.num_waiting += 1
-                waiting.append((file, reading.clip))
-                if len(waiting) < self._batch_size:
-                    continue
-                self._score(waiting)
-                waiting = []
+                waiting += file.add(reading.window)
+                if len(waiting) >= self._batch_size:
+                    self._score(waiting)
+                    waiting = []
             else:
                 file.end(reading)
-            yield from _complete(in_work)
+            yield from self._complete(in_work)
         if waiting:
             self._score(waiting)
-        yield from _complete(in_work)
+        yield from self._complete(in_work)
 
-    def _score(self, clips: list[tuple["_InWork", Clip]]) -> None:
+    def _score(self, waiting: list["_Waiting"]) -> None:
         started = time.perf_counter()
         try:
-            answers = self._answers([clip for _, clip in clips])
-            self._num_failures = 0
+            inputs = {"clip": [one.clip for one in waiting], "error": [None] * len(waiting)}
+            answers: Any = self._probabilities(self._classify.forward(inputs)["logits"])
+            self._failing.clear()
         except Exception as error:  # perhaps one clip's fault, such as one too long for the memory
-            self.seconds += time.perf_counter() - started
-            if len(clips) > 1:
-                for alone in clips:
+            if len(waiting) > 1:
+                for alone in waiting:
                     self._score([alone])
                 return
-            self._num_failures += 1
-            if self._num_failures >= _MOST_FAILURES_IN_A_ROW:
-                raise RuntimeError(f"The model fails on every clip: {type(error).__name__}: {error}") from error
+            self._failing.add(waiting[0].file.task.name)
+            if len(self._failing) >= _MOST_FAILURES_IN_A_ROW:
+                raise RuntimeError(f"The model fails on every file: {type(error).__name__}: {error}") from error
             answers = [error]
-        else:
-            self.seconds += time.perf_counter() - started
-        spent = (time.perf_counter() - started) / len(clips)
-        for (file, clip), answer in zip(clips, answers, strict=True):
-            file.add(clip, answer, spent)
+        spent = time.perf_counter() - started
+        self.seconds += spent
+        for one, answer in zip(waiting, answers, strict=True):
+            one.file.judge(one.position, answer, spent / len(waiting))
 
-    def _answers(self, clips: list[Clip]) -> list[Any]:
-        """The pipeline's own answer for each clip, which it would have read itself."""
-        outputs = self._classify.forward({"clip": clips, "error": [None] * len(clips)})
-        rows = ({name: value[row : row + 1] for name, value in outputs.items()} for row in range(len(clips)))
-        return [self._classify.postprocess(row) for row in rows]
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return probabilities_of(logits, getattr(self._classify.model.config, "calibration_temperature", None))
+
+    def _complete(self, in_work: dict[str, "_InWork"]) -> Iterator[Record]:
+        for name in [name for name, file in in_work.items() if file.has_ended and not file.num_waiting]:
+            yield self._record(in_work.pop(name))
+
+    def _record(self, file: "_InWork") -> Record:
+        return Record(
+            file=file.task.name,
+            segments=() if file.error_type is not None else tuple(self._segments(file.stretches)),
+            error_type=file.error_type,
+            error=file.error,
+            duration_seconds=file.duration_seconds,
+            seconds=round(file.seconds, 6),
+            attempts=file.task.attempts,
+            size_bytes=file.task.size_bytes,
+            modified_ns=file.task.modified_ns,
+        )
+
+    def _segments(self, stretches: list[JudgedStretch]) -> Iterator[Segment]:
+        merged = merge_windows(stretches, self._described)
+        if len(stretches) == 1:
+            merged = iter([_alone(stretches[0], self._described(stretches[0].scores, stretches[0].reason))])
+        for segment in merged:
+            yield Segment(**{name: value for name, value in segment.items() if name != "evidence"})
+
+    def _described(self, probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
+        if probabilities is None:
+            return {"label": None, "scores": {}, "reason": reason}
+        named = named_scores(probabilities, self._classify.model.config.id2label)
+        unsure = why_unsure(named[0]["score"], self._min_score)
+        label = named[0]["label"] if unsure is None else None
+        return {"label": label, "scores": {one["label"]: one["score"] for one in named}, "reason": unsure}
+
+
+class _Waiting(NamedTuple):
+    """A clip that waits for the model."""
+
+    file: "_InWork"
+    position: int
+    clip: Clip
 
 
 @dataclass
@@ -95,7 +129,7 @@ class _InWork:
     """A file of which something has come from the workers, and not yet everything from the model."""
 
     task: Task
-    segments: list[Segment] = field(default_factory=list)
+    stretches: list[JudgedStretch] = field(default_factory=list)
     error_type: str | None = None
     error: str | None = None
     duration_seconds: float | None = None
@@ -103,44 +137,38 @@ class _InWork:
     num_waiting: int = 0
     has_ended: bool = False
 
+    def add(self, window: WindowToJudge) -> list[_Waiting]:
+        """Note what was read; gives what the model is to see of it."""
+        self.duration_seconds = window.duration_seconds
+        self.stretches.append(window.stretch)
+        if window.clip is None:
+            return []
+        self.num_waiting += 1
+        return [_Waiting(self, len(self.stretches) - 1, window.clip)]
+
+    def judge(self, position: int, answer: Any, seconds: float) -> None:
+        """Note what the model said, or the error that it ended in."""
+        self.num_waiting -= 1
+        self.seconds += seconds
+        if isinstance(answer, Exception):
+            self.error_type, self.error = type(answer).__name__, str(answer)
+        elif not torch.isfinite(answer).all():
+            self.error_type, self.error = "ValueError", "the model gives scores that are no numbers."
+        else:
+            self.stretches[position] = replace(self.stretches[position], scores=answer)
+
     def end(self, ended: Ended[Task]) -> None:
+        """Note that no more will come."""
         self.has_ended = True
         self.seconds += ended.seconds
         if ended.error_type is not None:
             self.error_type, self.error = ended.error_type, ended.error
 
-    def add(self, clip: Clip, answer: Any, seconds: float) -> None:
-        self.num_waiting -= 1
-        self.seconds += seconds
-        if isinstance(answer, Exception):
-            self.error_type, self.error = type(answer).__name__, str(answer)
-            return
-        scores = {entry["label"]: entry["score"] for entry in answer}
-        if not all(math.isfinite(score) for score in scores.values()):
-            self.error_type, self.error = "ValueError", "the model gives scores that are no numbers."
-            return
-        label = max(scores, key=scores.__getitem__)
-        self.segments.append(Segment(clip.start_seconds, clip.end_seconds, label, scores, clip.modalities))
 
-    def record(self) -> Record:
-        task = self.task
-        return Record(
-            file=task.name,
-            segments=() if self.error_type is not None else tuple(self.segments),
-            error_type=self.error_type,
-            error=self.error,
-            duration_seconds=self.duration_seconds,
-            seconds=round(self.seconds, 6),
-            attempts=task.attempts,
-            size_bytes=task.size_bytes,
-            modified_ns=task.modified_ns,
-        )
-
-
-def _complete(in_work: dict[str, _InWork]) -> Iterator[Record]:
-    done = [name for name, file in in_work.items() if file.has_ended and not file.num_waiting]
-    for name in done:
-        yield in_work.pop(name).record()
+def _alone(stretch: JudgedStretch, described: dict[str, Any]) -> dict[str, Any]:
+    """What a clip without neighbours gives: no mean is taken."""
+    times = {"start_seconds": round(stretch.start_seconds, 6), "end_seconds": round(stretch.end_seconds, 6)}
+    return {**times, **described, "modalities": stretch.modalities}
 
 
 __all__ = ["Scorer"]

@@ -1,4 +1,4 @@
-"""The two tables of a job: the results, one row a clip or window, and the manifest, one row a file.
+"""The two tables of a job: the results, one row a clip or segment, and the manifest, one row a file.
 
 Both are streams of rows in the order of the files' names, so they do not depend on what was finished first, and writing
 them takes no more memory for more files. A table takes its name once it is whole.
@@ -37,8 +37,8 @@ _MANIFEST = pyarrow.schema(
 
 
 def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Write a row for each clip or window: `file`, `start_seconds`, `end_seconds`, `label`, `modalities`, and of each
-    class `score_<label>`.
+    """Write a row for each clip or segment: `file`, `start_seconds`, `end_seconds`, `label`, of each class
+    `score_<label>`, `modalities`, `reason`.
 
     Args:
         path (`Path`): Parquet file, replaced where it exists.
@@ -53,6 +53,7 @@ def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], 
         "label": pyarrow.string(),
         **{f"score_{label}": pyarrow.float32() for label in labels},
         "modalities": pyarrow.list_(pyarrow.string()),
+        "reason": pyarrow.string(),
     }
     _write(path, (row for record in records for row in _segment_rows(record)), pyarrow.schema(fields), about)
 
@@ -97,6 +98,7 @@ def _segment_rows(record: Record) -> Iterator[dict[str, Any]]:
             "label": segment.label,
             **{f"score_{label}": score for label, score in segment.scores.items()},
             "modalities": list(segment.modalities),
+            "reason": segment.reason,
         }
 
 

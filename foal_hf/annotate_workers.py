@@ -20,11 +20,11 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
-from .media_foal_net import Clip
+from .recordings_foal_net import WindowToJudge
 from .sources_foal_net import MediaError
 
 
-Reader = Callable[[str], Iterator[tuple[Clip, float | None]]]
+Reader = Callable[[str], Iterator[WindowToJudge]]
 
 
 class HasPath(Protocol):
@@ -34,22 +34,21 @@ class HasPath(Protocol):
     def path(self) -> str: ...
 
 
+_TENSORS = ("waveform", "frames", "frame_seconds")  # of a clip
 File = TypeVar("File", bound=HasPath)
 
 
 @dataclass(frozen=True)
 class Read(Generic[File]):
-    """A clip of a file.
+    """A clip of a file, or one of its windows.
 
     Attributes:
         file: As it was handed in.
-        clip ([`Clip`]): What was read.
-        duration_seconds (`float`, *optional*): Length of the whole file.
+        window ([`~foal_hf.recordings_foal_net.WindowToJudge`]): What was read.
     """
 
     file: File
-    clip: Clip
-    duration_seconds: float | None
+    window: WindowToJudge
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ class _Process:
         try:
             connection = self._handed(file.path)
             while not isinstance(message := connection.recv(), _End):
-                yield Read(file, *_unpacked(message))
+                yield Read(file, _unpacked(message))
         except (EOFError, ConnectionError):
             yield Ended(file, time.perf_counter() - started, *self._cause_of_death())
         else:
@@ -274,12 +273,12 @@ def _serve(connection: Connection, read: Reader, time_limit_seconds: float) -> N
 def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seconds: float) -> None:
     seconds = 0.0
     end = _End(0.0)
-    clips = read(path)
+    windows = read(path)
     while True:
         started = time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, time_limit_seconds)
         try:
-            found = next(clips, None)
+            found = next(windows, None)
         except ImportError as error:
             found, end = None, _End(0.0, "ImportError", str(error), is_fatal=True)
         except Exception as error:  # whatever a file brings about is that file's alone
@@ -291,20 +290,24 @@ def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seco
         if found is None:
             connection.send(end._replace(seconds=seconds))
             return
-        connection.send(_packed(*found))  # waits while the model is behind, which is not counted
+        connection.send(_packed(found))  # waits while the model is behind, which is not counted
 
 
-def _packed(clip: Clip, duration_seconds: float | None) -> Any:
+def _packed(window: WindowToJudge) -> Any:
     """Tensors as arrays: torch would send them through files that have to outlive this process."""
-    tensors = {name: getattr(clip, name) for name in ("waveform", "frames", "frame_seconds")}
-    arrays = {name: None if tensor is None else tensor.numpy() for name, tensor in tensors.items()}
-    return replace(clip, waveform=None, frames=None, frame_seconds=None), arrays, duration_seconds
+    if window.clip is None:
+        return window, None
+    arrays = {name: getattr(window.clip, name) for name in _TENSORS}
+    arrays = {name: None if tensor is None else tensor.numpy() for name, tensor in arrays.items()}
+    return replace(window, clip=replace(window.clip, waveform=None, frames=None, frame_seconds=None)), arrays
 
 
-def _unpacked(message: Any) -> tuple[Clip, float | None]:
-    clip, arrays, duration_seconds = message
+def _unpacked(message: Any) -> WindowToJudge:
+    window, arrays = message
+    if arrays is None:
+        return window
     tensors = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
-    return replace(clip, **tensors), duration_seconds
+    return replace(window, clip=replace(window.clip, **tensors))
 
 
 __all__ = ["DecodeWorkers", "Ended", "Read", "Reader", "prepare_workers"]

@@ -112,7 +112,16 @@ def test_results_are_those_of_the_pipeline(
     assert summary.num_annotated == NUM_GOOD and 0 < summary.model_seconds < summary.seconds
     assert_complete(summary, archive, classify)
     rows = {row["file"]: row for row in rows_of(summary.results)}
-    assert list(rows["b/clip-00.mp4"]) == ["file", "start_seconds", "end_seconds", "label", *SCORES, "modalities"]
+    assert {row["reason"] for row in rows.values()} == {None}
+    assert list(rows["b/clip-00.mp4"]) == [
+        "file",
+        "start_seconds",
+        "end_seconds",
+        "label",
+        *SCORES,
+        "modalities",
+        "reason",
+    ]
     assert rows["b/clip-00.mp4"]["modalities"] == ["audio", "video"]
     assert rows["a/clip-03.wav"]["modalities"] == ["audio"]
     assert rows["b/clip-04.mp4"]["modalities"] == ["video"]
@@ -141,6 +150,38 @@ def test_a_modality_can_be_chosen(
     )
     silent = manifest_of(summary)["b/clip-04.mp4"]
     assert (silent.status, silent.error) == ("failed", "holds no sound.")
+
+
+def test_windows_give_the_segments_of_the_pipeline(
+    run: Callable[..., Summary], archive: Path, classify: AudioVideoEmotionPipeline
+) -> None:
+    (archive / "broken.mp4").write_bytes(b"\0" * 101)
+    windows = {"window_seconds": 0.5, "stride_seconds": 0.2}
+    summary = run(**windows)
+    rows = rows_of(summary.results)
+    manifest = manifest_of(summary)
+    assert manifest.pop("broken.mp4").status == "failed"
+    for file, about in manifest.items():
+        expected = classify(str(archive / file), **windows, detect_speech=False)
+        given = [row for row in rows if row["file"] == file]
+        assert len(given) == len(expected) == about.num_segments > 3
+        for row, segment in zip(given, expected, strict=True):
+            assert {label: row[f"score_{label}"] for label in LABELS} == pytest.approx(
+                {entry["label"]: entry["score"] for entry in segment["scores"]}, abs=1e-5
+            )
+            for name in ("start_seconds", "end_seconds", "label", "reason"):
+                assert row[name] == segment[name]
+            assert tuple(row["modalities"]) == segment["modalities"]
+
+
+def test_where_nothing_is_clear_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
+    black = "color=c=black:s=62x46:r=30:d=1"
+    make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")
+    rows = {row["file"]: row for row in rows_of(run(modality="auto", min_score=1.0).results)}
+    unsure, dark = rows["b/clip-00.mp4"], rows["dark.mp4"]
+    assert unsure["label"] is None and "less than 1" in unsure["reason"] and unsure["score_sad"] > 0
+    assert dark["label"] is None and dark["score_sad"] is None and dark["modalities"] == []
+    assert dark["reason"] == "nothing to judge: the sound is silent, the picture is black"
 
 
 def test_the_manifest_says_what_became_of_each_file(run: Callable[..., Summary], archive: Path) -> None:
@@ -429,7 +470,7 @@ def test_a_model_that_always_fails_ends_the_job(
         raise RuntimeError("no such kernel")
 
     monkeypatch.setattr(classify, "forward", fail)
-    with pytest.raises(RuntimeError, match=r"fails on every clip: RuntimeError: no such kernel"):
+    with pytest.raises(RuntimeError, match=r"fails on every file: RuntimeError: no such kernel"):
         run(batch_size=4)
     assert not multiprocessing.active_children()
 
@@ -474,13 +515,14 @@ def test_an_output_without_its_job_is_left_alone(run: Callable[..., Summary], tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"modality": "sound"}, "`modality` has to be one of both, audio, video; got 'sound'"),
+        ({"modality": "sound"}, "`modality` has to be one of both, audio, video, auto; got 'sound'"),
         ({"engine": "spark"}, "`engine` has to be one of local, ray; got 'spark'"),
         ({"batch_size": 0}, "`batch_size` has to be 1 or more, got 0"),
         ({"num_workers": 0}, "`num_workers` has to be 1 or more, got 0"),
         ({"time_limit_seconds": 0}, "`time_limit_seconds` has to be above 0, got 0"),
         ({"window_seconds": float("nan")}, "`window_seconds` has to be above 0, got nan"),
-        ({"stride_seconds": 3}, "`stride_seconds` = 3 needs `window_seconds`"),
+        ({"stride_seconds": 3}, "`stride_seconds` has to be at most `window_seconds` = None, got 3"),
+        ({"min_score": 2}, "`min_score` has to lie between 0 and 1, got 2"),
     ],
 )
 def test_arguments_without_sense_are_named(

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 
 from foal_hf import Clip, MediaError
 from foal_hf.annotate_workers import DecodeWorkers, Ended, Read
+from foal_hf.recordings_foal_net import WindowToJudge
+from foal_hf.timeline_foal_net import JudgedStretch
 
 
 class Named(NamedTuple):
@@ -23,13 +26,18 @@ def clip(number: float) -> Clip:
     return Clip(torch.full((11,), number), 16_000, frames, times, number, number + 1)
 
 
-def read_or_fail(path: str) -> Iterator[tuple[Clip, float | None]]:
+def window(number: float) -> WindowToJudge:
+    stretch = JudgedStretch(number, number + 1, {"audio": None}, number + 2, None, ("audio", "video"), None)
+    return WindowToJudge(stretch, None if number == 1 else clip(number), 13.0)
+
+
+def read_or_fail(path: str) -> Iterator[WindowToJudge]:
     """Stands for a decoder: what happens is what the path says, after so many clips."""
     what, _, number = path.partition("-")
     if what == "missing":
         raise ImportError("no decoder here")
     for index in range(int(number or 1)):
-        yield clip(index), 13.0
+        yield window(index)
     if what == "hang":
         while True:
             signal.pause()
@@ -43,40 +51,42 @@ def read_or_fail(path: str) -> Iterator[tuple[Clip, float | None]]:
         raise KeyError(path)
 
 
-def read_all(*paths: str, num_workers: int = 1, **settings: Any) -> dict[str, tuple[list[Clip], Ended[Named]]]:
-    """The clips of each path, and its end."""
+def read_all(*paths: str, num_workers: int = 1, **settings: Any) -> dict[str, tuple[list[WindowToJudge], Ended[Named]]]:
+    """The windows of each path, and its end."""
     settings = {"time_limit_seconds": 60.0, "num_ahead": 2, **settings}
-    clips: dict[str, list[Clip]] = {path: [] for path in paths}
+    windows: dict[str, list[WindowToJudge]] = {path: [] for path in paths}
     ends = {}
     with DecodeWorkers[Named](read_or_fail, num_workers=num_workers, **settings) as workers:
         for found in workers.read(Named(path) for path in paths):
             if isinstance(found, Read):
-                assert found.file.path not in ends and found.duration_seconds == 13.0
-                clips[found.file.path].append(found.clip)
+                assert found.file.path not in ends
+                windows[found.file.path].append(found.window)
             else:
                 assert found.file.path not in ends
                 ends[found.file.path] = found
     assert not multiprocessing.active_children()
-    return {path: (clips[path], ends[path]) for path in paths}
+    return {path: (windows[path], ends[path]) for path in paths}
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_every_clip_of_every_file_comes_once_and_whole(num_workers: int) -> None:
+def test_every_window_of_every_file_comes_once_and_whole(num_workers: int) -> None:
     found = read_all("good-2", "also-0", "more-5", "last-1", num_workers=num_workers)
-    assert {path: len(clips) for path, (clips, _) in found.items()} == {
+    assert {path: len(windows) for path, (windows, _) in found.items()} == {
         "good-2": 2,
         "also-0": 0,
         "more-5": 5,
         "last-1": 1,
     }
-    for clips, end in found.values():
+    for windows, end in found.values():
         assert end.error_type is None and end.seconds >= 0
-        for index, given in enumerate(clips):
-            expected = clip(index)
-            for name in ("waveform", "frames", "frame_seconds"):
-                assert torch.equal(getattr(given, name), getattr(expected, name))
-                assert getattr(given, name).dtype == getattr(expected, name).dtype
-            assert (given.sampling_rate, given.start_seconds, given.end_seconds) == (16_000, index, index + 1)
+        for index, given in enumerate(windows):
+            assert replace(given, clip=None) == replace(window(index), clip=None)
+            assert (given.clip is None) == (index == 1)
+            if given.clip is not None:
+                for name in ("waveform", "frames", "frame_seconds"):
+                    assert torch.equal(getattr(given.clip, name), getattr(clip(index), name))
+                    assert getattr(given.clip, name).dtype == getattr(clip(index), name).dtype
+                assert (given.clip.sampling_rate, given.clip.end_seconds) == (16_000, index + 1)
 
 
 @pytest.mark.parametrize(
