@@ -5,7 +5,6 @@ Every save writes the files of this package that end in `_foal_net.py` beside th
 taken, and nobody has to trust anything.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 
@@ -44,7 +43,7 @@ class CheckpointPart:
     """
 
     # Gives the module `foal_hf.hub`; set by `import foal_hf`.
-    _hub: ClassVar[Callable[[], Any] | None] = None
+    _hub: ClassVar[Any] = None
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """Save this part to a repository on the Hub, in one commit.

@@ -116,7 +116,7 @@ def embed(options: argparse.Namespace) -> int:
     from .modeling_foal_net import FoalNetModel
     from .processing_foal_net import FoalNetProcessor
 
-    frozen = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
+    frozen: dict[str, Any] = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
     model = FoalNetModel.from_pretrained(options.model, **frozen).to(options.device)
     splits = load_corpus(options.corpus, options.data_dir, split=None, **_corpus_options(options))
     store = embed_rows(

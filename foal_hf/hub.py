@@ -240,7 +240,7 @@ def _keep_card(api: HfApi, repo_id: str, revision: str | None, path: Path, tags:
         kept = None
     if kept is None and not path.is_file():
         return
-    card = ModelCard(kept or path.read_text(encoding="utf-8"))
+    card: Any = ModelCard(kept or path.read_text(encoding="utf-8"))
     missing = [tag for tag in tags or [] if tag not in (card.data.tags or [])]
     if missing:
         card.data.tags = [*(card.data.tags or []), *missing]

@@ -15,7 +15,7 @@ _NEW_PARTS = (
 
 
 def audio_lora_config(
-    model: Any, *, rank: int = 8, alpha: float | None = None, dropout: float = 0.0, **kwargs: Any
+    model: Any, *, rank: int = 8, alpha: int | None = None, dropout: float = 0.0, **kwargs: Any
 ) -> Any:
     """A LoRA configuration that trains the transformer of the audio encoder by an adapter, and the rest as it is.
 
@@ -28,7 +28,7 @@ def audio_lora_config(
     Args:
         model ([`FoalNetForEmotionClassification`]): What will be wrapped.
         rank (`int`, defaults to 8): Of the adapter.
-        alpha (`float`, *optional*): Scale of the adapter, divided by the rank; twice the rank by default.
+        alpha (`int`, *optional*): Scale of the adapter, divided by the rank; twice the rank by default.
         dropout (`float`, defaults to 0.0): In front of the adapter, in [0, 1).
         **kwargs: More of `peft.LoraConfig`.
 

@@ -101,7 +101,7 @@ class FoalNetClassifierOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):
+class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[misc]
     """What all Foal-Net models share: the contract with transformers, and what is frozen."""
 
     config: FoalNetConfig
@@ -141,7 +141,7 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):
         """
         return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
     ) -> None:
         """As in transformers: weights and config, and beside them the code and, where there is none, the card."""
