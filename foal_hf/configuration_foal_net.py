@@ -146,8 +146,8 @@ class FoalNetConfig(PreTrainedConfig):
 
     # Saved along with every config: its code, which transformers copies because of this mark.
     _auto_class: ClassVar[str | None] = "AutoConfig"
-    # True once the auto classes and `pipeline` know Foal-Net, by `import foal_hf`. What a checkpoint says of its code is
-    # then left aside: of its pipeline, because `pipeline` would ask for `trust_remote_code`.
+    # True once the auto classes and `pipeline` know Foal-Net, by `import foal_hf`. What a checkpoint says of its code
+    # is then left aside: of its pipeline, because `pipeline` would ask for `trust_remote_code`.
     _is_registered: ClassVar[bool] = False
     # Former names of fields, to the present ones: what an older release saved loads as if it were new.
     _renamed: ClassVar[dict[str, str]] = {}
@@ -207,9 +207,9 @@ class FoalNetConfig(PreTrainedConfig):
         """As in transformers: what a file of this config holds. It says where the code is, and names no local path."""
         code = {"auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
         values = {**super().to_diff_dict(), **code}
-        for encoder in (values.get(name) for name in self.sub_configs):
+        for encoder in (values.get(name) or {} for name in self.sub_configs):
             # A Hub name says where weights come from; a path of this machine says nothing to anybody else.
-            name = (encoder or {}).get("_name_or_path", "")
+            name = encoder.get("_name_or_path", "")
             if os.path.isabs(name) or os.path.exists(name):
                 encoder["_name_or_path"] = ""
         return values
