@@ -4,6 +4,7 @@
       corpus: Corpus               splits: Split by name       training: Training, with two Encoder
       labels, merged_classes       selection, seeds            latency: Latency, ...
       protocol: Protocol           conditions: Evaluation by name, with Score, Bootstrap and the groups
+                                   folds: FoldResult, what there is of each, with Split and Evaluation
 
 What is not known is left out of the file; the model card then says so, or leaves its line out.
 """
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from .evaluation import METRIC_NAMES, Bootstrap, Evaluation, Score
 from .facts import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
+from .folds import FoldResult
 from .publishable import find_local_path, public_name
 from .typed_json import from_json
 
@@ -55,6 +57,7 @@ class Results:
         latency (`list[Latency]`): How long it takes.
         versions (`dict[str, str]`): Of torch, transformers, foal_hf and others, see [`installed_versions`].
         commit (`str`, *optional*): Of the source that ran.
+        folds (`list[FoldResult]`): Of a cross-validation: each fold with each seed.
 
     Raises:
         ValueError: If parts contradict each other.
@@ -82,13 +85,15 @@ class Results:
     latency: list[Latency] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
+    folds: list[FoldResult] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.selection not in get_args(Selection):
             raise ValueError(f"`selection` is {self.selection!r}, expected one of {get_args(Selection)}.")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise ValueError(f"Every class needs a name of its own, got {self.labels}.")
-        for name, evaluation in self.conditions.items():
+        tests = [self.conditions, *(fold.conditions for fold in self.folds)]
+        for name, evaluation in (item for conditions in tests for item in conditions.items()):
             if name not in CONDITIONS:
                 raise ValueError(f"`conditions` holds {name!r}, expected some of {', '.join(CONDITIONS)}.")
             if list(evaluation.per_class_recall) != list(self.labels):
@@ -204,6 +209,7 @@ __all__ = [
     "Corpus",
     "Encoder",
     "Evaluation",
+    "FoldResult",
     "Latency",
     "Protocol",
     "Results",

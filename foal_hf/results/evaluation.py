@@ -22,14 +22,17 @@ class Score:
     """A metric and how sure it is.
 
     Args:
-        value (`float`): In [0, 1]; of repeated runs or folds their mean.
+        value (`float`): In [0, 1]; of several runs or folds that of all their clips together, or their mean.
         interval (`tuple[float, float]`, *optional*): Low and high end of its bootstrap interval, in [0, 1].
         standard_deviation (`float`, *optional*): Of repeated runs or folds.
+        mean_of_runs (`float`, *optional*): Mean of repeated runs or folds, where `value` is of all clips together. It
+            is what papers give, and differs from `value` where folds differ in size or in their share of the classes.
     """
 
     value: float
     interval: tuple[float, float] | None = None
     standard_deviation: float | None = None
+    mean_of_runs: float | None = None
 
     def __post_init__(self) -> None:
         low, high = self.interval or (0.0, 1.0)
@@ -66,6 +69,8 @@ class Evaluation:
         bootstrap ([`Bootstrap`], *optional*): How the intervals were drawn, where there are any.
         groups (`dict[str, dict[str, Evaluation]]`): The same for parts of the clips, where the corpus says who belongs
             to which: `{"gender": {"female": ..., "male": ...}}`.
+        num_runs (`int`, *optional*): How often each clip was tested, with a seed of its own each time; the confusion
+            matrix counts all of it. None: once.
     """
 
     num_clips: int
@@ -76,13 +81,15 @@ class Evaluation:
     confusion_matrix: list[list[int]]
     bootstrap: Bootstrap | None = None
     groups: "dict[str, dict[str, Evaluation]]" = field(default_factory=dict)
+    num_runs: int | None = None
 
     def __post_init__(self) -> None:
         rows, num_labels = self.confusion_matrix, len(self.per_class_recall)
+        num_tested = self.num_clips * (self.num_runs or 1)
         if len(rows) != num_labels or any(len(row) != num_labels for row in rows):
             raise ValueError(f"Expected a confusion matrix of {num_labels} x {num_labels} classes, got {rows}.")
-        if sum(map(sum, rows)) != self.num_clips:
-            raise ValueError(f"The confusion matrix counts {sum(map(sum, rows))} clips, expected {self.num_clips}.")
+        if sum(map(sum, rows)) != num_tested:
+            raise ValueError(f"The confusion matrix counts {sum(map(sum, rows))} clips, expected {num_tested}.")
 
     @classmethod
     def from_predictions(

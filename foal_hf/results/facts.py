@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Training:
     Args:
         audio_encoder, vision_encoder ([`Encoder`], *optional*): What it began with.
         recipe (`str`, *optional*): Name of the recipe.
+        settings (`dict[str, Any]`): All that the recipe says, with what was set otherwise for this run.
         num_epochs (`float`, *optional*): Passes over the training clips.
         batch_size (`int`, *optional*): Clips a step, over all devices and accumulated steps.
         learning_rate (`float`, *optional*): The highest.
@@ -104,6 +106,7 @@ class Training:
     audio_encoder: Encoder | None = None
     vision_encoder: Encoder | None = None
     recipe: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
     num_epochs: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None

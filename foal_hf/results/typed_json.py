@@ -11,7 +11,7 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
 
     Args:
         kind: A dataclass, `str`, `int`, `float`, `bool`, or a list, dict (with `str` keys), tuple, `Literal` or
-            optional of these.
+            optional of these; `Any` takes what is there.
         value: What the JSON holds.
         where (`str`): Its place, for errors, such as `results.training`.
 
@@ -21,6 +21,8 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
     Raises:
         ValueError: If the value is not of the type, or a dataclass refuses it.
     """
+    if kind is Any:
+        return value
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return _dataclass_from_json(kind, value, where)
