@@ -123,7 +123,9 @@ def commit_folder(
     api = HfApi(token=token)
     additions = [CommitOperationAdd(path, Path(folder, path)) for path, _ in files]
     with explained_hub_errors(repo_id):
-        repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
+        # The Hub makes no Space without knowing what runs it; the card of the folder has the last word.
+        sdk = "gradio" if repo_type == "space" else None
+        repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=sdk).repo_id
         is_new_branch = not _has_branch(api, repo_id, repo_type, branch)
         starting_point = _MAIN if is_new_branch else branch
         before = api.repo_info(repo_id, repo_type=repo_type, revision=starting_point)

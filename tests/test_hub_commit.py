@@ -60,6 +60,12 @@ def test_a_name_without_namespace_is_the_users_own(hub: LoopbackHub, folder: Pat
     assert set(hub.files("dataset", "tester/mine")) == {path for path, _ in FILES}
 
 
+def test_a_space_is_created_and_pushed_to_again(hub: LoopbackHub, folder: Path) -> None:
+    assert commit_folder(folder, "org/page", repo_type="space", message="Add").changed
+    assert not commit_folder(folder, "org/page", repo_type="space", message="Add").changed
+    assert set(hub.files("space", "org/page")) == {path for path, _ in FILES}
+
+
 def test_a_dry_run_asks_nobody_and_lists_the_files(hub: LoopbackHub, folder: Path) -> None:
     assert push(folder, dry_run=True, revision="v1") == Push(NAME, "v1", FILES, dry_run=True)
     assert hub.requests == []
