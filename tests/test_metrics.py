@@ -10,10 +10,12 @@ from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 
 from foal_hf.metrics import (
+    _warn_of_absent_classes,
     absent_classes,
     compute_metrics,
     confusion_matrix,
     emotion_metrics,
+    labelled_logits,
     macro_f1,
     per_class_recall,
     recalls_of_matrix,
@@ -139,6 +141,23 @@ def test_compute_metrics_leaves_out_clips_without_a_label() -> None:
     logits[-1] = np.nan  # and what the model says of them does not matter
     metrics = compute_metrics(evaluation_of(logits, np.array([*REFERENCES, -100, -100])))
     assert metrics["weighted_accuracy"] == weighted_accuracy(REFERENCES, PREDICTIONS)
+
+
+def test_compute_metrics_names_a_class_without_clips_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_absent_classes.cache_clear()
+    for _ in range(2):  # epochs
+        compute_metrics(evaluation_of(np.eye(5)[PREDICTIONS], np.array(REFERENCES)))
+    assert caplog.messages == [
+        "No clip belongs to class 2, 4 of the 5: unweighted_accuracy is the mean recall of the other 3."
+    ]
+    compute_metrics(evaluation_of(np.eye(3), np.arange(3)))
+    assert len(caplog.messages) == 1
+
+
+def test_labelled_logits_are_those_of_clips_with_a_label() -> None:
+    logits = np.arange(6.0).reshape(3, 2)
+    kept, labels = labelled_logits(evaluation_of((logits, None), np.array([1, -100, 0])))
+    assert kept.tolist() == [[0, 1], [4, 5]] and labels.tolist() == [1, 0]
 
 
 def test_compute_metrics_refuses_a_model_that_diverged() -> None:

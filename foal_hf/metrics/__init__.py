@@ -5,12 +5,16 @@ plain accuracy, in which an emotion weighs as much as it has clips. Corpora are 
 Everything here is a share between 0 and 1.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bootstrap import bootstrap_intervals
+from .calibration_error import NUM_BINS, ReliabilityBins, expected_calibration_error, reliability_bins
 from .matrices import (
     as_class_indices,
     confusion_matrix,
@@ -24,7 +28,19 @@ from .matrices import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from transformers import EvalPrediction
+    from transformers.trainer_utils import PredictionOutput
 
+
+logger = logging.getLogger(__name__)
+
+METRIC_MODULES = (
+    "unweighted_accuracy",
+    "weighted_accuracy",
+    "macro_f1",
+    "per_class_recall",
+    "expected_calibration_error",
+)
+"""The metrics that `evaluate` can load, see [`metric_path`]."""
 
 # The label of a clip whose emotion is unknown: the losses leave it out, and so does `compute_metrics`.
 UNKNOWN_LABEL = -100
@@ -38,7 +54,8 @@ def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
             them; `label_ids` are class indices, `(clips,)`, -100 where the emotion is unknown: such clips are left out.
 
     Returns:
-        `dict[str, float]` with `unweighted_accuracy` and `weighted_accuracy`.
+        `dict[str, float]` with `unweighted_accuracy` and `weighted_accuracy`. A class without clips, which UA leaves
+        out, is named in a warning, once: Trainer's loggers take numbers only.
 
     Raises:
         ValueError: If shapes do not agree, logits are NaN, a label has no logit, or no clip has a label.
@@ -48,6 +65,27 @@ def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
         trainer = Trainer(model=model, args=args, eval_dataset=dataset, compute_metrics=compute_metrics)
         trainer.evaluate()["eval_unweighted_accuracy"]
         ```
+    """
+    logits, references = labelled_logits(evaluation)
+    matrix = confusion_matrix(references, logits.argmax(axis=1), num_labels=logits.shape[1])
+    _warn_of_absent_classes(tuple(_absent_classes(matrix)), len(matrix))
+    return {
+        "unweighted_accuracy": float(unweighted_accuracy_of_matrix(matrix)),
+        "weighted_accuracy": float(weighted_accuracy_of_matrix(matrix)),
+    }
+
+
+def labelled_logits(evaluation: "EvalPrediction | PredictionOutput") -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the clips whose emotion is known, from what Trainer predicts.
+
+    Args:
+        evaluation (`EvalPrediction` or `PredictionOutput`): As in [`compute_metrics`].
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: Logits `(clips, classes)` and class indices `(clips,)`.
+
+    Raises:
+        ValueError: If shapes do not agree, or logits are NaN.
     """
     predictions = evaluation.predictions
     logits = np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions)
@@ -66,20 +104,23 @@ def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
             f"The logits of {num_broken} of {len(logits)} clips are NaN. The model diverged, or its precision is too "
             "low: try a smaller learning rate, or bf16 in place of fp16."
         )
-    matrix = confusion_matrix(references, logits.argmax(axis=1), num_labels=logits.shape[1])
-    return {
-        "unweighted_accuracy": float(unweighted_accuracy_of_matrix(matrix)),
-        "weighted_accuracy": float(weighted_accuracy_of_matrix(matrix)),
-    }
+    return logits, references
 
 
-def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: Sequence[str]) -> dict[str, Any]:
+def emotion_metrics(
+    references: "ArrayLike",
+    predictions: "ArrayLike",
+    labels: Sequence[str],
+    *,
+    probabilities: "ArrayLike | None" = None,
+) -> dict[str, Any]:
     """All metrics of a test at once, by the names of the emotions, ready for `json.dump`.
 
     Args:
         references: True class index of every clip, `(clips,)`.
         predictions: Predicted class index of every clip, `(clips,)`.
         labels (`Sequence[str]`): Names of the classes, by index.
+        probabilities (*optional*): Of every class, `(clips, classes)`, in [0, 1]; for the calibration error.
 
     Returns:
         `dict[str, Any]` with
@@ -87,10 +128,11 @@ def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: S
             - `per_class_recall` (`dict[str, float | None]`): by name, `None` for a class without clips,
             - `absent_classes` (`list[str]`): the classes that no clip belongs to, which UA leaves out,
             - `num_clips` (`int`),
-            - `confusion_matrix` (`list[list[int]]`): rows are the truth, columns the prediction.
+            - `confusion_matrix` (`list[list[int]]`): rows are the truth, columns the prediction,
+            - `expected_calibration_error` (`float`): with `probabilities` only.
 
     Raises:
-        ValueError: If names repeat, or as in [`confusion_matrix`].
+        ValueError: If names repeat, or as in [`confusion_matrix`] and [`reliability_bins`].
 
     Example:
         ```python
@@ -104,7 +146,7 @@ def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: S
         raise ValueError(f"Every class needs a name of its own, got {labels}.")
     matrix = confusion_matrix(references, predictions, num_labels=len(labels))
     recalls = recalls_of_matrix(matrix)
-    return {
+    metrics = {
         "unweighted_accuracy": float(unweighted_accuracy_of_matrix(matrix)),
         "weighted_accuracy": float(weighted_accuracy_of_matrix(matrix)),
         "macro_f1": float(macro_f1_of_matrix(matrix)),
@@ -116,6 +158,35 @@ def emotion_metrics(references: "ArrayLike", predictions: "ArrayLike", labels: S
         "num_clips": int(matrix.sum()),
         "confusion_matrix": matrix.tolist(),
     }
+    if probabilities is not None:
+        metrics["expected_calibration_error"] = expected_calibration_error(references, probabilities)
+    return metrics
+
+
+def metric_path(name: str) -> str:
+    """Folder of a metric that `evaluate.load` takes, in a checkout and in the installed package alike. No network.
+
+    Args:
+        name (`str`): One of [`METRIC_MODULES`].
+
+    Returns:
+        `str`: The folder; a script of the same name and a metric card are in it.
+
+    Raises:
+        ValueError: If there is no such metric.
+
+    Example:
+        ```python
+        >>> import evaluate
+
+        >>> metric = evaluate.load(metric_path("unweighted_accuracy"))
+        >>> metric.compute(references=[0, 0, 1], predictions=[0, 1, 1], labels=["happy", "sad", "angry"])
+        {'unweighted_accuracy': 0.75, 'absent_classes': ['angry']}
+        ```
+    """
+    if name not in METRIC_MODULES:
+        raise ValueError(f"There is no metric {name!r}; there is {', '.join(METRIC_MODULES)}.")
+    return str(Path(__file__).resolve().parent / name)
 
 
 def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
@@ -207,6 +278,16 @@ def absent_classes(references: "ArrayLike", num_labels: int) -> list[int]:
     return _absent_classes(confusion_matrix(references, references, num_labels))
 
 
+@cache
+def _warn_of_absent_classes(absent: tuple[int, ...], num_labels: int) -> None:
+    """Say it once, and not in every epoch again."""
+    if absent:
+        logger.warning(
+            f"No clip belongs to class {', '.join(map(str, absent))} of the {num_labels}: unweighted_accuracy is the "
+            f"mean recall of the other {num_labels - len(absent)}."
+        )
+
+
 def _absent_classes(matrix: np.ndarray) -> list[int]:
     return np.flatnonzero(matrix.sum(axis=1) == 0).tolist()
 
@@ -218,15 +299,22 @@ def _matrix_of_seen_classes(references: "ArrayLike", predictions: "ArrayLike") -
 
 
 __all__ = [
+    "METRIC_MODULES",
+    "NUM_BINS",
     "UNKNOWN_LABEL",
+    "ReliabilityBins",
     "absent_classes",
     "bootstrap_intervals",
     "compute_metrics",
     "confusion_matrix",
     "emotion_metrics",
+    "expected_calibration_error",
+    "labelled_logits",
     "macro_f1",
+    "metric_path",
     "per_class_recall",
     "recalls_of_matrix",
+    "reliability_bins",
     "unweighted_accuracy",
     "weighted_accuracy",
 ]
