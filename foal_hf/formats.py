@@ -33,15 +33,17 @@ def to_json(segments: _Segments) -> str:
     return json.dumps(list(segments), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_csv(segments: _Segments, labels: Sequence[str]) -> str:
+def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = None, header: bool = True) -> str:
     """The segments as a table, one row each, with a column for each emotion.
 
     Args:
         segments (`Iterable[Mapping]`): Of one recording.
         labels (`Sequence[str]`): The emotions, in the order of their columns.
+        file (`str`, *optional*): Stands in a first column, `file`, so that tables of several recordings can be joined.
+        header (`bool`, defaults to `True`): Begin with the names of the columns.
 
     Returns:
-        `str`: Comma separated, with a header: `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
+        `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
         evidence, `reason`. Truth is `true` or `false`; what is None is empty.
 
@@ -51,20 +53,19 @@ def to_csv(segments: _Segments, labels: Sequence[str]) -> str:
     measures = [("audio", name) for name in _AUDIO_COLUMNS] + [("video", name) for name in _VIDEO_COLUMNS]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(
-        ["start_seconds", "end_seconds", "label", "score"]
-        + [f"score_{label}" for label in labels]
-        + ["modalities"]
-        + [f"{modality}_{name}" for modality, name in measures]
-        + ["reason"]
-    )
+    names = ["start_seconds", "end_seconds", "label", "score", *(f"score_{label}" for label in labels), "modalities"]
+    names += [f"{modality}_{name}" for modality, name in measures] + ["reason"]
+    first = [] if file is None else [file]
+    if header:
+        writer.writerow((["file"] if first else []) + names)
     for segment in segments:
         scores = {entry["label"]: entry["score"] for entry in segment["scores"]}
         if not scores.keys() <= set(labels):
             raise ValueError(f"`labels` has to name every emotion; got {list(labels)}, and scores of {list(scores)}.")
         evidence = segment["evidence"]
         writer.writerow(
-            [_cell(segment[name]) for name in ("start_seconds", "end_seconds", "label", "score")]
+            first
+            + [_cell(segment[name]) for name in ("start_seconds", "end_seconds", "label", "score")]
             + [_cell(scores.get(label)) for label in labels]
             + ["+".join(segment["modalities"])]
             + [_cell((evidence[modality] or {}).get(name)) for modality, name in measures]

@@ -150,11 +150,11 @@ class RecordingJudge:
 
         if isinstance(inputs, list):
             return [answer(recording) for recording in inputs]
-        if isinstance(inputs, Dataset):
-            rows: Any = inputs
-            rows = (rows[index] for index in range(len(rows))) if hasattr(rows, "__len__") else rows
-            return (answer(recording) for recording in rows)
-        return (answer(recording) for recording in inputs) if inspect.isgenerator(inputs) else answer(inputs)
+        if isinstance(inputs, Dataset) and hasattr(inputs, "__len__"):
+            return (answer(inputs[index]) for index in range(len(inputs)))
+        if isinstance(inputs, IterableDataset) or inspect.isgenerator(inputs):
+            return (answer(recording) for recording in inputs)
+        return answer(inputs)
 
     def _segments(
         self,
@@ -191,8 +191,9 @@ class RecordingJudge:
                 for stretch, duration_seconds in zip(
                     self._judge(items), (item.duration_seconds for item in items), strict=True
                 ):
-                    bar.total = duration_seconds
-                    bar.update(stretch.end_seconds - stretch.start_seconds)
+                    read = bar.n + stretch.end_seconds - stretch.start_seconds
+                    bar.total = None if duration_seconds is None else max(duration_seconds, read)
+                    bar.update(read - bar.n)
                     yield stretch
                 for error in batch[len(items) :]:
                     raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__

@@ -89,6 +89,13 @@ def test_csv_of_nothing_is_its_header() -> None:
     assert text.count("\n") == 1
 
 
+def test_tables_of_several_recordings_join_to_one() -> None:
+    first, second = to_csv(SEGMENTS, LABELS, file="a, b.mp4"), to_csv(SEGMENTS[:2], LABELS, file="c.mp4", header=False)
+    rows = list(csv.DictReader(io.StringIO(first + second)))
+    assert [row["file"] for row in rows] == ["a, b.mp4"] * len(SEGMENTS) + ["c.mp4"] * 2
+    assert rows[-1]["score"] == str(SEGMENTS[1]["score"])
+
+
 def test_csv_refuses_an_emotion_without_a_column() -> None:
     with pytest.raises(ValueError, match=r"name every emotion; got \['happy'\]"):
         to_csv(SEGMENTS, ["happy"])
