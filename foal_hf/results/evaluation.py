@@ -69,6 +69,8 @@ class Evaluation:
         bootstrap ([`Bootstrap`], *optional*): How the intervals were drawn, where there are any.
         groups (`dict[str, dict[str, Evaluation]]`): The same for parts of the clips, where the corpus says who belongs
             to which: `{"gender": {"female": ..., "male": ...}}`.
+        expected_calibration_error (`float`, *optional*): How far the scores of the likeliest classes are from being
+            right as often as they say, in [0, 1].
         num_runs (`int`, *optional*): How often each clip was tested, with a seed of its own each time; the confusion
             matrix counts all of it. None: once.
     """
@@ -81,6 +83,7 @@ class Evaluation:
     confusion_matrix: list[list[int]]
     bootstrap: Bootstrap | None = None
     groups: "dict[str, dict[str, Evaluation]]" = field(default_factory=dict)
+    expected_calibration_error: float | None = None
     num_runs: int | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ class Evaluation:
         clusters: Sequence[str] | None = None,
         clustered_by: str = "speaker",
         groups: Mapping[str, Sequence[str]] | None = None,
+        probabilities: "ArrayLike | None" = None,
         num_resamples: int = 1000,
         confidence: float = 0.95,
         seed: int = 0,
@@ -115,6 +119,7 @@ class Evaluation:
             clustered_by (`str`, defaults to `"speaker"`): What `clusters` are, where they are something else.
             groups (`Mapping[str, Sequence[str]]`, *optional*): Group of every clip, by the name of the grouping; clips
                 of an unknown group (an empty name) are in none.
+            probabilities (*optional*): Of every class, `(clips, classes)`; for the calibration error of all clips.
             num_resamples, confidence, seed: As in [`~foal_hf.metrics.bootstrap_intervals`].
 
         Raises:
@@ -128,7 +133,7 @@ class Evaluation:
             ```
         """
         references, predictions = np.asarray(references), np.asarray(predictions)
-        measured = emotion_metrics(references, predictions, labels)
+        measured = emotion_metrics(references, predictions, labels, probabilities=probabilities)
         members = None if clusters is None else np.asarray(list(clusters))
         intervals: dict[str, tuple[float, float] | None] = {}
         bootstrap = None
@@ -153,7 +158,7 @@ class Evaluation:
                 )
                 for name in sorted(set(column.tolist()) - {""})
             }
-        scores = {name: Score(measured[name], intervals.get(name)) for name in METRIC_NAMES}
+        scores: dict[str, Any] = {name: Score(measured[name], intervals.get(name)) for name in METRIC_NAMES}
         return cls(
             num_clips=measured["num_clips"],
             **scores,
@@ -161,6 +166,7 @@ class Evaluation:
             confusion_matrix=measured["confusion_matrix"],
             bootstrap=bootstrap,
             groups=parts,
+            expected_calibration_error=measured.get("expected_calibration_error"),
         )
 
 

@@ -1,0 +1,18 @@
+"""Experiments: a recipe on a corpus, by a protocol that can be believed.
+
+    train_and_test         one fold: train, choose the checkpoint, test once, save
+    cross_validate         every fold, with one seed or several
+    ablate                 the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, both
+    evaluate_checkpoint    any checkpoint on any corpus
+
+All of them go on where they were interrupted, and repeat nothing that is finished.
+"""
+
+from .ablation import VARIANTS, ablate
+from .corpus_facts import describe_corpus
+from .cross_validation import cross_validate
+from .evaluation import evaluate_checkpoint
+from .run import train_and_test
+
+
+__all__ = ["VARIANTS", "ablate", "cross_validate", "describe_corpus", "evaluate_checkpoint", "train_and_test"]

@@ -1,0 +1,131 @@
+"""A recipe and a corpus, as model, processor, arguments and batches."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedConfig
+
+from ..configuration_foal_net import FoalNetConfig
+from ..modeling_foal_net import FoalNetForEmotionClassification
+from ..processing_foal_net import FoalNetProcessor
+from ..recipe import Recipe
+from ..results import Encoder, public_name
+from ..tiny import make_tiny_model, make_tiny_processor
+from ..training_arguments import FoalNetTrainingArguments
+
+
+_VIDEO_FIELDS = (
+    *("frames_per_second", "max_seconds", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+)
+
+
+def make_model(recipe: Recipe, labels: Sequence[str], *, generated: bool = False) -> FoalNetForEmotionClassification:
+    """The model that a recipe begins with; what is new in it comes from torch's random generator.
+
+    Args:
+        recipe ([`Recipe`]): Says which encoders, and fields of the config.
+        labels (`Sequence[str]`): Names of the classes, by index.
+        generated (`bool`, defaults to `False`): Whether the clips are generated; the checkpoint will say so.
+    """
+    fields = {**recipe.config, "id2label": dict(enumerate(labels)), "trained_on_generated_data": generated}
+    if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
+        return FoalNetForEmotionClassification.from_encoders_pretrained(
+            recipe.audio_encoder, recipe.vision_encoder, **fields
+        )
+    tiny = make_tiny_model().config
+    inherited = {entry.name for entry in dataclasses.fields(PreTrainedConfig)}
+    of_tiny = {
+        entry.name: getattr(tiny, entry.name)
+        for entry in dataclasses.fields(FoalNetConfig)
+        if entry.name not in inherited
+    }
+    return FoalNetForEmotionClassification(FoalNetConfig(**{**of_tiny, **fields}))
+
+
+def make_processor(recipe: Recipe) -> FoalNetProcessor:
+    """The processor of the recipe's encoders, set as it says."""
+    if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
+        processor = FoalNetProcessor.from_encoders_pretrained(recipe.audio_encoder, recipe.vision_encoder)
+    else:
+        processor = make_tiny_processor()
+    settings = dict(recipe.processor)
+    normalize = settings.pop("normalize_waveform", None)
+    if normalize is not None:
+        processor.feature_extractor.do_normalize = normalize
+    video_processor = processor.video_processor
+    fields = {name: getattr(video_processor, name) for name in _VIDEO_FIELDS}
+    return FoalNetProcessor(processor.feature_extractor, type(video_processor)(**{**fields, **settings}))
+
+
+def make_arguments(recipe: Recipe, output_dir: Path, *, seed: int, evaluates: bool) -> FoalNetTrainingArguments:
+    """The arguments of the trainer.
+
+    Args:
+        recipe ([`Recipe`]): What it sets wins.
+        output_dir (`pathlib.Path`): Folder of the trainer's checkpoints, one an epoch.
+        seed (`int`): Of weights, batches and dropout.
+        evaluates (`bool`): Whether there are clips to choose the best epoch on.
+    """
+    settings: dict[str, Any] = {
+        "eval_strategy": "epoch" if evaluates else "no",
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        # The best and the last: with 1, transformers deletes the last one when training ends, and a run that is killed
+        # during its test would have to train once more.
+        "save_total_limit": 2,
+        "load_best_model_at_end": evaluates,
+    }
+    asks_for_precision = {"fp16", "bf16"} & recipe.training.keys() or recipe.training.get("use_cpu")
+    if recipe.precision != "fp32" and torch.cuda.is_available() and not asks_for_precision:
+        settings[recipe.precision] = True
+    return FoalNetTrainingArguments(output_dir=str(output_dir), **{**settings, **recipe.training, "seed": seed})
+
+
+def describe_encoders(recipe: Recipe) -> tuple[Encoder, Encoder]:
+    """What results files say of the audio and the image encoder; folders are not named."""
+    pretrained = recipe.audio_encoder is not None
+    audio, vision = public_name(recipe.audio_encoder), public_name(recipe.vision_encoder)
+    return Encoder(audio, pretrained=pretrained), Encoder(vision, pretrained=pretrained)
+
+
+class FixedLengthCollator:
+    """Makes every batch as long as the longest clip that may come, as published. Results do not depend on it.
+
+    Args:
+        collator (`Callable`): Makes batches as long as their longest clip.
+        processor ([`FoalNetProcessor`]): Says how long clips may be; its `max_seconds` has to be set.
+
+    Raises:
+        ValueError: If it reads clips of any length.
+    """
+
+    def __init__(self, collator: Any, processor: FoalNetProcessor) -> None:
+        if processor.max_seconds is None:
+            raise ValueError('`padding="max_length"` needs `max_seconds`; this recipe reads clips of any length.')
+        self.collator = collator
+        self._num_samples = round(processor.max_seconds * processor.sampling_rate)
+        self._num_frames = round(processor.max_seconds * processor.frames_per_second)
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """The batch, with zeros behind each sequence and its mask."""
+        batch = self.collator(examples)
+        lengths = {
+            "input_values": self._num_samples,
+            "attention_mask": self._num_samples,
+            **dict.fromkeys(("pixel_values_videos", "video_features", "padding_mask_videos"), self._num_frames),
+        }
+        return {name: _extended(value, lengths[name]) if name in lengths else value for name, value in batch.items()}
+
+
+def _extended(batch: torch.Tensor, length: int) -> torch.Tensor:
+    """`(batch, positions, ...)` with zeros up to that many positions."""
+    missing = max(length - batch.shape[1], 0)
+    return F.pad(batch, (*(0, 0) * (batch.ndim - 2), 0, missing))
+
+
+__all__ = ["FixedLengthCollator", "describe_encoders", "make_arguments", "make_model", "make_processor"]
