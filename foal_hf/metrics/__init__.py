@@ -8,13 +8,13 @@ Everything here is a share between 0 and 1.
 import logging
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bootstrap import bootstrap_intervals
 from .calibration_error import NUM_BINS, ReliabilityBins, expected_calibration_error, reliability_bins
+from .evaluate_modules import METRIC_MODULES, metric_path
 from .matrices import (
     as_class_indices,
     confusion_matrix,
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-METRIC_MODULES = (
-    "unweighted_accuracy",
-    "weighted_accuracy",
-    "macro_f1",
-    "per_class_recall",
-    "expected_calibration_error",
-)
-"""The metrics that `evaluate` can load, see [`metric_path`]."""
 
 # The label of a clip whose emotion is unknown: the losses leave it out, and so does `compute_metrics`.
 UNKNOWN_LABEL = -100
@@ -161,32 +152,6 @@ def emotion_metrics(
     if probabilities is not None:
         metrics["expected_calibration_error"] = expected_calibration_error(references, probabilities)
     return metrics
-
-
-def metric_path(name: str) -> str:
-    """Folder of a metric that `evaluate.load` takes, in a checkout and in the installed package alike. No network.
-
-    Args:
-        name (`str`): One of [`METRIC_MODULES`].
-
-    Returns:
-        `str`: The folder; a script of the same name and a metric card are in it.
-
-    Raises:
-        ValueError: If there is no such metric.
-
-    Example:
-        ```python
-        >>> import evaluate
-
-        >>> metric = evaluate.load(metric_path("unweighted_accuracy"))
-        >>> metric.compute(references=[0, 0, 1], predictions=[0, 1, 1], labels=["happy", "sad", "angry"])
-        {'unweighted_accuracy': 0.75, 'absent_classes': ['angry']}
-        ```
-    """
-    if name not in METRIC_MODULES:
-        raise ValueError(f"There is no metric {name!r}; there is {', '.join(METRIC_MODULES)}.")
-    return str(Path(__file__).resolve().parent / name)
 
 
 def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
