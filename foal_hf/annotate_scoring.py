@@ -15,6 +15,8 @@ from .recordings_foal_net import WindowToJudge
 from .timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
 
 
+_LONGEST_WAIT_SECONDS = 2.0  # of a model that could work: where reading is slow, little is lost with the process
+_BATCHES_TO_CHOOSE_FROM = 4  # that many clips wait, so that those of a batch are alike in length
 _MOST_FAILURES_IN_A_ROW = 16  # files that the model fails on: then it is not the files
 
 
@@ -33,6 +35,7 @@ class Scorer:
     def __init__(self, classify: Any, batch_size: int, min_score: float | None = None) -> None:
         self._classify, self._batch_size, self._min_score = classify, batch_size, min_score
         self._failing: set[str] = set()  # files since the last clip that went well
+        self._last_pass = time.perf_counter()
         self.seconds = 0.0
 
     def records(self, readings: Iterable[Read[Task] | Ended[Task]]) -> Iterator[Record]:
@@ -50,15 +53,24 @@ class Scorer:
             file = in_work.setdefault(reading.file.name, _InWork(reading.file))
             if isinstance(reading, Read):
                 waiting += file.add(reading.window)
-                if len(waiting) >= self._batch_size:
-                    self._score(waiting)
-                    waiting = []
+                has_choice = len(waiting) >= _BATCHES_TO_CHOOSE_FROM * self._batch_size
+                if has_choice or (waiting and time.perf_counter() - self._last_pass > _LONGEST_WAIT_SECONDS):
+                    waiting = self._score_some(waiting)
             else:
                 file.end(reading)
             yield from self._complete(in_work)
-        if waiting:
-            self._score(waiting)
-        yield from self._complete(in_work)
+        while waiting:
+            waiting = self._score_some(waiting)
+            yield from self._complete(in_work)
+
+    def _score_some(self, waiting: list["_Waiting"]) -> list["_Waiting"]:
+        """Score the clip that waits longest and those most like it in length, for least padding; gives the others."""
+        length = waiting[0].num_seconds
+        by_likeness = sorted(range(len(waiting)), key=lambda place: abs(waiting[place].num_seconds - length))
+        chosen = set(by_likeness[: self._batch_size])
+        self._score([one for place, one in enumerate(waiting) if place in chosen])
+        self._last_pass = time.perf_counter()
+        return [one for place, one in enumerate(waiting) if place not in chosen]
 
     def _score(self, waiting: list["_Waiting"]) -> None:
         started = time.perf_counter()
@@ -122,6 +134,10 @@ class _Waiting(NamedTuple):
     file: "_InWork"
     position: int
     clip: Clip
+
+    @property
+    def num_seconds(self) -> float:
+        return self.clip.end_seconds - self.clip.start_seconds
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from foal_hf import Clip, MediaError
+from foal_hf import Clip, MediaError, annotate_workers
 from foal_hf.annotate_workers import DecodeWorkers, Ended, Read
 from foal_hf.recordings_foal_net import WindowToJudge
 from foal_hf.timeline_foal_net import JudgedStretch
@@ -146,6 +146,18 @@ def test_the_same_workers_read_again(pids: Callable[[], set[int]]) -> None:
         first = pids()
         assert len(list(workers.read([Named("crash-0"), Named("good-1")]))) == 3
         assert len(pids()) == 1 and pids() != first
+
+
+def test_a_worker_is_replaced_before_what_its_decoders_keep_adds_up(
+    pids: Callable[[], set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotate_workers, "_FILES_PER_PROCESS", 3)
+    seen = []
+    with DecodeWorkers[Named](read_or_fail, num_workers=1, time_limit_seconds=60, num_ahead=2) as workers:
+        for _ in range(7):
+            assert len(list(workers.read([Named("good-1")]))) == 2
+            seen += sorted(pids())
+    assert [seen.count(pid) for pid in dict.fromkeys(seen)] == [3, 3, 1]
 
 
 @pytest.fixture
