@@ -16,11 +16,16 @@ REFERENCES = [0, 0, 0, 0]
 def test_the_bins_are_the_hand_values() -> None:
     bins = reliability_bins(REFERENCES, PROBABILITIES, num_bins=5)
     assert bins.edges.tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert bins.num_clips.tolist() == [0, 0, 2, 0, 2]  # 0.6 is on an edge, and belongs to the lower bin
+    assert bins.num_clips.tolist() == [0, 0, 2, 0, 2]
     assert np.isnan(bins.accuracy[[0, 1, 3]]).all() and np.isnan(bins.confidence[[0, 1, 3]]).all()
     assert bins.accuracy[[2, 4]].tolist() == [0.5, 0.5]
     assert bins.confidence[[2, 4]].tolist() == pytest.approx([0.6, 0.95])
     assert bins.expected_calibration_error == pytest.approx((2 * 0.1 + 2 * 0.45) / 4)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_lower_bin() -> None:
+    bins = reliability_bins([0, 0, 0], [[0.5, 0.5], [0.75, 0.25], [1, 0]], num_bins=4)  # edges that floats can hold
+    assert bins.num_clips.tolist() == [0, 1, 1, 1]
 
 
 def test_more_bins_find_gaps_that_cancel_out_in_fewer() -> None:
