@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .corpora import load_corpus
     from .hub import push_checkpoint
     from .hub_datasets import push_dataset
+    from .hub_metrics import push_metric
     from .media_foal_net import Clip, MediaFile, read_clip
     from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel, FoalNetPreTrainedModel
     from .pipeline_foal_net import AudioVideoEmotionPipeline
@@ -44,6 +45,7 @@ __all__ = [
     "load_corpus",
     "push_checkpoint",
     "push_dataset",
+    "push_metric",
     "read_clip",
 ]
 
@@ -65,6 +67,7 @@ _HOMES = {
     "load_corpus": "corpora",
     "push_checkpoint": "hub",
     "push_dataset": "hub_datasets",
+    "push_metric": "hub_metrics",
     "read_clip": "media_foal_net",
 }
 

@@ -261,20 +261,9 @@ def draw_recording(checkpoint: Path, output: Path, *, speaker: int, seed: int) -
     recording = output / "recording.mp4"
     emotions = [EMOTIONS[index] for index in (1, 0, 3, 2)]
     truth = generate_recording(recording, emotions, speaker=speaker, seconds_each=4.0, seed=seed)
-    starts = np.arange(0.0, truth[-1][1] - _WINDOW_SECONDS + 1e-6, _STRIDE_SECONDS).tolist()
-    windows = [
-        {"video": str(recording), "start_seconds": start, "end_seconds": start + _WINDOW_SECONDS} for start in starts
-    ]
     classify: Any = pipeline(TASK, model=str(checkpoint))  # type: ignore[call-overload]
-    answers = classify(windows)
-    segments = [
-        {
-            "start_seconds": window["start_seconds"],
-            "end_seconds": window["end_seconds"],
-            "scores": {entry["label"]: entry["score"] for entry in answer},
-        }
-        for window, answer in zip(windows, answers, strict=True)
-    ]
+    windows = {"window_seconds": _WINDOW_SECONDS, "stride_seconds": _STRIDE_SECONDS}
+    segments = classify(str(recording), detect_speech=False, **windows)
     return plot_timeline(
         segments,
         output / "timeline.png",

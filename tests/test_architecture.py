@@ -158,19 +158,24 @@ ARROWS: dict[str, set[str]] = {
         "tiny",
         "training_facts",
     },
-    "cli": {
+    "commands": {
         "corpora",
         "corpus_plots",
         "corpus_report",
         "doctor",
         "features",
+        "formats",
         "hub",
         "hub_datasets",
+        "hub_metrics",
         "modeling_foal_net",
+        "plots",
         "processing_foal_net",
         "quickstart",
         "registration",
+        "timeline_foal_net",
     },
+    "cli": {"commands", "registration"},
     "__main__": {"cli"},
 }
 # What everybody who loads a checkpoint has. Anything else is imported where it is used.

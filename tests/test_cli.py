@@ -97,7 +97,7 @@ def test_an_unknown_checkpoint_is_one_line_on_stderr(clip: Path, capsys: pytest.
 
 def test_the_shipped_checkpoint_is_small_and_has_its_card() -> None:
     files = {path.name: path.stat().st_size for path in TINY_CHECKPOINT.iterdir()}
-    assert set(files) == {"README.md", "config.json", "model.safetensors", "processor_config.json"}
+    assert set(files) == {"README.md", "config.json", "model.safetensors", "processor_config.json", "results.json"}
     assert sum(files.values()) < 3_000_000
     card = (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8")
     assert "mean nothing on real people" in card and "5(1)(f)" in card
@@ -115,6 +115,7 @@ def test_push_lists_what_would_go(capsys: pytest.CaptureFixture[str]) -> None:
         "config.json",
         "model.safetensors",
         "processor_config.json",
+        "results.json",
     ]
 
 
@@ -123,3 +124,39 @@ def test_push_of_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == (
         f"foal-hf: {tmp_path} holds no checkpoint: config.json is missing. Name the folder of one.\n"
     )
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recordings") / "recording.mp4"
+    generate_recording(path, ["happy", "sad"], speaker=2, seconds_each=3.0)
+    return path
+
+
+WINDOWS = ["--window-seconds", "2", "--stride-seconds", "1"]
+
+
+def test_predict_follows_a_recording_over_its_time(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(recording), *WINDOWS, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    segments = entry["segments"]
+    assert [segment["start_seconds"] for segment in segments] == [0, 1, 2, 3, 4, 5]
+    assert (segments[0]["label"], segments[-1]["label"]) == ("happy", "sad")
+    assert main(["predict", str(recording), *WINDOWS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{recording}:      0.00 ") and "  happy 0." in lines[0]
+    assert main(["predict", str(recording), *WINDOWS, "--min-score", "1.0"]) == 0
+    assert "  - 0." in capsys.readouterr().out
+
+
+def test_predict_writes_what_other_programs_read(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = {"--csv": "file,start_seconds", "--vtt": "WEBVTT", "--rttm": "SPEAKER recording 1 0.000 "}
+    for option, beginning in expected.items():
+        assert main(["predict", str(recording), *WINDOWS, option]) == 0
+        assert capsys.readouterr().out.startswith(beginning), option
+    assert main(["predict", str(recording), *WINDOWS, "--plot", str(tmp_path / "timeline.png")]) == 0
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["predict", str(recording), str(recording), "--vtt"]) == 2
+    assert "give one FILE" in capsys.readouterr().err

@@ -54,6 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the README names."""
     files = tmp_path_factory.mktemp("files")
     generate_recording(files / "clip.mp4", ["happy"], seconds_each=1.2)
+    generate_recording(files / "interview.mp4", ["happy", "sad"], seconds_each=2.0)
     generate_corpus(files / "my_clips", num_speakers=3, clips_per_emotion=1, progress=False)
     shutil.copytree(TINY_CHECKPOINT, files / "my-foal-net")
     return files

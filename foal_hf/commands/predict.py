@@ -1,0 +1,118 @@
+"""`foal-hf predict`: clips, or recordings over their time, as text, JSON, CSV, WebVTT, RTTM or a picture."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
+    """Declare the command and its options."""
+    command = add(predict)
+    command.add_argument("files", nargs="+", metavar="FILE", help="a clip or recording: a path or an http(s) URL")
+    command.add_argument("--model", help="folder or Hub name of a checkpoint; the tiny one that ships by default")
+    command.add_argument(
+        "--modality", choices=("both", "audio", "video", "auto"), default="both", help="what to look at (%(default)s)"
+    )
+    command.add_argument("--top-k", type=int, help="print the most likely emotions only")
+    command.add_argument("--min-score", type=float, help="from 0 to 1; below it the answer is no label")
+    command.add_argument("--batch-size", type=int, default=8, help="clips or windows per pass (%(default)s)")
+    command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
+    command.add_argument("--window-seconds", type=float, help="judge window by window; 6 for the formats below")
+    command.add_argument("--stride-seconds", type=float, help="from one window to the next; half a window by default")
+    command.add_argument("--csv", action="store_true", help="print a table, one row for each stride")
+    command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of one label")
+    command.add_argument("--rttm", action="store_true", help="print RTTM, one line for each run of one label")
+    command.add_argument("--plot", metavar="FILE", help="draw the timeline as .png, .pdf or .svg")
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Name the emotion in clips, or over the time of recordings."""
+    from transformers import pipeline
+
+    from ..registration import TASK
+
+    is_timeline = _is_timeline(options)
+    if (options.vtt or options.plot) and len(options.files) > 1:
+        print("foal-hf: --vtt and --plot are of one recording; give one FILE", file=sys.stderr)
+        return 2
+    classify: Any = pipeline(TASK, model=options.model, device=options.device)  # type: ignore[call-overload]
+    settings = {
+        "modality": options.modality,
+        "top_k": options.top_k,
+        "min_score": options.min_score,
+        "batch_size": options.batch_size,
+        "on_error": "skip",
+    }
+    entries = (_predict_timelines if is_timeline else _predict_clips)(classify, options, settings)
+    for entry in entries:
+        if "error" in entry and not options.json:
+            print(_one_line(entry), file=sys.stderr)
+    _print_predictions(entries, list(classify.model.config.label2id), options)
+    if options.plot and entries[0].get("segments"):
+        from ..plots import plot_timeline
+
+        picture = plot_timeline(entries[0]["segments"], options.plot, labels=list(classify.model.config.label2id))
+        print(f"The picture is in {picture}", file=sys.stderr)
+    return 1 if any("error" in entry for entry in entries) else 0
+
+
+def _is_timeline(options: argparse.Namespace) -> bool:
+    over_time = (options.csv, options.vtt, options.rttm, options.plot, options.window_seconds, options.stride_seconds)
+    return any(value not in (None, False) for value in over_time)
+
+
+def _predict_clips(classify: Any, options: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    from tqdm.auto import tqdm
+
+    answers = classify((file for file in options.files), return_embeddings=True, **settings)
+    entries = []
+    for file, answer in zip(options.files, tqdm(answers, total=len(options.files), unit="clip"), strict=True):
+        said = answer if "error" in answer else {name: answer[name] for name in ("modalities", "scores")}
+        entries.append({"file": file, **said})
+    return entries
+
+
+def _predict_timelines(classify: Any, options: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    window_seconds = 6.0 if options.window_seconds is None else options.window_seconds
+    windows = {"window_seconds": window_seconds, "stride_seconds": options.stride_seconds, "progress": True}
+    answers = classify((file for file in options.files), **windows, **settings)
+    return [
+        {"file": file, **(answer if isinstance(answer, dict) else {"segments": answer})}
+        for file, answer in zip(options.files, answers, strict=True)
+    ]
+
+
+def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options: argparse.Namespace) -> None:
+    from .. import formats
+    from ..timeline_foal_net import runs_of_one_label
+
+    if options.json:
+        print(json.dumps(entries, indent=2))
+        return
+    for number, entry in enumerate(entries):
+        segments = entry.get("segments", [])
+        if options.csv:
+            print(formats.to_csv(segments, labels, file=entry["file"], header=number == 0), end="")
+        elif options.vtt:
+            print(formats.to_vtt(segments), end="")
+        elif options.rttm:
+            print(formats.to_rttm(segments, Path(entry["file"]).stem), end="")
+        elif "segments" in entry:
+            for run in runs_of_one_label(segments):
+                times = f"{run['start_seconds']:9.2f} {run['end_seconds']:9.2f}"
+                print(f"{entry['file']}: {times}  {run['label'] or '-'} {run['score']:.2f}")
+        elif "error" not in entry:
+            print(_one_line(entry))
+
+
+def _one_line(entry: dict[str, Any]) -> str:
+    if "error" in entry:
+        return f"error: {entry['error']}"
+    first, *others = entry["scores"]
+    if first["label"] is None:
+        first = {**first, "label": "-"}
+    scores = "  ".join(f"{score['label']} {score['score']:.2f}" for score in (first, *others))
+    return f"{entry['file']}: {scores}  ({' and '.join(entry['modalities']) or first['reason']})"
