@@ -25,7 +25,7 @@ from .annotate_ray import RayEngine, import_ray
 from .annotate_reading import ClipReader
 from .annotate_workers import prepare_workers
 from .recordings_foal_net import MODALITIES
-from .registration import TASK
+from .registration import TASK, register
 
 
 _ENGINES = ("local", "ray")
@@ -190,6 +190,7 @@ def _engine(
 def _pipeline(model: Any, device: Any) -> Any:
     if hasattr(model, "postprocess"):  # a pipeline already
         return model
+    register()
     return pipeline(TASK, model=model, device=device)  # type: ignore[call-overload]
 
 

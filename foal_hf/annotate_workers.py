@@ -70,7 +70,8 @@ class Ended(Generic[File]):
 
 def prepare_workers() -> None:
     """Import what workers need, in a process of its own, so that they start at once when they are asked for."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, f"{__package__}.annotate_reading"])
+    modules = [f"{__package__}.{name}" for name in ("annotate_workers", "annotate_reading", "processing_foal_net")]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 
 
