@@ -23,8 +23,8 @@ def experiment_turns() -> list[FakeTurn]:
     return [
         FakeTurn(
             name=f"{session}F_impro01_{letter}{number:03d}",
-            start_seconds=0.1 + 0.73 * number,
-            end_seconds=0.1 + 0.73 * number + _TURN_SECONDS + 0.01 * number,
+            start_seconds=_start(session, number),
+            end_seconds=_start(session, number) + _TURN_SECONDS + 0.01 * number,
             code=code,
             colour=_COLOURS[number],
             hertz=_HERTZ[number] + 7 * int(session[-1]) + (83 if letter == "F" else 0),
@@ -33,6 +33,11 @@ def experiment_turns() -> list[FakeTurn]:
         for letter in "FM"
         for number, code in enumerate(_CODES)
     ]
+
+
+def _start(session: str, number: int) -> float:
+    """Each session has a film of its own."""
+    return 0.1 + 0.73 * number + 0.03 * int(session[-1])
 
 
 def experiment_tree(folder: Path) -> Path:

@@ -12,7 +12,18 @@ from .ablation import VARIANTS, ablate
 from .corpus_facts import describe_corpus
 from .cross_validation import cross_validate
 from .evaluation import evaluate_checkpoint
+from .naming import clips_of_session, find_fold, fold_of_splits
 from .run import train_and_test
 
 
-__all__ = ["VARIANTS", "ablate", "cross_validate", "describe_corpus", "evaluate_checkpoint", "train_and_test"]
+__all__ = [
+    "VARIANTS",
+    "ablate",
+    "clips_of_session",
+    "cross_validate",
+    "describe_corpus",
+    "evaluate_checkpoint",
+    "find_fold",
+    "fold_of_splits",
+    "train_and_test",
+]

@@ -8,7 +8,6 @@
 All rows see the same clips in the same folds; they differ in what the model looks at and in its losses.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..results import METRIC_NAMES, Corpus, Results, Selection
 from .checks import check_corpus
 from .clips import BOTH
 from .cross_validation import cross_validate
+from .naming import as_file_name
 from .records import write_json
 from .reports import ablation_report
 
@@ -95,7 +95,7 @@ def ablate(
         name: cross_validate(
             VARIANTS[name].of(recipe),
             corpus,
-            output / _as_file_name(name),
+            output / as_file_name(name.lower()),
             about=about,
             by=by,
             select=select,
@@ -116,10 +116,6 @@ def ablate(
 def _scores(results: Results) -> dict[str, Any]:
     test = results.conditions[results.main_condition or ""]
     return {metric: {**vars(getattr(test, metric))} for metric in METRIC_NAMES}
-
-
-def _as_file_name(name: str) -> str:
-    return re.sub(r"[^a-z]+", "-", name.lower())
 
 
 __all__ = ["VARIANTS", "Variant", "ablate"]

@@ -4,13 +4,12 @@
       features/                       stored features, shared by all runs
       seed-1234/Ses01/                a run each, see run.py
       results.json                    all folds in one
-      report.md, confusion_matrix.png
+      report.md, confusion_matrix.png, reliability.png
 
 What is finished is not repeated, so the runs of another seed can be added later.
 """
 
 import dataclasses
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from ..folds import Fold, make_folds
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
+from ..plots_reliability import plot_reliability_diagram
 from ..recipe import Recipe
 from ..results import (
     METRIC_NAMES,
@@ -33,6 +33,7 @@ from ..results import (
 )
 from .checks import check_corpus
 from .clips import BOTH
+from .naming import as_file_name, find_fold
 from .predictions import Predictions
 from .records import PREDICTIONS_NAME
 from .reports import cross_validation_report
@@ -40,7 +41,7 @@ from .run import train_and_test
 
 
 REPORT_NAME = "report.md"
-_PICTURE_NAME = "confusion_matrix.png"
+_MATRIX_NAME, _RELIABILITY_NAME = "confusion_matrix.png", "reliability.png"
 
 
 def cross_validate(
@@ -63,8 +64,8 @@ def cross_validate(
 
     Args:
         recipe, corpus, about, select, modalities: As in [`train_and_test`].
-        output_dir (`str` or `pathlib.Path`): Gets a folder for each run, `results.json`, `report.md` and
-            `confusion_matrix.png`.
+        output_dir (`str` or `pathlib.Path`): Gets a folder for each run, `results.json`, `report.md`,
+            `confusion_matrix.png` and `reliability.png`.
         by (`str`, defaults to `"session"`): `"session"` or `"speaker"`: what is held out.
         seeds (`Sequence[int]`, *optional*): One run of all folds for each; the recipe's alone by default. The speakers
             that validate are the same in all.
@@ -95,7 +96,7 @@ def cross_validate(
     predictions: dict[tuple[int, str], Predictions] = {}
     for seed in seeds:
         for fold in folds:
-            folder = output / f"seed-{seed}" / _as_file_name(fold.name)
+            folder = output / f"seed-{seed}" / as_file_name(fold.name)
             runs[seed, fold.name] = train_and_test(
                 recipe,
                 corpus,
@@ -110,12 +111,12 @@ def cross_validate(
             )
             predictions[seed, fold.name] = Predictions.load(folder / PREDICTIONS_NAME)
 
-    first = next(iter(runs.values()))
+    first, joined = next(iter(runs.values())), Predictions.joined(list(predictions.values()))
     tested = corpus.select([row for fold in folds for row in fold.test])
     results = dataclasses.replace(
         first,
         protocol=Protocol(f"leave-one-{by}-out", words, held_out=", ".join(held_out) or None),
-        conditions=_join(predictions, len(seeds)),
+        conditions=_join(joined, predictions, len(seeds)),
         splits={"test": Split(len(tested), len(set(tested["speaker"])))},
         seeds=seeds,
         selected_epoch=None,
@@ -125,9 +126,9 @@ def cross_validate(
     )
     results.save(output / RESULTS_NAME)
     (output / REPORT_NAME).write_text(cross_validation_report(results, variant), encoding="utf-8")
-    if results.main_condition:
-        matrix = results.conditions[results.main_condition].confusion_matrix
-        plot_confusion_matrix(matrix, labels, output / _PICTURE_NAME, title=f"{about.name}, each {by} held out once")
+    main, title = results.main_condition or "both", f"{about.name}, each {by} held out once"
+    plot_confusion_matrix(results.conditions[main].confusion_matrix, labels, output / _MATRIX_NAME, title=title)
+    plot_reliability_diagram(joined.references, joined.probabilities[main], output / _RELIABILITY_NAME, title=title)
     return results
 
 
@@ -135,37 +136,14 @@ def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
     return [find_fold(folds, name) for name in names] or list(folds)
 
 
-def find_fold(folds: Sequence[Fold], name: str) -> Fold:
-    """The fold that holds out a session or speaker.
-
-    Args:
-        folds (`Sequence[Fold]`): From [`~foal_hf.folds.make_folds`].
-        name (`str`): As the corpus has it, `"Ses05"`, or its number alone, `"5"`.
-
-    Raises:
-        ValueError: If there is none, or more than one.
-    """
-    exact = [fold for fold in folds if fold.name == name]
-    found = exact or [fold for fold in folds if name.isdigit() and _numbers(fold.name)[-1:] == [int(name)]]
-    if len(found) != 1:
-        raise ValueError(
-            f"{'Nothing' if not found else 'More than one'} is called {name!r}; there is "
-            f"{', '.join(fold.name for fold in folds)}."
-        )
-    return found[0]
-
-
-def _numbers(name: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"\d+", name)]
-
-
-def _join(predictions: Mapping[tuple[int, str], Predictions], num_seeds: int) -> dict[str, Evaluation]:
+def _join(
+    joined: Predictions, predictions: Mapping[tuple[int, str], Predictions], num_seeds: int
+) -> dict[str, Evaluation]:
     """Scores of all runs together, and their means."""
-    joined = Predictions.joined(list(predictions.values())).evaluations()
     of_runs = {run: part.evaluations(intervals=False) for run, part in predictions.items()}
     return {
         condition: _with_means(test, {run: tests[condition] for run, tests in of_runs.items()}, num_seeds)
-        for condition, test in joined.items()
+        for condition, test in joined.evaluations().items()
     }
 
 
@@ -209,8 +187,4 @@ def _fold_result(name: str, seed: int, run: Results, predictions: Predictions) -
     )
 
 
-def _as_file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name)
-
-
-__all__ = ["REPORT_NAME", "cross_validate", "find_fold"]
+__all__ = ["REPORT_NAME", "cross_validate"]

@@ -1,10 +1,15 @@
 """Results in words and tables, as Markdown: what the commands print and leave behind."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..cards.markdown import counted, enumerated, percent, table
 from ..results import METRIC_NAMES, Evaluation, Results
 from .corpus_facts import published_scores
+
+
+if TYPE_CHECKING:
+    from .evaluation import CheckpointTest
 
 
 CHOSEN_BY = {
@@ -88,6 +93,27 @@ def ablation_report(variants: Mapping[str, Results]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def checkpoint_report(test: "CheckpointTest") -> str:
+    """A checkpoint on clips of a corpus.
+
+    Args:
+        test ([`~foal_hf.protocols.evaluation.CheckpointTest`]): From [`evaluate_checkpoint`].
+    """
+    rows = []
+    for condition, evaluation in test.conditions.items():
+        scores = [_with_interval(evaluation, metric) for metric in METRIC_NAMES]
+        rows.append((condition, *scores, f"{evaluation.num_clips:,}"))
+    renamed = [f"{name} counts as {label}" for name, label in test.label_mapping.items() if name != label]
+    left_out = [f"{counted(number, 'clip')} of {name} left out" for name, number in test.left_out.items()]
+    notes = f" {enumerated(renamed + left_out)}." if renamed or left_out else ""
+    parts = [
+        f"{test.checkpoint or 'The checkpoint'} on {test.corpus.name}.{notes}",
+        table(("tested with", *METRIC_NAMES.values(), "clips"), rows),
+        *_details(test),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def mean_words(test: Evaluation, metric: str) -> str:
     """`"79.5% ± 0.4"`: the mean over folds and its standard deviation, in points."""
     score = getattr(test, metric)
@@ -139,7 +165,7 @@ def _fold_table(results: Results) -> str:
     return table(header, rows)
 
 
-def _details(results: Results) -> list[str]:
+def _details(results: "Results | CheckpointTest") -> list[str]:
     """Recall of each class, and the confusion matrix."""
     main = results.main_condition
     if main is None:
@@ -159,4 +185,11 @@ def _details(results: Results) -> list[str]:
     ]
 
 
-__all__ = ["CHOSEN_BY", "ablation_report", "cross_validation_report", "mean_words", "run_report"]
+__all__ = [
+    "CHOSEN_BY",
+    "ablation_report",
+    "checkpoint_report",
+    "cross_validation_report",
+    "mean_words",
+    "run_report",
+]

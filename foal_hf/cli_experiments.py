@@ -1,0 +1,271 @@
+"""The commands `foal-hf train`, `cross-validate`, `ablate` and `evaluate`: parse, call one function, print.
+
+    command = add(cli_experiments.train)
+    cli_experiments.add_train_options(command)
+
+`cli.py` adds them like this.
+"""
+# ruff: noqa: T201 (a part of the command line)
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train by a recipe, choose the checkpoint, test it once on what was held out, and save it."""
+    from .folds import make_folds
+    from .protocols import find_fold, fold_of_splits, train_and_test
+    from .protocols.reports import run_report
+    from .results import Protocol
+
+    if options.test_session is not None and options.test_speaker is not None:
+        raise ValueError("Give --test-session or --test-speaker, not both.")
+    splits = _load_splits(options)
+    corpus = _joined(splits)
+    by = "session" if options.test_session is not None else "speaker"
+    name = options.test_session if options.test_session is not None else options.test_speaker
+    if name is not None:
+        validation = "speaker" if options.select == "validation" else None
+        fold = find_fold(make_folds(corpus, by, validation=validation), name)
+        protocol = Protocol(f"held-out-{by}", f"Trained on the other {by}s, tested on one.", f"{by} {fold.name}")
+    else:
+        fold = fold_of_splits(splits, select=options.select)
+        protocol = Protocol(
+            "splits-of-the-corpus", "The parts are those that the corpus is divided into.", "test split"
+        )
+    with contextlib.redirect_stdout(sys.stderr):  # Trainer prints what it logs: standard output is for the result
+        results = train_and_test(
+            _recipe(options),
+            corpus,
+            fold,
+            options.output,
+            about=_about(options),
+            select=options.select,
+            seed=options.seed,
+            protocol=protocol,
+            store_dir=options.store,
+        )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(results), indent=2))
+    else:
+        print(f"{run_report(results)}\n{Path(options.output) / 'checkpoint'} holds model, processor, card and results.")
+    return 0
+
+
+def cross_validate(options: argparse.Namespace) -> int:
+    """Hold out each session (or speaker) once: train on the others, test on it. Interrupted, it goes on."""
+    from .protocols import cross_validate as run
+    from .protocols.reports import cross_validation_report
+
+    with contextlib.redirect_stdout(sys.stderr):
+        results = run(
+            _recipe(options),
+            _joined(_load_splits(options)),
+            options.output,
+            about=_about(options),
+            by=options.by,
+            select=options.select,
+            seeds=options.seeds,
+            held_out=options.held_out,
+            store_dir=options.store,
+        )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(results), indent=2))
+    else:
+        print(f"{cross_validation_report(results)}\n{options.output} holds this, each run, and the pictures.")
+    return 0
+
+
+def ablate(options: argparse.Namespace) -> int:
+    """Fill the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, and both. Interrupted, it goes on."""
+    from .protocols import ablate as run
+    from .protocols.reports import ablation_report
+
+    with contextlib.redirect_stdout(sys.stderr):
+        table = run(
+            _recipe(options),
+            _joined(_load_splits(options)),
+            options.output,
+            about=_about(options),
+            by=options.by,
+            select=options.select,
+            seeds=options.seeds,
+            held_out=options.held_out,
+            store_dir=options.store,
+        )
+    if options.json:
+        print((Path(options.output) / "ablation.json").read_text(encoding="utf-8"), end="")
+    else:
+        print(f"{ablation_report(table)}\n{options.output} holds this table, and a cross-validation for each row.")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Test a checkpoint on a corpus, also one whose classes have other names."""
+    from .protocols import clips_of_session, evaluate_checkpoint
+    from .protocols.reports import checkpoint_report
+
+    corpus = _joined(_load_splits(options))
+    if options.session is not None:
+        corpus = clips_of_session(corpus, options.session)
+    with contextlib.redirect_stdout(sys.stderr):
+        test = evaluate_checkpoint(
+            options.checkpoint,
+            corpus,
+            about=_about(options),
+            label_mapping={name: label or None for name, label in options.map},
+            held_out=options.held_out,
+            allow_training_clips=options.allow_training_clips,
+            output_dir=options.output,
+            store_dir=options.store,
+            batch_size=options.batch_size,
+        )
+    print(json.dumps(dataclasses.asdict(test), indent=2) if options.json else checkpoint_report(test))
+    return 0
+
+
+def add_train_options(command: argparse.ArgumentParser) -> None:
+    """Options of [`train`]."""
+    _add_run_options(command)
+    command.add_argument("--test-session", metavar="NAME", help="the session to hold out: Ses05, or 5")
+    command.add_argument("--test-speaker", metavar="NAME", help="the speaker to hold out")
+    command.add_argument("--seed", type=int, help="of weights, batches and dropout; the recipe's by default")
+
+
+def add_cross_validate_options(command: argparse.ArgumentParser) -> None:
+    """Options of [`cross_validate`] and [`ablate`]."""
+    _add_run_options(command)
+    command.add_argument("--by", choices=("session", "speaker"), default="session", help="what is held out")
+    command.add_argument(
+        "--held-out", nargs="+", default=[], metavar="NAME", help="only these folds: Ses05, or 5; all by default"
+    )
+    command.add_argument(
+        "--seeds", nargs="+", type=int, default=[], metavar="N", help="a run of all folds for each; the recipe's alone"
+    )
+
+
+def add_evaluate_options(command: argparse.ArgumentParser) -> None:
+    """Options of [`evaluate`]."""
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name")
+    _add_corpus_options(command)
+    command.add_argument("--session", metavar="NAME", help="only the clips of this session")
+    command.add_argument(
+        "--map",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="CLASS=LABEL",
+        help="a class of the corpus counts as this label of the checkpoint; without LABEL its clips are left out",
+    )
+    command.add_argument(
+        "--held-out", action="store_true", help="only clips that the checkpoint was neither trained on nor chosen by"
+    )
+    command.add_argument(
+        "--allow-training-clips", action="store_true", help="test although it was trained on some of the clips"
+    )
+    command.add_argument("--batch-size", type=int, default=16, help="clips at once (%(default)s)")
+    command.add_argument("--output", help="folder for evaluation.json, predictions.json and the confusion matrix")
+    command.add_argument("--store", metavar="STORE", help="folder of stored features (see foal-hf embed)")
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--recipe", default="default", help="paper, default, tiny, or a YAML file (%(default)s)")
+    _add_corpus_options(command)
+    command.add_argument("--output", required=True, help="folder of the run; an interrupted one goes on there")
+    command.add_argument(
+        "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        type=_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another setting of the recipe: any of TrainingArguments, FoalNetConfig or the processor",
+    )
+    command.add_argument(
+        "--select",
+        choices=("validation", "last", "test-best-epoch"),
+        default="validation",
+        help="what the epoch is chosen by (%(default)s); test-best-epoch is the authors' way, and too good",
+    )
+    command.add_argument("--store", metavar="STORE", help="folder of stored features (OUTPUT/features)")
+
+
+def _add_corpus_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--corpus", required=True, help="iemocap, crema_d, ravdess, or folder for one of your own")
+    command.add_argument("--data-dir", help="folder of your copy")
+    command.add_argument("--config", help="which configuration of the corpus; its default by default")
+    command.add_argument("--on-error", choices=("raise", "skip"), help="for files that cannot be read")
+    command.add_argument("--allow-partial", action="store_true", help="take a copy that lacks something")
+    command.add_argument("--cache-dir", help="where the table of rows is kept")
+    command.add_argument(
+        "--corpus-set",
+        action="append",
+        type=_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of the corpus, its value as JSON",
+    )
+
+
+def _load_splits(options: argparse.Namespace) -> Any:
+    from .corpora import load_corpus
+
+    given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
+    given = {name: value for name, value in given.items() if value is not None} | dict(options.corpus_set)
+    if options.allow_partial:
+        given["allow_partial"] = True
+    return load_corpus(options.corpus, options.data_dir, split=None, **given)
+
+
+def _joined(splits: Any) -> Any:
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(list(splits.values()))
+
+
+def _recipe(options: argparse.Namespace) -> Any:
+    from .recipe import load_recipe
+
+    recipe = load_recipe(options.recipe)
+    if options.encoders:
+        recipe = recipe.with_encoders(*options.encoders)
+    return recipe.with_settings(dict(options.set))
+
+
+def _about(options: argparse.Namespace) -> Any:
+    from .protocols import describe_corpus
+
+    return describe_corpus(options.corpus)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, value = _pair(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a bare word
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+__all__ = [
+    "ablate",
+    "add_cross_validate_options",
+    "add_evaluate_options",
+    "add_train_options",
+    "cross_validate",
+    "evaluate",
+    "train",
+]

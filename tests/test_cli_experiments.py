@@ -1,0 +1,108 @@
+"""The commands that train and test, from their words to what they print."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiment_examples import experiment_tree, save_encoders
+
+from foal_hf import cli_experiments
+from foal_hf.results import Results
+
+
+QUICK = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 5,
+    "max_seconds": 1.0,
+    "frames_per_second": 5.0,
+    "projection_dim": 16,
+    "dataloader_num_workers": 0,
+    "disable_tqdm": "true",
+    "use_cpu": "true",
+}
+SETTINGS = [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
+
+
+def parse(run: Callable[..., int], *words: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true")
+    {
+        "train": cli_experiments.add_train_options,
+        "cross_validate": cli_experiments.add_cross_validate_options,
+        "ablate": cli_experiments.add_cross_validate_options,
+        "evaluate": cli_experiments.add_evaluate_options,
+    }[run.__name__](parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """The words that name a fake IEMOCAP."""
+    folder = tmp_path_factory.mktemp("cli")
+    release = experiment_tree(folder)
+    return ["--corpus", "iemocap", "--data-dir", release, "--allow-partial", "--cache-dir", folder / "cache"]
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    return ["--encoders", *save_encoders(tmp_path_factory.mktemp("encoders"))]
+
+
+def test_train_and_evaluate_print_what_they_measured_and_nothing_else(
+    corpus: list[object], encoders: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--recipe", "paper", *corpus, *encoders, *SETTINGS, "--test-session", "3", "--output", tmp_path / "run"]
+    options = parse(cli_experiments.train, *words, "--select", "test-best-epoch", "--seed", "7")
+    assert cli_experiments.train(options) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("IEMOCAP, held out: session Ses03. **Checkpoint chosen on the test session**")
+    assert "| both | " in printed and "train_runtime" not in printed
+    results = Results.load(tmp_path / "run" / "results.json")
+    assert results.seeds == [7] and results.training is not None and results.training.num_epochs == 1
+
+    words = [tmp_path / "run" / "checkpoint", *corpus, "--session", "Ses03", "--map", "sad=", "--json"]
+    assert cli_experiments.evaluate(parse(cli_experiments.evaluate, *words)) == 0
+    test = json.loads(capsys.readouterr().out)
+    assert test["left_out"] == {"sad": 2} and len(test["clip_ids"]) == 8
+
+
+def test_cross_validate_and_ablate_hand_on_what_they_are_told(
+    corpus: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def note(recipe: Any, rows: Any, output: str, **fields: Any) -> None:
+        calls.append({"recipe": recipe, "rows": len(rows), "output": output, **fields})
+        raise InterruptedError
+
+    words = ["--recipe", "tiny", *corpus, "--output", tmp_path, "--by", "speaker", "--held-out", "Ses01F", "Ses02M"]
+    words += ["--seeds", "1", "2", "--set", "learning_rate=3e-5", "--store", "features"]
+    for run in (cli_experiments.cross_validate, cli_experiments.ablate):
+        monkeypatch.setattr(f"foal_hf.protocols.{run.__name__}", note)
+        with pytest.raises(InterruptedError):
+            run(parse(run, *words))
+    for call in calls:
+        recipe = call.pop("recipe")
+        assert recipe.name == "tiny" and recipe.training["learning_rate"] == 3e-5
+        assert call.pop("about").name == "IEMOCAP"
+        expected = {"by": "speaker", "held_out": ["Ses01F", "Ses02M"], "seeds": [1, 2], "select": "validation"}
+        assert call == {"rows": 30, "output": str(tmp_path), "store_dir": "features", **expected}
+
+
+def test_a_corpus_without_a_test_split_asks_what_is_held_out(corpus: list[object], tmp_path: Path) -> None:
+    options = parse(cli_experiments.train, *corpus, "--output", tmp_path)
+    with pytest.raises(ValueError, match=r"no test split of its own, only train: .* \(`--test-session`\)"):
+        cli_experiments.train(options)
+    options = parse(cli_experiments.train, *corpus, "--output", tmp_path, "--test-session", "1", "--test-speaker", "1F")
+    with pytest.raises(ValueError, match="not both"):
+        cli_experiments.train(options)
+
+
+@pytest.mark.parametrize("words", [["--set", "learning_rate"], ["--set", "=3"], ["--select", "best"]])
+def test_misuse_ends_with_the_code_of_misuse(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(cli_experiments.train, "--corpus", "iemocap", "--output", tmp_path, *words)
+    assert ended.value.code == 2

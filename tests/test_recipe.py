@@ -1,0 +1,155 @@
+"""Recipes: what the shipped ones say, and what is said of those that are written wrong."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+import foal_hf
+from foal_hf.configuration_foal_net import FoalNetConfig
+from foal_hf.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
+from foal_hf.training_arguments import FoalNetTrainingArguments
+
+
+RECIPES = Path(foal_hf.__file__).parent / "recipes"
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_three_recipes_ship_with_the_package() -> None:
+    assert available_recipes() == ["default", "paper", "tiny"]
+    assert all(load_recipe(name).description for name in available_recipes())
+
+
+def test_the_paper_recipe_holds_every_published_value() -> None:
+    recipe = load_recipe("paper")
+    assert (recipe.audio_encoder, recipe.vision_encoder) == ("microsoft/wavlm-large", "openai/clip-vit-large-patch14")
+    assert recipe.processor == {"normalize_waveform": False, "frames_per_second": 30.0, "max_seconds": 6.0}
+    assert recipe.padding == "max_length" and recipe.precision == "fp16" and recipe.seed == 1234
+    training = {
+        "num_train_epochs": 40,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.01,
+        "class_balanced": True,
+        "train_sampling_strategy": "random",
+        "optim": "adamw_torch",
+    }
+    assert training.items() <= recipe.training.items()
+    assert "warmup_steps" not in recipe.training and recipe.training["max_grad_norm"] == 0
+    method = {
+        "evaluation_negatives": "random",
+        "matching_needs_negative": False,
+        "gather_with_gradient": False,
+        "modality_dropout": 0.0,
+        "alignment_loss_weight": 1.0,
+        "matching_loss_weight": 0.1,
+        "projection_dim": 512,
+        "projection_dropout": 0.5,
+        "num_fusion_layers": 2,
+        "num_fusion_heads": 4,
+        "fusion_dropout": 0.1,
+    }
+    assert method.items() <= recipe.config.items()
+    assert recipe.config["temperature_init_value"] == pytest.approx(math.log(1 / 0.07), abs=1e-12)
+
+
+def test_the_default_recipe_says_why_wherever_it_differs_from_the_paper() -> None:
+    lines = (RECIPES / "default.yaml").read_text(encoding="utf-8").splitlines()
+    settings = {line.split(":")[0].strip(): line for line in lines if line.startswith(("  ", "precision"))}
+    paper, ours = load_recipe("paper"), load_recipe("default")
+    differing = {
+        name
+        for section in _SECTIONS
+        for name, value in getattr(ours, section).items()
+        if getattr(paper, section).get(name) != value
+    }
+    assert settings.keys() == differing | {"precision"} and len(differing) > 10
+    assert all("# " in line for line in settings.values())
+    assert ours.config["evaluation_negatives"] == "hardest" and ours.padding == "longest"
+
+
+def test_a_name_belongs_to_one_section_only() -> None:
+    names = [name for section in _SECTIONS for name in _fields(section)]
+    assert len(names) == len(set(names)) > 130
+
+
+def test_every_field_of_the_arguments_and_of_the_method_can_be_set() -> None:
+    arguments = {field.name for field in dataclasses.fields(FoalNetTrainingArguments) if field.init}
+    assert arguments - set(_fields("training")) == {"output_dir", "load_best_model_at_end", "resume_from_checkpoint"}
+    own = {name for name in vars(FoalNetConfig)["__annotations__"] if not name.startswith("_") and name.islower()}
+    own -= {"model_type", "sub_configs", "keys_to_ignore_at_inference"}
+    others = {"audio_config", "vision_config", "trained_on_generated_data", "calibration_temperature"}
+    assert own - set(_fields("config")) == others
+
+
+def test_settings_find_their_section_and_their_type() -> None:
+    recipe = load_recipe("paper").with_settings(
+        {"learning_rate": "3e-5", "frames_per_second": 7, "modality_dropout": 0.25, "data.padding": "longest"}
+    )
+    assert recipe.training["learning_rate"] == 3e-5
+    assert recipe.processor["frames_per_second"] == 7.0 and isinstance(recipe.processor["frames_per_second"], float)
+    assert recipe.config["modality_dropout"] == 0.25 and recipe.padding == "longest"
+    assert load_recipe("paper").training["learning_rate"] == 1e-4  # the shipped one stays as it is
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, "training: {learning_rate: 2e-5}")).training["learning_rate"] == 2e-5
+
+
+def test_a_recipe_of_ones_own_changes_another(tmp_path: Path) -> None:
+    write(tmp_path, "base: paper\ntraining: {learning_rate: 2.0e-5}\nprecision: bf16", "first")
+    recipe = load_recipe(write(tmp_path, "base: first.yaml\nencoders: {audio: org/ears, vision: org/eyes}", "second"))
+    assert recipe.name == "second" and recipe.precision == "bf16" and recipe.audio_encoder == "org/ears"
+    assert recipe.training["learning_rate"] == 2e-5 and recipe.training["num_train_epochs"] == 40
+
+
+def test_a_recipe_written_out_and_read_again_is_the_same(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    for name in available_recipes():
+        recipe = load_recipe(name)
+        assert load_recipe(write(tmp_path, yaml.safe_dump(recipe.as_dict()), name)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3", r"the recipe has no epochs; it has description, base"),
+        ("training: {epochs: 3}", r"training has no epochs; it has .*num_train_epochs"),
+        ("config: {id2label: {0: a}}", r"config has no id2label; it has vision_pooling, projection_dim"),
+        ("training: {learning_rate: fast}", r"training.learning_rate is 'fast'; expected float"),
+        ("training: {class_balanced: 1}", r"training.class_balanced is 1; expected bool"),
+        ("training: {num_train_epochs: yes}", r"training.num_train_epochs is True; expected float"),
+        ("config: {evaluation_negatives: soft}", r"is 'soft'; expected 'hardest' or 'random'"),
+        ("processor: {max_seconds: long}", r"processor.max_seconds is 'long'; expected float or null"),
+        ("training: {output_dir: out}", r"training has no output_dir"),
+        ("precision: fp8", r"precision is 'fp8'; expected 'fp32' or 'bf16' or 'fp16'"),
+        ("encoders: {audio: org/ears}", r"names one encoder"),
+        ("encoders: [org/ears, org/eyes]", r"encoders is \['org/ears', 'org/eyes'\]; expected names with values"),
+        ("base: mine.yaml", r"is a base of itself"),
+        ("training: {", r"is no YAML"),
+    ],
+)
+def test_what_is_written_wrong_is_said_when_the_recipe_is_read(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_those_there_are() -> None:
+    with pytest.raises(FileNotFoundError, match="'papre'; there is default, paper, tiny, or a file"):
+        load_recipe("papre")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("lr", "no setting 'lr'"), ("output_dir", "output folder"), ("config.learning_rate", "no setting 'config.")],
+)
+def test_a_setting_that_is_none_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("output folder", "output and `select`")):
+        Recipe("empty").with_settings({name: 1})
