@@ -32,6 +32,12 @@ _PATTERN_CHARACTERS = set("%*?{[")  # FFmpeg reads such names as image sequences
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
 _SESSION_LINE = re.compile(rb"(?:^|[\r\n])c=IN IP")  # FFmpeg takes a file with such a line anywhere for SDP
 _TEXT_HEADERS = (b"YUV4MPEG2", b"NIST_1A")  # media that begin with a line of text
+# Formats whose header names all streams. Matroska; AVI, WAV, WebP; ASF; MXF; IVF; AIFF; FLAC; pictures.
+_MARKS_OF_HEADERS = (
+    *(b"\x1aE\xdf\xa3", b"RIFF", b"RF64", b"\x30\x26\xb2\x75", b"\x06\x0e\x2b\x34", b"DKIF", b"FORM", b"fLaC"),
+    *(b"YUV4MPEG2", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
+)
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4, QuickTime
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
 
 
@@ -75,10 +81,13 @@ class OpenSource:
     Attributes:
         name (`str`): For messages.
         for_decoder (`Callable`): Gives what a torchcodec decoder opens; every decoder needs its own.
+        has_streams_in_header (`bool`): Whether it is of a format whose header names all streams. In the others
+            (broadcasts, Ogg, ...) a stream may turn up anywhere.
     """
 
     name: str
     for_decoder: Callable[[], Any]
+    has_streams_in_header: bool
 
 
 def source_name(source: object) -> str:
@@ -141,8 +150,8 @@ def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Ope
 
 
 def _open_bytes(data: bytes, name: str) -> OpenSource:
-    _refuse_scripts(lambda offset, size: data[offset : offset + size], name)
-    return OpenSource(name, lambda: data)
+    head = _checked_head(lambda offset, size: data[offset : offset + size], name)
+    return OpenSource(name, lambda: data, _has_streams_in_header(head))
 
 
 def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
@@ -155,13 +164,13 @@ def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
         raise MediaError(name, f"is a {'directory' if os.path.isdir(path) else 'device or pipe'}, not a file.")
     try:
         with open(path, "rb") as file:
-            _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+            head = _checked_head(lambda offset, size: _read_at(file, offset, size), name)
     except OSError as error:
         raise MediaError(name, f"cannot be opened ({error.strerror}).") from error
     path = os.path.abspath(path)  # an absolute path is never taken for a protocol
     if _PATTERN_CHARACTERS & set(path):
         return _open_file_object(stack.enter_context(open(path, "rb")), name, DEFAULT_MAX_BYTES, stack)
-    return OpenSource(name, lambda: path)
+    return OpenSource(name, lambda: path, _has_streams_in_header(head))
 
 
 def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> OpenSource:
@@ -172,12 +181,12 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
             return _open_path(stack.enter_context(_copied(file, name, max_bytes)), name, stack)
         position = file.tell()
         stack.callback(lambda: None if getattr(file, "closed", False) else file.seek(position))
-        _refuse_scripts(lambda offset, size: _read_at(file, offset, size), name)
+        head = _checked_head(lambda offset, size: _read_at(file, offset, size), name)
     except MediaError:
         raise
     except Exception as error:  # whatever the object's own library raises; ValueError if it is closed
         raise MediaError(name, f"cannot be read ({error or type(error).__name__}).") from error
-    return OpenSource(name, lambda: _FileView(file))
+    return OpenSource(name, lambda: _FileView(file), _has_streams_in_header(head))
 
 
 class _FileView:
@@ -205,8 +214,8 @@ def _read_at(file: Any, offset: int, size: int) -> bytes:
     return file.read(size) or b""
 
 
-def _refuse_scripts(read_at: Callable[[int, int], bytes], name: str) -> None:
-    """Raise where FFmpeg would, or might, take the content for a text that names other files.
+def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:
+    """The first bytes behind the tags; raises where FFmpeg might take them for a text that names other files.
 
     FFmpeg guesses a format from the content, not from the name, and it guesses behind leading ID3 tags; so does this.
     Media are binary: all text is refused, so that a script format that is not listed here is refused too.
@@ -228,10 +237,15 @@ def _refuse_scripts(read_at: Callable[[int, int], bytes], name: str) -> None:
         if head and is_text:
             raise MediaError(name, "is text, not sound or video, whatever its name says.")
         if head[:3] != b"ID3" or len(head) < 10:
-            return
+            return head
         tag_bytes = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
         offset += 10 + tag_bytes + (10 if head[5] & 0x10 else 0)
     raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is no sound file.")
+
+
+def _has_streams_in_header(head: bytes) -> bool:
+    is_mpeg_audio = len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0
+    return head.startswith(_MARKS_OF_HEADERS) or head[4:8] in _FIRST_BOXES or is_mpeg_audio
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from .sources_foal_net import MediaError, OpenSource
 TIME_TOLERANCE_SECONDS = 1e-3  # Matroska and WebM keep times in whole milliseconds
 # FFmpeg gives attached pictures (cover art) no time, nor frames before 0; torchcodec shows that as -2**63 ticks.
 _NO_TIME_STAMP_SECONDS = -1e9
+_COVER_ART_FRAMES_PER_SECOND = 90_000  # FFmpeg's clock, where the file is not read through
 _RESAMPLING_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
 _MAX_PIXELS = 2**26  # of a picture: twice what 8K has
 _PLACE_IN_TORCHCODEC = re.compile(r"^.*\.cpp:\d+, | at /\S+, line \d+$")
@@ -51,8 +52,10 @@ def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch
         with _decoding(source.name):
             try:
                 return getattr(decoders, kind)(source.for_decoder(), **options)
-            except ValueError:  # torchcodec opened it and found no such stream; what it cannot open is a RuntimeError
-                return None
+            except ValueError as error:  # it has no such stream, or one without times, which matters if it is wanted
+                if "stream is unknown" in str(error) or kind.removesuffix("Decoder").lower() not in wanted:
+                    return None
+                raise
 
     def open_audio() -> Any:
         return open_decoder("AudioDecoder")
@@ -62,18 +65,21 @@ def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch
 
     audio = open_audio()
     # The exact mode reads through the whole file for the true times of the frames; for the zero of the time axis the
-    # header will do.
-    video = open_video("exact" if "video" in wanted else "approximate")
+    # header will do. On a stream that the header did not name, the exact mode of torchcodec 0.13 writes beyond its
+    # memory: then the frames are taken in order.
+    is_exact = source.has_streams_in_header and "video" in wanted
+    video = open_video("exact" if is_exact else "approximate")
     if video is not None and _is_cover_art(video.metadata):
         video = None
     return (
         AudioTrack(audio, source.name, open_audio) if audio is not None else None,
-        VideoTrack(video, source.name, open_video) if video is not None else None,
+        VideoTrack(video, source.name, open_video, in_order=not is_exact) if video is not None else None,
     )
 
 
 def _is_cover_art(metadata: Any) -> bool:
-    return metadata.num_frames == 1 and metadata.begin_stream_seconds < _NO_TIME_STAMP_SECONDS
+    has_no_time = metadata.num_frames == 1 and metadata.begin_stream_seconds < _NO_TIME_STAMP_SECONDS
+    return has_no_time or (metadata.average_fps_from_header or 0) >= _COVER_ART_FRAMES_PER_SECOND
 
 
 class AudioTrack:
@@ -159,8 +165,10 @@ class AudioTrack:
         end = decoded.pts_seconds + decoded.duration_seconds
         duration = self._decoder.metadata.duration_seconds
         promised = end if duration is None else min(self.begin_seconds + duration, stop)
-        if abs(promised - end) > GAP_SECONDS and self._reopen is not None:  # parts are missing, or there twice
-            return self._decode_in_order(start, stop)
+        if abs(promised - end) > GAP_SECONDS:  # parts are missing, or there twice
+            ordered = self._decode_in_order(start, stop)
+            if ordered is not None:
+                return ordered
         # Not FFmpeg's own mix to one channel, which weights the channels.
         return decoded.data.mean(0), decoded.pts_seconds, decoded.sample_rate
 
@@ -191,11 +199,12 @@ class _Block:
 class VideoTrack:
     """The picture of a torchcodec `VideoDecoder`."""
 
-    def __init__(self, decoder: Any, name: str, reopen: Callable[[], Any] | None = None):
+    def __init__(self, decoder: Any, name: str, reopen: Callable[[], Any] | None = None, in_order: bool = False):
         metadata = decoder.metadata
         self._decoder = decoder
         self._name = name
         self._reopen = reopen
+        self._seeks = not in_order
         self._forward: PicturesInOrder | None = None
         self.zero_seconds = 0.0
         self.height, self.width = metadata.height, metadata.width
@@ -228,7 +237,7 @@ class VideoTrack:
                 return self._channels_first(self._decoder.get_frames_at([0] * len(seconds)).data)
             times = [self.zero_seconds + time + TIME_TOLERANCE_SECONDS for time in seconds]
             times = [max(min(time, self._last - 1e-6), self._first) for time in times]
-            if self._forward is None:
+            if self._forward is None and self._seeks:
                 # In containers without an index (MPEG-TS) torchcodec 0.13 may land behind the wanted frame, at times
                 # behind the last.
                 try:
@@ -238,10 +247,11 @@ class VideoTrack:
                 except RuntimeError:
                     if self._reopen is None:
                         raise
-                if self._reopen is None:
-                    raise MediaError(
-                        self._name, "the decoder gives later frames than asked for; give the path or bytes instead."
-                    )
+            if self._reopen is None:
+                raise MediaError(
+                    self._name, "the decoder gives later frames than asked for; give the path or bytes instead."
+                )
+            if self._forward is None:
                 self._forward = PicturesInOrder(self._reopen, self._name, (self.height, self.width))
             return self._forward.frames_at(times)
 

@@ -270,6 +270,25 @@ def test_broadcast_streams_show_the_frames_of_the_times(folder, options):
             assert clock_seconds(clip.frames) == pytest.approx([start, start + 0.2, start + 0.4], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("order.ts", "approximate"), ("order.flv", "approximate"), ("order.ogv", "approximate"), ("order.mkv", "exact")],
+)
+def test_files_whose_streams_may_turn_up_late_are_not_read_through_first(folder, monkeypatch, name, mode):
+    """torchcodec 0.13 writes beyond its memory when it reads through such a file."""
+    path = make_clip(folder / name, *(("-ar", 44100) if name.endswith("flv") else ()))
+    opened = []
+
+    def recording(source, **options):
+        opened.append(options["seek_mode"])
+        return VideoDecoder(source, **options)
+
+    monkeypatch.setattr("torchcodec.decoders.VideoDecoder", recording)
+    for source in (path, path.read_bytes()):
+        assert read_clip(source).modalities == ("audio", "video")
+    assert set(opened) == {mode}
+
+
 def test_the_run_in_of_an_encoder_does_not_shift_the_axis(folder):
     path = make_clip(folder / "run_in.webm", "-c:v", "libvpx", "-b:v", "1M", "-c:a", "libopus")
     assert beep_start(read_clip(path).waveform, RATE) == pytest.approx(BEEP_START, abs=0.003)

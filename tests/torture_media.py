@@ -306,6 +306,12 @@ def _changing(workshop: Workshop) -> bytes:
     return small.read_bytes() + large.read_bytes()
 
 
+def _late_stream(workshop: Workshop) -> bytes:
+    inputs = ("-i", workshop.clock, *_graphs("sine=frequency=300:duration=3"), "-map", 0, "-map", 1)
+    two = workshop.once("two.ts", lambda path: run_ffmpeg(*inputs, *H264, "-output_ts_offset", 3, path))
+    return workshop.encoded("broadcast.ts", *H264).read_bytes() + two.read_bytes()
+
+
 PICTURES = [
     encoded("rates that vary", "variable.mp4", *H264, "-vf", SPARSE, "-fps_mode", "vfr"),
     Case("turned by a quarter", _turned, film(size=(HEIGHT, WIDTH))),
@@ -334,6 +340,7 @@ PICTURES = [
         b"YUV4MPEG2 W100000 H100000 F30:1\nFRAME\n" + bytes(9999),
         refused(),
     ),
+    written("a stream that turns up late", "late_stream.ts", _late_stream, film(ends=6.0)),
     written("a size that changes", "changing.ts", _changing, film(ends=6.0)),
 ]
 
