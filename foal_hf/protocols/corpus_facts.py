@@ -18,6 +18,9 @@ _PUBLISHED_ON_IEMOCAP = {
     "fusion + MEM": (0.7810, 0.7694),
     "Foal-Net": (0.8010, 0.7945),
 }
+PUBLISHED_CLIPS = 5531
+"""Clips of IEMOCAP that the published numbers are of, over the five sessions."""
+
 _IEMOCAP = "IEMOCAP"
 _IEMOCAP_LABELS = {"happy", "neutral", "sad", "angry"}
 # The three corpora that have a script are all acted, and in English, as their cards say.
@@ -79,4 +82,4 @@ def _is_four_class_iemocap(about: Corpus, labels: Sequence[str]) -> bool:
     return about.name == _IEMOCAP and set(labels) == _IEMOCAP_LABELS
 
 
-__all__ = ["describe_corpus", "merged_classes", "published_scores"]
+__all__ = ["PUBLISHED_CLIPS", "describe_corpus", "merged_classes", "published_scores"]

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 from ..cards.markdown import counted, enumerated, percent, table
 from ..results import METRIC_NAMES, Evaluation, Results
-from .corpus_facts import published_scores
+from .corpus_facts import PUBLISHED_CLIPS, published_scores
 
 
 if TYPE_CHECKING:
     from .evaluation import CheckpointTest
 
+
+_FEW_CLUSTERS = 10  # with fewer speakers, percentile intervals are known to be too narrow
 
 CHOSEN_BY = {
     "validation": "Checkpoint chosen on speakers taken out of the training part; the test was looked at once.",
@@ -57,11 +59,7 @@ def cross_validation_report(results: Results, variant: str = "Foal-Net") -> str:
         parts.append(table(header, rows))
     parts.append(_how_to_read(results))
     if published:
-        note = f"Published: {variant} of Li et al., Interspeech 2024, with the epoch chosen on the held-out session"
-        if results.selection == "test-best-epoch":
-            parts.append(f"{note}, as here.")
-        else:
-            parts.append(f"{note}, which makes it too good; here nothing was chosen on it.")
+        parts.append(_how_published(results, variant))
     parts += [_fold_table(results), *_details(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -90,6 +88,8 @@ def ablation_report(variants: Mapping[str, Results]) -> str:
         table(header, rows),
         f"Mean of {counted(num_folds, 'fold')}. {_how_to_read(first)}",
     ]
+    if len(header) > len(METRIC_NAMES) + 2:
+        parts.append(_how_published(first, "the same rows"))
     return "\n\n".join(parts) + "\n"
 
 
@@ -149,7 +149,25 @@ def _how_to_read(results: Results) -> str:
             f"In brackets: {bootstrap.confidence:.0%} bootstrap intervals, drawn by {bootstrap.clustered_by} "
             f"({clusters})."
         )
+        if bootstrap.num_clusters < _FEW_CLUSTERS:
+            sentences.append("From so few they are too narrow rather than too wide.")
+        intervals = [getattr(test, name).interval for test in results.conditions.values() for name in METRIC_NAMES]
+        if any(interval and interval[0] == interval[1] for interval in intervals):
+            sentences.append("One without width says that this test shows no spread, not that the number is certain.")
     return " ".join(sentences)
+
+
+def _how_published(results: Results, what: str) -> str:
+    """How far the published numbers can be compared with these."""
+    words = f"Published: {what} of Li et al., Interspeech 2024, with the epoch chosen on the held-out session"
+    if results.selection == "test-best-epoch":
+        words += ", as here."
+    else:
+        words += ", which makes it too good; here nothing was chosen on it."
+    num_clips = results.conditions[results.main_condition or ""].num_clips
+    if num_clips != PUBLISHED_CLIPS:
+        words += f" It is of {PUBLISHED_CLIPS:,} clips, and these are {num_clips:,}: the two cannot be compared."
+    return words
 
 
 def _fold_table(results: Results) -> str:
