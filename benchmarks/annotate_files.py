@@ -1,4 +1,4 @@
-"""Annotating many short files: `python benchmarks/annotate_files.py`.
+"""Annotating many short files: `python benchmarks/files.py`.
 
 Generated clips of 2 to 6 seconds, each under many names. The job is compared, in the same run and on the same weights,
 with a plain loop that calls the pipeline for one file after the other. Said is how many files a second it takes, for
@@ -30,10 +30,10 @@ from transformers import pipeline
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
 from foal_hf.annotate import annotate
-from foal_hf.annotate_files import MediaPath, list_files
-from foal_hf.annotate_job import Job
-from foal_hf.annotate_reading import ClipReader
-from foal_hf.annotate_workers import DecodeWorkers
+from foal_hf.annotate.files import MediaPath, list_files
+from foal_hf.annotate.job import Job
+from foal_hf.annotate.reading import ClipReader
+from foal_hf.annotate.workers import DecodeWorkers
 from foal_hf.latency import describe_hardware
 from foal_hf.synthetic import EMOTIONS, generate_recording
 from foal_hf.tiny import make_tiny_processor

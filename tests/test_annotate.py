@@ -22,7 +22,7 @@ from transformers import pipeline
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification
 from foal_hf.annotate import Summary, annotate
-from foal_hf.annotate_journals import Journals, Record
+from foal_hf.annotate.journals import Journals, Record
 
 
 LABELS = ("happy", "neutral", "sad", "angry")

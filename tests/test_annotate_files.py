@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foal_hf.annotate_files import list_files
+from foal_hf.annotate.files import list_files
 
 
 def make_files(root: Path, *names: str) -> None:

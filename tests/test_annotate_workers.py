@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from foal_hf import Clip, MediaError, annotate_workers
-from foal_hf.annotate_workers import DecodeWorkers, Ended, Read
+from foal_hf import Clip, MediaError
+from foal_hf.annotate.workers import DecodeWorkers, Ended, Read
 from foal_hf.recordings_foal_net import WindowToJudge
 from foal_hf.timeline_foal_net import JudgedStretch
 
@@ -151,7 +151,7 @@ def test_the_same_workers_read_again(pids: Callable[[], set[int]]) -> None:
 def test_a_worker_is_replaced_before_what_its_decoders_keep_adds_up(
     pids: Callable[[], set[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotate_workers, "_FILES_PER_PROCESS", 3)
+    monkeypatch.setattr("foal_hf.annotate.workers._FILES_PER_PROCESS", 3)
     seen = []
     with DecodeWorkers[Named](read_or_fail, num_workers=1, time_limit_seconds=60, num_ahead=2) as workers:
         for _ in range(7):

@@ -159,6 +159,7 @@ ARROWS: dict[str, set[str]] = {
         "training_facts",
     },
     "commands": {
+        "annotate",
         "corpora",
         "corpus_plots",
         "corpus_report",

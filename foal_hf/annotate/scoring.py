@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .annotate_job import Task
-from .annotate_journals import Record, Segment
-from .annotate_workers import Ended, Read
-from .media_foal_net import Clip
-from .recordings_foal_net import WindowToJudge
-from .timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
+from ..media_foal_net import Clip
+from ..recordings_foal_net import WindowToJudge
+from ..timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
+from .job import Task
+from .journals import Record, Segment
+from .workers import Ended, Read
 
 
 _LONGEST_WAIT_SECONDS = 2.0  # of a model that could work: where reading is slow, little is lost with the process
@@ -42,7 +42,7 @@ class Scorer:
         """A record of each file, as soon as the last of its clips has its scores.
 
         Args:
-            readings: From [`~foal_hf.annotate_workers.DecodeWorkers.read`].
+            readings: From [`~foal_hf.annotate.workers.DecodeWorkers.read`].
 
         Raises:
             RuntimeError: If the model fails on one file after the other.

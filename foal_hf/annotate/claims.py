@@ -4,7 +4,7 @@ A claim is a lock on one byte of a file, at a place that the name of the medium 
 moment its process ends, however that comes about: so nothing is left behind by a killed process, nothing has to be
 waited for, and no clock is compared. Machines that share the folder through NFS share the locks too.
 
-Claims only save work. That each file comes up once in the results does not rest on them (see `annotate_journals.py`).
+Claims only save work. That each file comes up once in the results does not rest on them (see `journals.py`).
 """
 
 import contextlib

@@ -9,11 +9,11 @@ import os
 from collections.abc import Generator, Iterable
 from typing import Any, Self
 
-from .annotate_engine import LocalEngine, Means
-from .annotate_job import Task
-from .annotate_journals import Record
-from .annotate_reading import ClipReader
-from .pipeline_foal_net import AudioVideoEmotionPipeline
+from ..pipeline_foal_net import AudioVideoEmotionPipeline
+from .engine import LocalEngine, Means
+from .job import Task
+from .journals import Record
+from .reading import ClipReader
 
 
 _FILES_AT_ONCE = 64  # that an actor is given; what was found out about them comes back together

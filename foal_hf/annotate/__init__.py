@@ -17,15 +17,15 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 from transformers import pipeline
 
-from .annotate_engine import LocalEngine, Means
-from .annotate_files import Sources, list_files
-from .annotate_identity import describe_job
-from .annotate_job import Job
-from .annotate_ray import RayEngine, import_ray
-from .annotate_reading import ClipReader
-from .annotate_workers import prepare_workers
-from .recordings_foal_net import MODALITIES
-from .registration import TASK, register
+from ..recordings_foal_net import MODALITIES
+from ..registration import TASK, register
+from .engine import LocalEngine, Means
+from .files import Sources, list_files
+from .identity import describe_job
+from .job import Job
+from .ray_engine import RayEngine, import_ray
+from .reading import ClipReader
+from .workers import prepare_workers
 
 
 _ENGINES = ("local", "ray")

@@ -6,8 +6,8 @@
 | `results.manifest.parquet` | one row a file |
 | `results.job/` | what both are put together from, at any time |
 | `results.job/job.json` | what the results depend on, and the folder that names start at |
-| `results.job/claims` | see `annotate_claims.py` |
-| `results.job/<number>.jsonl` | see `annotate_journals.py` |
+| `results.job/claims` | see `claims.py` |
+| `results.job/<number>.jsonl` | see `journals.py` |
 """
 
 import json
@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from .annotate_claims import Claims
-from .annotate_files import MediaPath
-from .annotate_identity import difference, fingerprint
-from .annotate_journals import Entry, Journals, Record
-from .annotate_tables import write_manifest, write_results
+from .claims import Claims
+from .files import MediaPath
+from .identity import difference, fingerprint
+from .journals import Entry, Journals, Record
+from .tables import write_manifest, write_results
 
 
 _SYNC_SECONDS = 1.0  # what a power cut may lose; the end of the process alone loses nothing
@@ -49,7 +49,7 @@ class Job:
 
     Args:
         output (`Path`): The Parquet file of the results; its name has to end so.
-        description (`Mapping[str, Any]`): From [`~foal_hf.annotate_identity.describe_job`].
+        description (`Mapping[str, Any]`): From [`~foal_hf.annotate.identity.describe_job`].
         root (`Path`): What the names of files start at.
         labels (`Sequence[str]`): Names of the classes, in the model's order.
         model_revision (`str`, *optional*): Commit of the checkpoint on the Hub, for the manifest.

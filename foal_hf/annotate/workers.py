@@ -20,8 +20,8 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
-from .recordings_foal_net import WindowToJudge
-from .sources_foal_net import MediaError
+from ..recordings_foal_net import WindowToJudge
+from ..sources_foal_net import MediaError
 
 
 Reader = Callable[[str], Iterator[WindowToJudge]]

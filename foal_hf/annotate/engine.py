@@ -5,11 +5,11 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .annotate_job import Task
-from .annotate_journals import Record
-from .annotate_reading import ClipReader
-from .annotate_scoring import Scorer
-from .annotate_workers import DecodeWorkers
+from .job import Task
+from .journals import Record
+from .reading import ClipReader
+from .scoring import Scorer
+from .workers import DecodeWorkers
 
 
 @dataclass(frozen=True)
