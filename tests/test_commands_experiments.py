@@ -1,15 +1,13 @@
 """The commands that train and test, from their words to what they print."""
 
-import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiment_examples import experiment_tree, save_encoders
 
-from foal_hf import cli_experiments
+from foal_hf.cli import main
 from foal_hf.results import Results
 
 
@@ -26,16 +24,8 @@ QUICK = {
 SETTINGS = [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
 
 
-def parse(run: Callable[..., int], *words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", action="store_true")
-    {
-        "train": cli_experiments.add_train_options,
-        "cross_validate": cli_experiments.add_cross_validate_options,
-        "ablate": cli_experiments.add_cross_validate_options,
-        "evaluate": cli_experiments.add_evaluate_options,
-    }[run.__name__](parser)
-    return parser.parse_args([str(word) for word in words])
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +45,7 @@ def test_train_and_evaluate_print_what_they_measured_and_nothing_else(
     corpus: list[object], encoders: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--recipe", "paper", *corpus, *encoders, *SETTINGS, "--test-session", "3", "--output", tmp_path / "run"]
-    options = parse(cli_experiments.train, *words, "--select", "test-best-epoch", "--seed", "7")
-    assert cli_experiments.train(options) == 0
+    assert run("train", *words, "--select", "test-best-epoch", "--seed", "7") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("IEMOCAP, held out: session Ses03. **Checkpoint chosen on the test session**")
     assert "| both | " in printed and "train_runtime" not in printed
@@ -64,7 +53,7 @@ def test_train_and_evaluate_print_what_they_measured_and_nothing_else(
     assert results.seeds == [7] and results.training is not None and results.training.num_epochs == 1
 
     words = [tmp_path / "run" / "checkpoint", *corpus, "--session", "Ses03", "--map", "sad=", "--json"]
-    assert cli_experiments.evaluate(parse(cli_experiments.evaluate, *words)) == 0
+    assert run("evaluate", *words) == 0
     test = json.loads(capsys.readouterr().out)
     assert test["left_out"] == {"sad": 2} and len(test["clip_ids"]) == 8
 
@@ -76,14 +65,14 @@ def test_cross_validate_and_ablate_hand_on_what_they_are_told(
 
     def note(recipe: Any, rows: Any, output: str, **fields: Any) -> None:
         calls.append({"recipe": recipe, "rows": len(rows), "output": output, **fields})
-        raise InterruptedError
+        raise KeyboardInterrupt
 
     words = ["--recipe", "tiny", *corpus, "--output", tmp_path, "--by", "speaker", "--held-out", "Ses01F", "Ses02M"]
     words += ["--seeds", "1", "2", "--set", "learning_rate=3e-5", "--store", "features"]
-    for run in (cli_experiments.cross_validate, cli_experiments.ablate):
-        monkeypatch.setattr(f"foal_hf.protocols.{run.__name__}", note)
-        with pytest.raises(InterruptedError):
-            run(parse(run, *words))
+    for command in ("cross-validate", "ablate"):
+        monkeypatch.setattr(f"foal_hf.protocols.{command.replace('-', '_')}", note)
+        assert run(command, *words) == 130
+    assert len(calls) == 2
     for call in calls:
         recipe = call.pop("recipe")
         assert recipe.name == "tiny" and recipe.training["learning_rate"] == 3e-5
@@ -92,17 +81,18 @@ def test_cross_validate_and_ablate_hand_on_what_they_are_told(
         assert call == {"rows": 30, "output": str(tmp_path), "store_dir": "features", **expected}
 
 
-def test_a_corpus_without_a_test_split_asks_what_is_held_out(corpus: list[object], tmp_path: Path) -> None:
-    options = parse(cli_experiments.train, *corpus, "--output", tmp_path)
-    with pytest.raises(ValueError, match=r"no test split of its own, only train: .* \(`--test-session`\)"):
-        cli_experiments.train(options)
-    options = parse(cli_experiments.train, *corpus, "--output", tmp_path, "--test-session", "1", "--test-speaker", "1F")
-    with pytest.raises(ValueError, match="not both"):
-        cli_experiments.train(options)
+def test_a_corpus_without_a_test_split_asks_what_is_held_out(
+    corpus: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *corpus, "--output", tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "no test split of its own, only train: " in said and "(`--test-session`)" in said
+    assert run("train", *corpus, "--output", tmp_path, "--test-session", "1", "--test-speaker", "1F") == 1
+    assert "not both" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--set", "learning_rate"], ["--set", "=3"], ["--select", "best"]])
 def test_misuse_ends_with_the_code_of_misuse(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(cli_experiments.train, "--corpus", "iemocap", "--output", tmp_path, *words)
+        run("train", "--corpus", "iemocap", "--output", tmp_path, *words)
     assert ended.value.code == 2

@@ -1,27 +1,30 @@
-"""The commands `foal-hf train`, `cross-validate`, `ablate` and `evaluate`: parse, call one function, print.
-
-    command = add(cli_experiments.train)
-    cli_experiments.add_train_options(command)
-
-`cli.py` adds them like this.
-"""
-# ruff: noqa: T201 (a part of the command line)
+"""`foal-hf train`, `cross-validate`, `ablate` and `evaluate`: the paper's experiments on a corpus."""
 
 import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
+def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
+    """Declare the commands and their options."""
+    _add_train_options(add(train))
+    _add_cross_validate_options(add(cross_validate))
+    _add_cross_validate_options(add(ablate))
+    _add_evaluate_options(add(evaluate))
+
+
 def train(options: argparse.Namespace) -> int:
     """Train by a recipe, choose the checkpoint, test it once on what was held out, and save it."""
-    from .folds import make_folds
-    from .protocols import find_fold, fold_of_splits, train_and_test
-    from .protocols.reports import run_report
-    from .results import Protocol
+    from ..folds import make_folds
+    from ..protocols import find_fold, fold_of_splits, train_and_test
+    from ..protocols.reports import run_report
+    from ..results import Protocol
 
     if options.test_session is not None and options.test_speaker is not None:
         raise ValueError("Give --test-session or --test-speaker, not both.")
@@ -51,16 +54,18 @@ def train(options: argparse.Namespace) -> int:
             store_dir=options.store,
         )
     if options.json:
-        print(json.dumps(dataclasses.asdict(results), indent=2))
+        _print(json.dumps(dataclasses.asdict(results), indent=2))
     else:
-        print(f"{run_report(results)}\n{Path(options.output) / 'checkpoint'} holds model, processor, card and results.")
+        _print(
+            f"{run_report(results)}\n{Path(options.output) / 'checkpoint'} holds model, processor, card and results."
+        )
     return 0
 
 
 def cross_validate(options: argparse.Namespace) -> int:
     """Hold out each session (or speaker) once: train on the others, test on it. Interrupted, it goes on."""
-    from .protocols import cross_validate as run
-    from .protocols.reports import cross_validation_report
+    from ..protocols import cross_validate as run
+    from ..protocols.reports import cross_validation_report
 
     with contextlib.redirect_stdout(sys.stderr):
         results = run(
@@ -75,16 +80,16 @@ def cross_validate(options: argparse.Namespace) -> int:
             store_dir=options.store,
         )
     if options.json:
-        print(json.dumps(dataclasses.asdict(results), indent=2))
+        _print(json.dumps(dataclasses.asdict(results), indent=2))
     else:
-        print(f"{cross_validation_report(results)}\n{options.output} holds this, each run, and the pictures.")
+        _print(f"{cross_validation_report(results)}\n{options.output} holds this, each run, and the pictures.")
     return 0
 
 
 def ablate(options: argparse.Namespace) -> int:
     """Fill the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, and both. Interrupted, it goes on."""
-    from .protocols import ablate as run
-    from .protocols.reports import ablation_report
+    from ..protocols import ablate as run
+    from ..protocols.reports import ablation_report
 
     with contextlib.redirect_stdout(sys.stderr):
         table = run(
@@ -99,16 +104,16 @@ def ablate(options: argparse.Namespace) -> int:
             store_dir=options.store,
         )
     if options.json:
-        print((Path(options.output) / "ablation.json").read_text(encoding="utf-8"), end="")
+        _print((Path(options.output) / "ablation.json").read_text(encoding="utf-8").strip())
     else:
-        print(f"{ablation_report(table)}\n{options.output} holds this table, and a cross-validation for each row.")
+        _print(f"{ablation_report(table)}\n{options.output} holds this table, and a cross-validation for each row.")
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Test a checkpoint on a corpus, also one whose classes have other names."""
-    from .protocols import clips_of_session, evaluate_checkpoint
-    from .protocols.reports import checkpoint_report
+    from ..protocols import clips_of_session, evaluate_checkpoint
+    from ..protocols.reports import checkpoint_report
 
     corpus = _joined(_load_splits(options))
     if options.session is not None:
@@ -125,11 +130,11 @@ def evaluate(options: argparse.Namespace) -> int:
             store_dir=options.store,
             batch_size=options.batch_size,
         )
-    print(json.dumps(dataclasses.asdict(test), indent=2) if options.json else checkpoint_report(test))
+    _print(json.dumps(dataclasses.asdict(test), indent=2) if options.json else checkpoint_report(test))
     return 0
 
 
-def add_train_options(command: argparse.ArgumentParser) -> None:
+def _add_train_options(command: argparse.ArgumentParser) -> None:
     """Options of [`train`]."""
     _add_run_options(command)
     command.add_argument("--test-session", metavar="NAME", help="the session to hold out: Ses05, or 5")
@@ -137,7 +142,7 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, help="of weights, batches and dropout; the recipe's by default")
 
 
-def add_cross_validate_options(command: argparse.ArgumentParser) -> None:
+def _add_cross_validate_options(command: argparse.ArgumentParser) -> None:
     """Options of [`cross_validate`] and [`ablate`]."""
     _add_run_options(command)
     command.add_argument("--by", choices=("session", "speaker"), default="session", help="what is held out")
@@ -149,7 +154,7 @@ def add_cross_validate_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_evaluate_options(command: argparse.ArgumentParser) -> None:
+def _add_evaluate_options(command: argparse.ArgumentParser) -> None:
     """Options of [`evaluate`]."""
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name")
     _add_corpus_options(command)
@@ -214,8 +219,14 @@ def _add_corpus_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _print(text: str) -> None:
+    """Once, also where several processes train together."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
+
+
 def _load_splits(options: argparse.Namespace) -> Any:
-    from .corpora import load_corpus
+    from ..corpora import load_corpus
 
     given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
     given = {name: value for name, value in given.items() if value is not None} | dict(options.corpus_set)
@@ -231,7 +242,7 @@ def _joined(splits: Any) -> Any:
 
 
 def _recipe(options: argparse.Namespace) -> Any:
-    from .recipe import load_recipe
+    from ..recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     if options.encoders:
@@ -240,7 +251,7 @@ def _recipe(options: argparse.Namespace) -> Any:
 
 
 def _about(options: argparse.Namespace) -> Any:
-    from .protocols import describe_corpus
+    from ..protocols import describe_corpus
 
     return describe_corpus(options.corpus)
 
@@ -258,14 +269,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     return name, value
-
-
-__all__ = [
-    "ablate",
-    "add_cross_validate_options",
-    "add_evaluate_options",
-    "add_train_options",
-    "cross_validate",
-    "evaluate",
-    "train",
-]
