@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from ..recipe import Recipe
 from ..results import METRIC_NAMES, Corpus, Results, Selection
 from .checks import check_corpus
@@ -108,8 +110,9 @@ def ablate(
         for name in VARIANTS
         if name in variants
     }
-    (output / "ablation.md").write_text(ablation_report(rows), encoding="utf-8")
-    write_json(output / "ablation.json", {"labels": labels, "rows": {name: _scores(rows[name]) for name in rows}})
+    if PartialState().is_main_process:
+        (output / "ablation.md").write_text(ablation_report(rows), encoding="utf-8")
+        write_json(output / "ablation.json", {"labels": labels, "rows": {name: _scores(rows[name]) for name in rows}})
     return rows
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from ..folds import Fold, make_folds
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
@@ -84,7 +86,7 @@ def cross_validate(
         ValueError, TypeError, OSError, FloatingPointError: As in [`train_and_test`] and [`~foal_hf.folds.make_folds`].
     """
     output = Path(output_dir)
-    labels = check_corpus(corpus)
+    check_corpus(corpus)
     validation = "speaker" if select == "validation" else None
     folds = _chosen(make_folds(corpus, by, validation=validation), held_out)
     seeds = list(seeds) or [recipe.seed]
@@ -124,12 +126,19 @@ def cross_validate(
         training=dataclasses.replace(first.training, seconds=None) if first.training else None,
         folds=[_fold_result(name, seed, run, predictions[seed, name]) for (seed, name), run in runs.items()],
     )
-    results.save(output / RESULTS_NAME)
-    (output / REPORT_NAME).write_text(cross_validation_report(results, variant), encoding="utf-8")
-    main, title = results.main_condition or "both", f"{about.name}, each {by} held out once"
-    plot_confusion_matrix(results.conditions[main].confusion_matrix, labels, output / _MATRIX_NAME, title=title)
-    plot_reliability_diagram(joined.references, joined.probabilities[main], output / _RELIABILITY_NAME, title=title)
+    if PartialState().is_main_process:
+        _write(output, results, joined, variant)
     return results
+
+
+def _write(output: Path, results: Results, joined: Predictions, variant: str) -> None:
+    """The results file last: the rest is made of it."""
+    main, title = results.main_condition or "both", f"{results.corpus.name}: {results.protocol.key}"
+    matrix = results.conditions[main].confusion_matrix
+    plot_confusion_matrix(matrix, results.labels, output / _MATRIX_NAME, title=title)
+    plot_reliability_diagram(joined.references, joined.probabilities[main], output / _RELIABILITY_NAME, title=title)
+    (output / REPORT_NAME).write_text(cross_validation_report(results, variant), encoding="utf-8")
+    results.save(output / RESULTS_NAME)
 
 
 def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:

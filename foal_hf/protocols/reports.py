@@ -32,9 +32,10 @@ def run_report(results: Results) -> str:
     parts = [
         f"{results.corpus.name}, held out: {held_out}. {_chosen(results)}",
         table(("tested with", *METRIC_NAMES.values(), "clips"), rows),
+        _how_to_read(results),
         *_details(results),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def cross_validation_report(results: Results, variant: str = "Foal-Net") -> str:
@@ -61,7 +62,7 @@ def cross_validation_report(results: Results, variant: str = "Foal-Net") -> str:
     if published:
         parts.append(_how_published(results, variant))
     parts += [_fold_table(results), *_details(results)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def ablation_report(variants: Mapping[str, Results]) -> str:
@@ -90,7 +91,7 @@ def ablation_report(variants: Mapping[str, Results]) -> str:
     ]
     if len(header) > len(METRIC_NAMES) + 2:
         parts.append(_how_published(first, "the same rows"))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def checkpoint_report(test: "CheckpointTest") -> str:
@@ -109,9 +110,10 @@ def checkpoint_report(test: "CheckpointTest") -> str:
     parts = [
         f"{test.checkpoint or 'The checkpoint'} on {test.corpus.name}.{notes}",
         table(("tested with", *METRIC_NAMES.values(), "clips"), rows),
+        _how_to_read(test),
         *_details(test),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def mean_words(test: Evaluation, metric: str) -> str:
@@ -136,11 +138,11 @@ def _chosen(results: Results) -> str:
     return f"{CHOSEN_BY[results.selection]}{f'{epoch}{score}.' if epoch else ''}"
 
 
-def _how_to_read(results: Results) -> str:
-    sentences = []
-    if len(results.seeds) > 1:
-        sentences.append(f"Behind ±: the standard deviation over {len(results.seeds)} seeds, in points.")
-    elif len(results.folds) > 1:
+def _how_to_read(results: "Results | CheckpointTest") -> str:
+    sentences, seeds, folds = [], getattr(results, "seeds", []), getattr(results, "folds", [])
+    if len(seeds) > 1:
+        sentences.append(f"Behind ±: the standard deviation over {len(seeds)} seeds, in points.")
+    elif len(folds) > 1:
         sentences.append("Behind ±: the standard deviation over the folds, in points.")
     bootstrap = next((test.bootstrap for test in results.conditions.values() if test.bootstrap), None)
     if bootstrap:
