@@ -139,7 +139,7 @@ def _speech_detector() -> tuple[Any, Any] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it is a TorchScript file, which torch warns of
-            import silero_vad  # type: ignore[import-not-found, unused-ignore]
+            import silero_vad
 
             return silero_vad.load_silero_vad(), silero_vad.get_speech_timestamps
     except ImportError:
