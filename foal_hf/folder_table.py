@@ -180,7 +180,7 @@ def _text(value: Any) -> str | None:
         if math.isnan(value):
             return None
         value = int(value) if value.is_integer() else value  # a column of whole numbers with gaps comes as floats
-    return None if value is None else str(value).strip() or None
+    return None if value is None else str(value).strip(" \t\r\n") or None  # not all that Unicode calls a space
 
 
 def _number(value: Any, column: str, place: str) -> float | None:
