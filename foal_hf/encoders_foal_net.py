@@ -20,6 +20,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_foal_net import FoalNetConfig
+from .front_end_foal_net import use_channels_last
+from .wavlm_attention_foal_net import SdpaWavLMModel
 
 
 _HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
@@ -27,7 +29,12 @@ _HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
 
 def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
     """The audio encoder that `config` describes, with random weights."""
-    return AutoModel.from_config(config.audio_config)
+    if config.audio_config.model_type == "wavlm":
+        encoder = SdpaWavLMModel._from_config(config.audio_config)
+    else:
+        encoder = AutoModel.from_config(config.audio_config)
+    use_channels_last(encoder)
+    return encoder
 
 
 def make_vision_encoder(config: FoalNetConfig) -> PreTrainedModel:
@@ -54,7 +61,9 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
     vision_config = getattr(vision_config, "vision_config", vision_config)  # the image tower of a two-tower model
     config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
     vision_class, arguments = _vision_class(config)
-    audio = AutoModel.from_pretrained(audio_encoder, config=config.audio_config, **hub)
+    audio_class = SdpaWavLMModel if config.audio_config.model_type == "wavlm" else AutoModel
+    audio = audio_class.from_pretrained(audio_encoder, config=config.audio_config, **hub)
+    use_channels_last(audio)
     vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
     # from_pretrained works on copies: the config must hold the very objects that the encoders use.
     config.audio_config, config.vision_config = audio.config, vision.config
