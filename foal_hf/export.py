@@ -1,0 +1,269 @@
+"""Writes a checkpoint as graphs that OpenVINO or onnxruntime run on CPUs, faster than torch does.
+
+A graph each for the audio encoder, the image encoder, and fusion with the heads; batch and lengths are dynamic. What
+they give is compared with the checkpoint before they are handed out. `foal_hf.exported` runs them.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import CONFIG_NAME
+
+from .encoders_foal_net import encode_pictures
+from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
+from .modeling_foal_net import FoalNetForEmotionClassification
+from .processing_foal_net import FoalNetProcessor
+
+
+# The graphs of onnx have no attention in one piece. Taking apart that of torch fails where the layout of its result,
+# which differs between its kernels, was counted on.
+_ATTENTION = {"openvino": "sdpa", "onnx": "eager"}
+# Largest difference of logits and embeddings from the checkpoint's, by the precision of the weights.
+_TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export is.
+
+    Args:
+        folder (`pathlib.Path`): Where it is: graphs, config and processor.
+        format (`str`): What it was made for, `"openvino"` or `"onnx"`.
+        num_bytes (`int`): Size of the graphs with their weights.
+        max_difference (`float`): Largest difference of logits and embeddings from the checkpoint's, on noise.
+    """
+
+    folder: Path
+    format: str
+    num_bytes: int
+    max_difference: float
+
+
+def export_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    format: str = "openvino",
+    dtype: str = "float32",
+) -> Export:
+    """Write a checkpoint as graphs, with its config and processor.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`): Folder or Hub name of a Foal-Net with its processor.
+        output_dir (`str` or `os.PathLike`): Folder for the export; files of an earlier one of this format are replaced.
+        format (`"openvino"` or `"onnx"`, defaults to `"openvino"`): What is to run it.
+        dtype (`"float32"` or `"float16"`, defaults to `"float32"`): How the weights are kept. `"float16"`, for OpenVINO
+            only, halves the files and the memory; it goes with computing in bfloat16.
+
+    Returns:
+        [`Export`]
+
+    Raises:
+        FileExistsError: If the folder holds an export of the other format.
+        ImportError: If a package is missing that writes the format.
+        RuntimeError: If the graphs give something else than the checkpoint.
+        ValueError: If an argument is none of the values above.
+
+    Example:
+
+    ```python
+    >>> from foal_hf.export import export_checkpoint
+
+    >>> export_checkpoint("org/foal-net", "outputs/foal-net-openvino").max_difference < 1e-4
+    True
+    ```
+    """
+    output = Path(output_dir)
+    _check_arguments(output, format, dtype)
+    write = _openvino_writer(dtype) if format == "openvino" else _onnx_writer()
+    model = FoalNetForEmotionClassification.from_pretrained(
+        checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
+    ).eval()
+    processor = FoalNetProcessor.from_pretrained(checkpoint)
+    output.mkdir(parents=True, exist_ok=True)
+    # Written beside their place and then moved: no mixture of two exports is left behind where one breaks off.
+    with tempfile.TemporaryDirectory(dir=output) as folder:
+        written = Path(folder)
+        for name, (module, inputs, outputs) in _parts(model).items():
+            write(_trace(module, inputs), written / f"{name}{SUFFIXES[format]}", list(inputs), outputs)
+        # Not with `save_pretrained`, which lays the code beside it: an export does not load by code from the Hub.
+        model.config.to_json_file(written / CONFIG_NAME)
+        processor.to_json_file(written / "processor_config.json")
+        difference = _compare(model, written)
+        if difference > _TOLERANCES[dtype]:
+            raise RuntimeError(
+                f"The exported graphs differ from {checkpoint} by {difference:.1e}, expected at most "
+                f"{_TOLERANCES[dtype]:.0e}. Nothing was written; please report the versions of torch and {format}."
+            )
+        graphs = [file for file in written.iterdir() if file.suffix != ".json"]
+        num_bytes = sum(file.stat().st_size for file in graphs)
+        for file in written.iterdir():
+            os.replace(file, output / file.name)
+    return Export(output, format, num_bytes, difference)
+
+
+class _AudioEncoder(nn.Module):
+    def __init__(self, model: FoalNetForEmotionClassification) -> None:
+        super().__init__()
+        self.encoder = model.foal_net.audio_encoder
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.encoder(input_values, attention_mask=attention_mask).last_hidden_state
+
+
+class _VisionEncoder(nn.Module):
+    def __init__(self, model: FoalNetForEmotionClassification) -> None:
+        super().__init__()
+        self.config = model.config
+        self.encoder = model.foal_net.vision_encoder
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return encode_pictures(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (pictures, video_width)
+
+
+class _Fusion(nn.Module):
+    """What [`FoalNetForEmotionClassification`] does in evaluation with the two sequences."""
+
+    def __init__(self, model: FoalNetForEmotionClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, audio: torch.Tensor, audio_mask: torch.Tensor, video: torch.Tensor, video_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        foal_net = self.model.foal_net
+        audio = audio.masked_fill(~audio_mask[..., None], 0.0)
+        video = video.masked_fill(~video_mask[..., None], 0.0)
+        fused = foal_net.fusion(audio, audio_mask, video, video_mask)
+        return (
+            self.model.classifier(torch.cat(fused, dim=-1)),  # audio first
+            foal_net.align(audio, audio_mask, foal_net.audio_projection),
+            foal_net.align(video, video_mask, foal_net.video_projection),
+        )
+
+
+def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module, dict[str, torch.Tensor], list[str]]]:
+    """Each graph's module, an example of its inputs and the names of its outputs.
+
+    No two sizes that are independent are equal, and none is 1: tracing would take them for the same, or for fixed.
+    """
+    config: Any = model.config
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    def mask(rows: int, positions: int, dtype: torch.dtype) -> torch.Tensor:
+        valid = torch.ones(rows, positions, dtype=dtype)
+        valid[-1, positions // 2 :] = 0
+        return valid
+
+    samples = 20 * config.shortest_sound + 1
+    sound = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
+    size = config.vision_config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    pictures = {"pixel_values": noise(2, config.vision_config.num_channels, height, width)}
+    sequences = {
+        "audio": noise(3, 11, config.audio_width),
+        "audio_mask": mask(3, 11, torch.bool),
+        "video": noise(3, 7, config.video_width),
+        "video_mask": mask(3, 7, torch.bool),
+    }
+    return {
+        AUDIO_ENCODER: (_AudioEncoder(model), sound, ["audio"]),
+        VISION_ENCODER: (_VisionEncoder(model), pictures, ["video"]),
+        FUSION: (_Fusion(model), sequences, ["logits", "audio_embeds", "video_embeds"]),
+    }
+
+
+def _trace(module: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
+    """The module as a graph in which only the widths are fixed: clips, positions and pictures may be any number."""
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = {name: {0: dynamic} if name == "pixel_values" else {0: dynamic, 1: dynamic} for name in inputs}
+    with torch.no_grad(), _quiet():
+        return torch.export.export(module.eval(), (), inputs, dynamic_shapes=shapes, strict=False)
+
+
+def _openvino_writer(dtype: str) -> Any:
+    openvino = import_openvino()
+
+    def write(program: torch.export.ExportedProgram, path: Path, inputs: list[str], outputs: list[str]) -> None:
+        with _quiet():
+            graph = openvino.convert_model(program)
+        for ports, names in ((graph.inputs, inputs), (graph.outputs, outputs)):
+            for port, name in zip(ports, names, strict=True):
+                port.get_tensor().set_names({name})
+        openvino.save_model(graph, path, compress_to_fp16=dtype == "float16")
+
+    return write
+
+
+def _onnx_writer() -> Any:
+    try:
+        import onnxscript  # noqa: F401 (torch imports it when it exports)
+    except ImportError as error:
+        raise ImportError("onnx and onnxscript are not installed: pip install 'foal-hf[onnx]'.") from error
+
+    def write(program: torch.export.ExportedProgram, path: Path, inputs: list[str], outputs: list[str]) -> None:
+        with _quiet():
+            graph: Any = torch.onnx.export(
+                program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
+            )
+        for node in graph.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in the sources of this machine it comes from
+        graph.save(path, external_data=True)  # weights in a file of their own: one file holds 2 GB at most
+
+    return write
+
+
+def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
+    """The largest difference of the export from the model, over a batch that is padded and lacks things."""
+    parts = _parts(model)
+    pictures = parts[VISION_ENCODER][1]["pixel_values"]
+    batch = dict(parts[AUDIO_ENCODER][1])
+    batch["pixel_values_videos"] = pictures[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
+    batch["padding_mask_videos"] = torch.tensor([[1, 1], [0, 0], [1, 0]])
+    with torch.no_grad(), _quiet():
+        expected, got = model(**batch), load_exported(folder)(**batch)
+    names = ("logits", "audio_embeds", "video_embeds")
+    return max(float((expected[name] - got[name]).abs().max()) for name in names)
+
+
+def _check_arguments(output: Path, format: str, dtype: str) -> None:
+    if format not in SUFFIXES:
+        raise ValueError(f"`format` has to be one of {', '.join(SUFFIXES)}, got {format!r}.")
+    if dtype not in _TOLERANCES:
+        raise ValueError(f"`dtype` has to be one of {', '.join(_TOLERANCES)}, got {dtype!r}.")
+    if format == "onnx" and dtype != "float32":
+        raise ValueError(f"Weights in {dtype} are for OpenVINO: onnxruntime computes in float32 on CPUs.")
+    others = [name for name, suffix in SUFFIXES.items() if name != format and (output / f"{FUSION}{suffix}").exists()]
+    if others:
+        raise FileExistsError(f"{output} holds an export for {others[0]}, with the config of it: name another folder.")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters say of their own code: nobody who exports a model can change that."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+__all__ = ["Export", "export_checkpoint"]

@@ -1,0 +1,285 @@
+"""A checkpoint that was exported, run on CPUs by OpenVINO or onnxruntime; to the pipeline it looks like the model.
+
+Three graphs, each opened when it is first needed: `audio_encoder` and `vision_encoder`, and `fusion` with the heads. So
+clips without picture (or sound) never touch the encoder of the absent side, and the image encoder never sees padding.
+
+Shapes: `batch` clips; `samples` of 16 kHz sound; `frames` of picture. Masks are 1, or True, where there is something.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+from .configuration_foal_net import FoalNetConfig
+from .encoders_foal_net import encode_waveforms, make_audio_encoder
+from .modeling_foal_net import FoalNetClassifierOutput
+
+
+AUDIO_ENCODER, VISION_ENCODER, FUSION = "audio_encoder", "vision_encoder", "fusion"
+SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
+"""What a file of a graph ends in, by what runs it."""
+
+Graph = Callable[..., list[torch.Tensor]]
+
+
+class ExportedFoalNet:
+    """A Foal-Net whose weights are in graphs: it gives what [`FoalNetForEmotionClassification`] gives in evaluation.
+
+    It takes the same inputs, masks and missing modalities included, and runs on the CPU; it cannot be trained, moved or
+    saved. Made by [`load_exported`].
+
+    Args:
+        folder (`pathlib.Path`): Where the graphs and the config are.
+        config (`FoalNetConfig`): That of the checkpoint.
+        open_graph (`Callable`): From the name of a graph and whether half precision is good enough for it to what runs
+            it, tensors in, tensors out.
+    """
+
+    main_input_name = "input_values"
+    input_modalities = ["audio", "video"]
+
+    def __init__(self, folder: Path, config: FoalNetConfig, open_graph: Callable[[str, bool], Graph]) -> None:
+        self.folder = folder
+        self.config = config
+        self._open_graph = open_graph
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what goes in and comes out, whatever the precision inside."""
+        return torch.float32
+
+    def can_generate(self) -> bool:
+        """Asked by the pipelines of transformers; it cannot."""
+        return False
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+    ) -> FoalNetClassifierOutput:
+        """Name the emotion of each clip.
+
+        Args:
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
+                As in [`FoalNetModel.forward`].
+
+        Returns:
+            [`FoalNetClassifierOutput`] with `logits`, `audio_embeds`, `video_embeds`, `audio_mask` and `video_mask`.
+
+        Raises:
+            ValueError: If there is nothing to work on, in the batch or in one of its clips.
+        """
+        sound = picture = None
+        if input_values is not None:
+            sound = self._encode_sound(input_values, attention_mask)
+        if video_features is not None:
+            picture = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)
+        elif pixel_values_videos is not None:
+            picture = self._encode_pictures(pixel_values_videos, padding_mask_videos)
+        present = sound or picture
+        if present is None:
+            raise ValueError("Nothing to work on: give `input_values`, `pixel_values_videos` or `video_features`.")
+        # An absent modality is a sequence of one position that is masked in every clip.
+        audio, audio_mask = sound or _absent(len(present[1]), self.config.audio_width)
+        video, video_mask = picture or _absent(len(present[1]), self.config.video_width)
+        if len(audio) != len(video):
+            raise ValueError(f"Sound of {len(audio)} clips and picture of {len(video)}: give both of the same clips.")
+        neither = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
+        if neither.any():
+            raise ValueError(
+                f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound nor "
+                "picture; leave them out."
+            )
+        logits, audio_embeds, video_embeds = self._fusion(audio, audio_mask, video, video_mask)
+        return FoalNetClassifierOutput(
+            logits=logits,
+            audio_embeds=audio_embeds,
+            video_embeds=video_embeds,
+            audio_mask=audio_mask,
+            video_mask=video_mask,
+        )
+
+    def _encode_sound(
+        self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        output, mask = encode_waveforms(self._audio_encoder, self.config, input_values, attention_mask)
+        return output["last_hidden_state"], mask
+
+    def _encode_pictures(
+        self, pictures: torch.Tensor, padding_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        mask = _mask_or_ones(padding_mask, pictures)
+        sequence = torch.zeros(*mask.shape, self.config.video_width)
+        if mask.any():
+            (sequence[mask],) = self._vision_encoder(pictures[mask].to(self.dtype))
+        return sequence, mask
+
+    @cached_property
+    def _audio_encoder(self) -> Any:
+        """What `encode_waveforms` takes for the encoder: one without weights, which only knows how long things get."""
+        run = self._open_graph(AUDIO_ENCODER, True)
+
+        def forward(input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
+            mask = torch.ones_like(input_values, dtype=torch.long) if attention_mask is None else attention_mask
+            (sequence,) = run(input_values, mask)
+            return BaseModelOutput(last_hidden_state=sequence)
+
+        with torch.device("meta"):
+            encoder = make_audio_encoder(self.config).eval()
+        encoder.forward = forward
+        return encoder
+
+    @cached_property
+    def _vision_encoder(self) -> Graph:
+        return self._open_graph(VISION_ENCODER, True)
+
+    @cached_property
+    def _fusion(self) -> Graph:
+        # Cheap beside the encoders, and next to the result: never in half precision.
+        return self._open_graph(FUSION, False)
+
+
+def load_exported(
+    folder: str | Path, *, backend: str | None = None, dtype: str = "float32", num_threads: int | None = None
+) -> ExportedFoalNet:
+    """A checkpoint that [`export_checkpoint`] wrote, ready to be given to `pipeline`.
+
+    Args:
+        folder (`str` or `pathlib.Path`): Folder of the export.
+        backend (`"openvino"` or `"onnx"`, *optional*): What runs it; what it was exported for by default.
+        dtype (`"float32"` or `"bfloat16"`, defaults to `"float32"`): Precision of the encoders. `"bfloat16"`, with
+            OpenVINO only, is a hint: processors without instructions for it go on in float32.
+        num_threads (`int`, *optional*): Threads to compute with; as many as torch uses by default.
+
+    Returns:
+        [`ExportedFoalNet`]
+
+    Raises:
+        FileNotFoundError: If the folder holds no export, or none for this backend.
+        ImportError: If what runs it is not installed.
+        ValueError: If an argument is none of the values above.
+
+    Example:
+
+    ```python
+    >>> from foal_hf.exported import load_exported
+    >>> from transformers import pipeline
+
+    >>> model = load_exported("outputs/foal-net-openvino", dtype="bfloat16")
+    >>> classify = pipeline("audio-video-emotion", model=model, processor="outputs/foal-net-openvino")
+    ```
+    """
+    folder = Path(folder)
+    if backend not in (None, *SUFFIXES):
+        raise ValueError(f"`backend` has to be one of {', '.join(SUFFIXES)}, got {backend!r}.")
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"`dtype` has to be float32 or bfloat16, got {dtype!r}.")
+    there = [name for name, suffix in SUFFIXES.items() if (folder / f"{FUSION}{suffix}").is_file()]
+    if not there or backend not in (None, *there):
+        raise FileNotFoundError(
+            f"{folder} holds no export{f' for {backend}' if backend else ''}. Make one: "
+            f"foal-hf export CHECKPOINT --format {backend or 'openvino'} --output {folder}"
+        )
+    backend = backend or there[0]
+    if backend == "onnx" and dtype != "float32":
+        raise ValueError("onnxruntime computes in float32 on CPUs. For bfloat16 export for OpenVINO.")
+    threads = num_threads or torch.get_num_threads()
+    opener = _openvino_opener(dtype, threads) if backend == "openvino" else _onnxruntime_opener(threads)
+
+    def open_graph(name: str, half_is_enough: bool) -> Graph:
+        return opener(folder / f"{name}{SUFFIXES[backend]}", half_is_enough)
+
+    return ExportedFoalNet(folder, FoalNetConfig.from_pretrained(folder), open_graph)
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO, without the report of its use that it otherwise sends over the network when it is imported.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    reporter = "openvino_telemetry"
+    is_first = reporter not in sys.modules and "openvino" not in sys.modules
+    if is_first:
+        sys.modules[reporter] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO allows
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError("OpenVINO is not installed: pip install 'foal-hf[openvino]'.") from error
+    finally:
+        if is_first:
+            del sys.modules[reporter]
+    return openvino
+
+
+def _openvino_opener(dtype: str, num_threads: int) -> Callable[[Path, bool], Graph]:
+    openvino = import_openvino()
+    core = openvino.Core()
+
+    def open_graph(path: Path, half_is_enough: bool) -> Graph:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": num_threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if half_is_enough and dtype == "bfloat16" else "f32",
+        }
+        compiled = core.compile_model(path, "CPU", settings)
+
+        def run(*inputs: torch.Tensor) -> list[torch.Tensor]:
+            outputs = compiled(_arrays(inputs), share_inputs=True)
+            return [torch.from_numpy(outputs[index]) for index in range(len(outputs))]
+
+        return run
+
+    return open_graph
+
+
+def _onnxruntime_opener(num_threads: int) -> Callable[[Path, bool], Graph]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("onnxruntime is not installed: pip install 'foal-hf[onnx]'.") from error
+
+    def open_graph(path: Path, half_is_enough: bool) -> Graph:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        names = [given.name for given in session.get_inputs()]
+
+        def run(*inputs: torch.Tensor) -> list[torch.Tensor]:
+            outputs = session.run(None, dict(zip(names, _arrays(inputs), strict=True)))
+            return [torch.from_numpy(output) for output in outputs]
+
+        return run
+
+    return open_graph
+
+
+def _arrays(tensors: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    return [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
+
+
+def _mask_or_ones(mask: torch.Tensor | None, sequence: torch.Tensor) -> torch.Tensor:
+    return torch.ones(sequence.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+
+
+def _absent(batch_size: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(batch_size, 1, width), torch.zeros(batch_size, 1, dtype=torch.bool)
+
+
+__all__ = ["ExportedFoalNet", "load_exported"]

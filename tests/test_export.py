@@ -1,0 +1,269 @@
+import copy
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, CLIPVisionConfig, Wav2Vec2Config, WavLMConfig, pipeline
+
+from foal_hf.configuration_foal_net import FoalNetConfig
+from foal_hf.export import Export, export_checkpoint
+from foal_hf.exported import ExportedFoalNet, import_openvino, load_exported
+from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
+from foal_hf.registration import TASK, register
+from foal_hf.tiny import make_tiny_processor
+
+
+register()
+PARITY = {"rtol": 0.0, "atol": 1e-4}
+NAMES = ("logits", "audio_embeds", "video_embeds", "audio_mask", "video_mask")
+FORMATS = ("openvino", "onnx")
+_AUDIO = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,  # the second takes the position bias of the first
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "conv_dim": (17, 19),
+    "conv_kernel": (400, 3),
+    "conv_stride": (160, 2),
+    "num_conv_pos_embeddings": 19,
+    "num_conv_pos_embedding_groups": 2,
+    "mask_time_prob": 0.0,
+}
+_VISION = CLIPVisionConfig(
+    hidden_size=24,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=29,
+    image_size=48,
+    patch_size=16,
+    projection_dim=20,
+)
+
+
+def need(backend: str) -> None:
+    for name in ("openvino",) if backend == "openvino" else ("onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:  # not `importorskip`: importing OpenVINO makes it report its use
+            pytest.skip(f"{name} is not installed")
+
+
+def save_checkpoint(folder, audio_config=None) -> FoalNetForEmotionClassification:
+    torch.manual_seed(0)
+    audio_config = audio_config or WavLMConfig(
+        **_AUDIO, feat_extract_norm="layer", do_stable_layer_norm=True, num_buckets=22, max_bucket_distance=41
+    )
+    config = FoalNetConfig(
+        audio_config=audio_config, vision_config=copy.deepcopy(_VISION), projection_dim=16, num_fusion_layers=1
+    )
+    model = FoalNetForEmotionClassification(config).eval()
+    model.save_pretrained(folder)
+    make_tiny_processor().save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    return folder, save_checkpoint(folder)
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request, checkpoint, tmp_path_factory) -> tuple[FoalNetForEmotionClassification, ExportedFoalNet, Export]:
+    need(request.param)
+    folder, model = checkpoint
+    export = export_checkpoint(folder, tmp_path_factory.mktemp(request.param), format=request.param)
+    return model, load_exported(export.folder), export
+
+
+@pytest.fixture(scope="module")
+def half_export(tmp_path_factory) -> tuple[FoalNetForEmotionClassification, Export]:
+    """With weights in half precision, and an audio encoder whose features padding changes."""
+    need("openvino")
+    folder = tmp_path_factory.mktemp("half")
+    model = save_checkpoint(folder, Wav2Vec2Config(**{**_AUDIO, "num_hidden_layers": 1}, feat_extract_norm="group"))
+    return model, export_checkpoint(folder, folder / "export", dtype="float16")
+
+
+def batch(samples: list[int], frames: list[int]) -> dict[str, torch.Tensor]:
+    """Clips of so many samples and frames, padded to the longest; what lies in the padding is noise."""
+    generator = torch.Generator().manual_seed(1)
+    rows = max(len(samples), len(frames))
+    inputs: dict[str, torch.Tensor] = {}
+    if any(samples):
+        inputs["input_values"] = torch.randn(rows, max(samples), generator=generator)
+        inputs["attention_mask"] = (torch.arange(max(samples)) < torch.tensor(samples)[:, None]).long()
+    if any(frames):
+        inputs["pixel_values_videos"] = torch.randn(rows, max(frames), 3, 48, 48, generator=generator)
+        inputs["padding_mask_videos"] = (torch.arange(max(frames)) < torch.tensor(frames)[:, None]).long()
+    return inputs
+
+
+def assert_same(model, exported, inputs, **tolerance) -> None:
+    with torch.no_grad():
+        expected = model(**inputs)
+    got = exported(**inputs)
+    for name in NAMES:
+        torch.testing.assert_close(got[name], expected[name], **(tolerance or PARITY))
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [
+        ([4003, 3001, 5003], [5, 3, 7]),
+        ([4003], [1]),
+        ([16001, 720], [2, 11]),
+        ([720, 720], [3, 3]),  # one position of sound each
+        ([4003, 0, 3001, 300], [5, 3, 0, 2]),  # the third has no picture; the second and fourth no sound
+    ],
+)
+def test_exported_graphs_give_what_the_checkpoint_gives(exported, samples, frames) -> None:
+    model, graphs, _ = exported
+    assert_same(model, graphs, batch(samples, frames))
+
+
+@pytest.mark.parametrize(("samples", "frames"), [([4003, 3001], [0, 0]), ([0, 0, 0], [5, 3, 7]), ([1013], [0])])
+def test_one_modality_needs_no_graph_of_the_other(exported, samples, frames) -> None:
+    model, _, export = exported
+    graphs = load_exported(export.folder)
+    assert_same(model, graphs, batch(samples, frames))
+    opened = {"_audio_encoder", "_vision_encoder"} & set(vars(graphs))
+    assert opened == ({"_audio_encoder"} if any(samples) else {"_vision_encoder"})
+
+
+def test_masks_may_be_left_out_and_pictures_given_as_stored_features(exported) -> None:
+    model, graphs, _ = exported
+    inputs = batch([4003, 4003], [3, 3])
+    assert_same(model, graphs, {name: value for name, value in inputs.items() if "mask" not in name})
+    stored = model.foal_net.encode_video(inputs["pixel_values_videos"])[0]
+    assert_same(model, graphs, {"input_values": inputs["input_values"], "video_features": stored})
+
+
+def test_the_export_reports_its_size_and_how_far_off_it_is(exported) -> None:
+    _, _, export = exported
+    assert 0 < export.max_difference < 1e-4
+    sizes = [file.stat().st_size for file in export.folder.iterdir() if file.suffix != ".json"]
+    assert export.num_bytes == sum(sizes) and len(sizes) == 6
+    assert {file.name for file in export.folder.glob("*.json")} == {"config.json", "processor_config.json"}
+
+
+def test_an_export_names_no_path_of_the_machine_that_made_it(exported) -> None:
+    _, _, export = exported
+    for file in export.folder.iterdir():
+        content = file.read_bytes()
+        assert b"site-packages" not in content and b"modeling_wavlm" not in content
+
+
+def test_the_pipeline_takes_an_export_for_a_model(exported, checkpoint) -> None:
+    folder, _ = checkpoint
+    _, graphs, export = exported
+    clips = [
+        {"audio": np.sin(np.arange(8009) / 9).astype(np.float32), "video": None, "sampling_rate": 16_000},
+        {"audio": np.cos(np.arange(7001) / 5).astype(np.float32), "video": None, "sampling_rate": 16_000},
+    ]
+    expected = pipeline(TASK, model=str(folder), device="cpu")(clips, return_embeddings=True)
+    classify = pipeline(TASK, model=graphs, processor=str(export.folder))
+    assert "ExportedFoalNet" in repr(classify)
+    for got, want in zip(classify(clips, return_embeddings=True, batch_size=2), expected, strict=True):
+        assert [score["label"] for score in got["scores"]] == [score["label"] for score in want["scores"]]
+        np.testing.assert_allclose(got["audio_embeds"], want["audio_embeds"], atol=1e-4)
+        assert got["video_embeds"] is None and want["video_embeds"] is None
+
+
+def test_clips_with_nothing_in_them_are_named(exported) -> None:
+    _, graphs, _ = exported
+    with pytest.raises(ValueError, match=r"Clips \[1\].* neither sound nor picture"):
+        graphs(**batch([4003, 0], [3, 0]))
+    with pytest.raises(ValueError, match="Nothing to work on"):
+        graphs()
+    with pytest.raises(ValueError, match="Sound of 2 clips and picture of 3"):
+        graphs(**batch([4003, 4003], [0]), **batch([0], [2, 2, 2]))
+
+
+def test_an_encoder_whose_features_padding_changes_goes_by_length(half_export) -> None:
+    model, export = half_export
+    assert_same(model, load_exported(export.folder), batch([4003, 0, 3001, 4003], [2, 3, 1, 0]), rtol=0.0, atol=2e-3)
+
+
+def test_bfloat16_is_a_hint_that_keeps_fusion_exact(half_export) -> None:
+    model, export = half_export
+    inputs = batch([4003, 3001], [5, 3])
+    graphs = load_exported(export.folder, dtype="bfloat16")
+    assert_same(model, graphs, inputs, rtol=0.0, atol=0.05)
+    # Given the features of the encoders, nothing is left of the hint but the rounding of the stored weights.
+    stored = model.foal_net.encode_video(inputs["pixel_values_videos"])[0].detach()
+    assert_same(model, graphs, {"video_features": stored}, rtol=0.0, atol=2e-3)
+
+
+def test_weights_in_half_precision_take_half_the_space(half_export) -> None:
+    _, export = half_export
+    weights = sum(file.stat().st_size for file in export.folder.glob("*.bin"))
+    full = (export.folder.parent / "model.safetensors").stat().st_size
+    assert 0.4 < weights / full < 0.6
+    assert export.max_difference > 1e-6
+
+
+def test_an_export_that_differs_is_not_handed_out(checkpoint, tmp_path, monkeypatch) -> None:
+    need("openvino")
+    monkeypatch.setattr("foal_hf.export._compare", lambda model, folder: 0.5)
+    monkeypatch.setattr("foal_hf.export._parts", lambda model: {})
+    with pytest.raises(RuntimeError, match=r"differ from .* by 5.0e-01, expected at most 1e-04"):
+        export_checkpoint(checkpoint[0], tmp_path / "export")
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "tflite"}, "`format` has to be one of openvino, onnx, got 'tflite'"),
+        ({"dtype": "int8"}, "`dtype` has to be one of float32, float16, got 'int8'"),
+        ({"format": "onnx", "dtype": "float16"}, "Weights in float16 are for OpenVINO"),
+    ],
+)
+def test_wrong_arguments_of_an_export_say_what_is_right(tmp_path, arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_checkpoint(tmp_path, tmp_path / "export", **arguments)
+    assert not (tmp_path / "export").exists()
+
+
+def test_one_folder_holds_one_export(tmp_path) -> None:
+    (tmp_path / "fusion.xml").touch()
+    with pytest.raises(FileExistsError, match="holds an export for openvino"):
+        export_checkpoint(tmp_path, tmp_path, format="onnx")
+
+
+def test_wrong_arguments_of_loading_say_what_is_right(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no export. Make one: foal-hf export CHECKPOINT"):
+        load_exported(tmp_path)
+    (tmp_path / "fusion.onnx").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds no export for openvino.*--format openvino"):
+        load_exported(tmp_path, backend="openvino")
+    with pytest.raises(ValueError, match="float32 on CPUs"):
+        load_exported(tmp_path, dtype="bfloat16")
+    with pytest.raises(ValueError, match="`dtype` has to be float32 or bfloat16, got 'int8'"):
+        load_exported(tmp_path, dtype="int8")
+    with pytest.raises(ValueError, match="`backend` has to be one of openvino, onnx, got 'tflite'"):
+        load_exported(tmp_path, backend="tflite")
+
+
+@pytest.mark.parametrize("backend", FORMATS)
+def test_a_missing_runtime_names_its_extra(tmp_path, monkeypatch, backend) -> None:
+    (tmp_path / f"fusion.{'xml' if backend == 'openvino' else 'onnx'}").touch()
+    monkeypatch.setitem(sys.modules, "openvino" if backend == "openvino" else "onnxruntime", None)
+    with pytest.raises(ImportError, match=rf"foal-hf\[{backend}\]"):
+        load_exported(tmp_path)
+
+
+def test_an_export_is_no_checkpoint_and_says_so(exported) -> None:
+    _, _, export = exported
+    with pytest.raises(OSError, match="no file named"):
+        AutoModel.from_pretrained(export.folder)
+
+
+def test_openvino_reports_nothing_about_its_use() -> None:
+    need("openvino")
+    import_openvino()
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+    assert "openvino_telemetry" not in sys.modules
