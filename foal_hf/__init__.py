@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .configuration_foal_net import FoalNetConfig
     from .corpora import load_corpus
+    from .export import export_checkpoint
     from .hub import push_checkpoint
     from .hub_datasets import push_dataset
     from .hub_metrics import push_metric
@@ -42,6 +43,7 @@ __all__ = [
     "FoalNetVideoProcessor",
     "MediaError",
     "MediaFile",
+    "export_checkpoint",
     "load_corpus",
     "push_checkpoint",
     "push_dataset",
@@ -64,6 +66,7 @@ _HOMES = {
     "MediaError": "sources_foal_net",
     "MediaFile": "media_foal_net",
     "TINY_CHECKPOINT": "registration",
+    "export_checkpoint": "export",
     "load_corpus": "corpora",
     "push_checkpoint": "hub",
     "push_dataset": "hub_datasets",

@@ -6,6 +6,7 @@ clips without picture (or sound) never touch the encoder of the absent side, and
 Shapes: `batch` clips; `samples` of 16 kHz sound; `frames` of picture. Masks are 1, or True, where there is something.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -38,6 +39,7 @@ class ExportedFoalNet:
     Args:
         folder (`pathlib.Path`): Where the graphs and the config are.
         config (`FoalNetConfig`): That of the checkpoint.
+        backend (`"openvino"` or `"onnx"`): What runs the graphs.
         open_graph (`Callable`): From the name of a graph and whether half precision is good enough for it to what runs
             it, tensors in, tensors out.
     """
@@ -45,9 +47,12 @@ class ExportedFoalNet:
     main_input_name = "input_values"
     input_modalities = ["audio", "video"]
 
-    def __init__(self, folder: Path, config: FoalNetConfig, open_graph: Callable[[str, bool], Graph]) -> None:
+    def __init__(
+        self, folder: Path, config: FoalNetConfig, backend: str, open_graph: Callable[[str, bool], Graph]
+    ) -> None:
         self.folder = folder
         self.config = config
+        self.backend = backend
         self._open_graph = open_graph
 
     @property
@@ -155,16 +160,27 @@ class ExportedFoalNet:
         return self._open_graph(FUSION, False)
 
 
+def formats_in(folder: str | os.PathLike[str]) -> list[str]:
+    """What the graphs in a folder were made for: `"openvino"`, `"onnx"`, or nothing where it holds none."""
+    return [name for name, suffix in SUFFIXES.items() if Path(folder, f"{FUSION}{suffix}").is_file()]
+
+
 def load_exported(
-    folder: str | Path, *, backend: str | None = None, dtype: str = "float32", num_threads: int | None = None
+    folder: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    num_threads: int | None = None,
 ) -> ExportedFoalNet:
-    """A checkpoint that [`export_checkpoint`] wrote, ready to be given to `pipeline`.
+    """A checkpoint that [`export_checkpoint`] wrote, ready to run.
+
+    `pipeline("audio-video-emotion", model=folder, dtype="bfloat16")` does this by itself.
 
     Args:
-        folder (`str` or `pathlib.Path`): Folder of the export.
+        folder (`str` or `os.PathLike`): Folder of the export.
         backend (`"openvino"` or `"onnx"`, *optional*): What runs it; what it was exported for by default.
-        dtype (`"float32"` or `"bfloat16"`, defaults to `"float32"`): Precision of the encoders. `"bfloat16"`, with
-            OpenVINO only, is a hint: processors without instructions for it go on in float32.
+        dtype (`"float32"` or `"bfloat16"`, or torch's, *optional*): Precision of the encoders, float32 by default.
+            `"bfloat16"`, with OpenVINO only, is a hint: processors without instructions for it go on in float32.
         num_threads (`int`, *optional*): Threads to compute with; as many as torch uses by default.
 
     Returns:
@@ -181,16 +197,17 @@ def load_exported(
     >>> from foal_hf.exported import load_exported
     >>> from transformers import pipeline
 
-    >>> model = load_exported("outputs/foal-net-openvino", dtype="bfloat16")
+    >>> model = load_exported("outputs/foal-net-openvino", dtype="bfloat16", num_threads=4)
     >>> classify = pipeline("audio-video-emotion", model=model, processor="outputs/foal-net-openvino")
     ```
     """
     folder = Path(folder)
     if backend not in (None, *SUFFIXES):
         raise ValueError(f"`backend` has to be one of {', '.join(SUFFIXES)}, got {backend!r}.")
+    dtype = "float32" if dtype in (None, "auto") else str(dtype).removeprefix("torch.")
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"`dtype` has to be float32 or bfloat16, got {dtype!r}.")
-    there = [name for name, suffix in SUFFIXES.items() if (folder / f"{FUSION}{suffix}").is_file()]
+    there = formats_in(folder)
     if not there or backend not in (None, *there):
         raise FileNotFoundError(
             f"{folder} holds no export{f' for {backend}' if backend else ''}. Make one: "
@@ -205,7 +222,7 @@ def load_exported(
     def open_graph(name: str, half_is_enough: bool) -> Graph:
         return opener(folder / f"{name}{SUFFIXES[backend]}", half_is_enough)
 
-    return ExportedFoalNet(folder, FoalNetConfig.from_pretrained(folder), open_graph)
+    return ExportedFoalNet(folder, FoalNetConfig.from_pretrained(folder), backend, open_graph)
 
 
 def import_openvino() -> ModuleType:
@@ -282,4 +299,4 @@ def _absent(batch_size: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(batch_size, 1, width), torch.zeros(batch_size, 1, dtype=torch.bool)
 
 
-__all__ = ["ExportedFoalNet", "load_exported"]
+__all__ = ["ExportedFoalNet", "formats_in", "load_exported"]

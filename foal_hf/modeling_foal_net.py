@@ -6,8 +6,9 @@ picture; `audio_width`, `video_width` of the two encoders. Masks are True where 
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -401,6 +402,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
 class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
     """Foal-Net with its classifier, its matching heads and its three losses."""
 
+    # Opens a folder that `foal-hf export` wrote, or returns None: known once the package is imported.
+    _open_export: ClassVar[Callable[..., Any]] = staticmethod(lambda folder, **kwargs: None)
+
     def __init__(self, config: FoalNetConfig, **encoders: PreTrainedModel) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -410,6 +414,12 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         self.audio_matching_head = nn.Linear(config.audio_width, 2)
         self.video_matching_head = nn.Linear(config.video_width, 2)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; a folder that `foal-hf export` wrote gives what runs its graphs, for the pipeline."""
+        exported = cls._open_export(pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs) if exported is None else exported
 
     def get_input_embeddings(self) -> nn.Module:
         """The first layer of the audio encoder, the model's main input."""

@@ -42,6 +42,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, RecordingJudge, Pipeline):
     as well; `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
     (`KeyDataset`), or as a `datasets` dataset of rows or a column of one.
 
+    `model` may be a folder that `foal-hf export` wrote, where `foal_hf` is imported; `backend` (`"torch"`, `"openvino"`
+    or `"onnx"`) then says what has to run it, and anything else is an error.
+
     Example:
 
     ```python
@@ -64,8 +67,14 @@ class AudioVideoEmotionPipeline(CheckpointPart, RecordingJudge, Pipeline):
     _load_video_processor = False  # type: ignore[assignment]
     _load_tokenizer = False  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, backend: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        runs_it = getattr(self.model, "backend", "torch")
+        if backend not in (None, runs_it):
+            raise ValueError(
+                f"`backend` is {backend!r}, but this model runs in {runs_it}. With the package installed, "
+                "`foal-hf export CHECKPOINT --format openvino` (or onnx) writes a folder to be given as `model`."
+            )
         self.processor: Any
         if self.processor is None:
             raise ValueError(

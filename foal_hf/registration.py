@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 from transformers import (
     AutoConfig,
@@ -47,4 +48,11 @@ def register() -> None:
             type="multimodal",
         )
     FoalNetConfig._is_registered = True
+    FoalNetForEmotionClassification._open_export = staticmethod(_open_export)
     CheckpointPart._hub = staticmethod(lambda: importlib.import_module(".hub", __package__))  # only for those who push
+
+
+def _open_export(folder: Any, **kwargs: Any) -> Any:
+    """The graphs in a folder, if it holds some: what runs them is only imported then."""
+    exported = importlib.import_module(".exported", __package__)
+    return exported.load_exported(folder, dtype=kwargs.get("dtype")) if exported.formats_in(folder) else None

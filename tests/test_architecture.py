@@ -17,7 +17,9 @@ ARROWS: dict[str, set[str]] = {
     "configuration_foal_net": {"checkpoint_foal_net"},
     "losses_foal_net": set(),
     "layers_foal_net": {"configuration_foal_net"},
-    "encoders_foal_net": {"configuration_foal_net"},
+    "front_end_foal_net": set(),
+    "wavlm_attention_foal_net": set(),
+    "encoders_foal_net": {"configuration_foal_net", "front_end_foal_net", "wavlm_attention_foal_net"},
     "modeling_foal_net": {
         "checkpoint_foal_net",
         "configuration_foal_net",
@@ -49,6 +51,8 @@ ARROWS: dict[str, set[str]] = {
         "timeline_foal_net",
         "video_processing_foal_net",
     },
+    "exported": {"configuration_foal_net", "encoders_foal_net", "modeling_foal_net"},
+    "export": {"encoders_foal_net", "exported", "modeling_foal_net", "processing_foal_net"},
     "formats": {"timeline_foal_net"},
     "annotate": {
         "evidence_foal_net",
@@ -123,6 +127,7 @@ ARROWS: dict[str, set[str]] = {
     "registration": {
         "checkpoint_foal_net",
         "configuration_foal_net",
+        "exported",
         "modeling_foal_net",
         "pipeline_foal_net",
         "processing_foal_net",
@@ -165,6 +170,7 @@ ARROWS: dict[str, set[str]] = {
         "corpus_plots",
         "corpus_report",
         "doctor",
+        "export",
         "features",
         "formats",
         "hub",

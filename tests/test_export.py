@@ -1,5 +1,6 @@
 import copy
 import importlib.util
+import json
 import sys
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 from transformers import AutoModel, CLIPVisionConfig, Wav2Vec2Config, WavLMConfig, pipeline
 
+from foal_hf.cli import main
 from foal_hf.configuration_foal_net import FoalNetConfig
 from foal_hf.export import Export, export_checkpoint
 from foal_hf.exported import ExportedFoalNet, import_openvino, load_exported
 from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
 from foal_hf.registration import TASK, register
+from foal_hf.synthetic import generate_recording
 from foal_hf.tiny import make_tiny_processor
 
 
@@ -168,6 +171,47 @@ def test_the_pipeline_takes_an_export_for_a_model(exported, checkpoint) -> None:
         assert [score["label"] for score in got["scores"]] == [score["label"] for score in want["scores"]]
         np.testing.assert_allclose(got["audio_embeds"], want["audio_embeds"], atol=1e-4)
         assert got["video_embeds"] is None and want["video_embeds"] is None
+
+
+def test_the_pipeline_opens_the_folder_of_an_export_by_itself(exported) -> None:
+    _, graphs, export = exported
+    classify = pipeline(TASK, model=str(export.folder), backend=graphs.backend)
+    assert isinstance(classify.model, ExportedFoalNet) and classify.model.backend == export.format
+    clip = {"audio": np.sin(np.arange(8009) / 9).astype(np.float32), "video": None, "sampling_rate": 16_000}
+    assert classify(clip) == pipeline(TASK, model=graphs, processor=str(export.folder))(clip)
+    other = next(format for format in FORMATS if format != export.format)
+    with pytest.raises(ValueError, match=f"`backend` is '{other}', but this model runs in {export.format}"):
+        pipeline(TASK, model=str(export.folder), backend=other)
+
+
+def test_a_checkpoint_of_weights_says_how_it_is_exported(checkpoint) -> None:
+    folder, _ = checkpoint
+    with pytest.raises(ValueError, match=r"this model runs in torch.*foal-hf export CHECKPOINT"):
+        pipeline(TASK, model=str(folder), backend="openvino")
+    assert pipeline(TASK, model=str(folder), backend="torch").model.dtype == torch.float32
+
+
+def test_the_precision_of_a_pipeline_reaches_openvino(half_export, monkeypatch) -> None:
+    _, export = half_export
+    asked = []
+    monkeypatch.setattr("foal_hf.exported._openvino_opener", lambda dtype, num_threads: asked.append(dtype))
+    pipeline(TASK, model=str(export.folder), dtype="bfloat16")
+    pipeline(TASK, model=str(export.folder), dtype=torch.float32)
+    pipeline(TASK, model=str(export.folder))
+    assert asked == ["bfloat16", "float32", "float32"]
+
+
+def test_the_command_writes_an_export_that_predict_takes_for_a_model(checkpoint, tmp_path, capsys) -> None:
+    need("openvino")
+    folder, _ = checkpoint
+    assert main(["export", str(folder), "--output", str(tmp_path / "export")]) == 0
+    assert "MB for openvino" in capsys.readouterr().out
+    generate_recording(tmp_path / "clip.mp4", ["happy"], seconds_each=1.2)
+    assert main(["predict", str(tmp_path / "clip.mp4"), "--json", "--model", str(tmp_path / "export")]) == 0
+    of_export = json.loads(capsys.readouterr().out)
+    assert main(["predict", str(tmp_path / "clip.mp4"), "--json", "--model", str(folder)]) == 0
+    (of_checkpoint,) = json.loads(capsys.readouterr().out)
+    assert [score["label"] for score in of_export[0]["scores"]] == [s["label"] for s in of_checkpoint["scores"]]
 
 
 def test_clips_with_nothing_in_them_are_named(exported) -> None:

@@ -16,7 +16,7 @@ from loopback_hub import LoopbackHub
 from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
 
-from foal_hf import TINY_CHECKPOINT
+from foal_hf import TINY_CHECKPOINT, export_checkpoint
 from foal_hf.results import Results
 from foal_hf.synthetic import generate_corpus, generate_recording
 
@@ -57,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_recording(files / "interview.mp4", ["happy", "sad"], seconds_each=2.0)
     generate_corpus(files / "my_clips", num_speakers=3, clips_per_emotion=1, progress=False)
     shutil.copytree(TINY_CHECKPOINT, files / "my-foal-net")
+    export_checkpoint(files / "my-foal-net", files / "my-foal-net-openvino")
     return files
 
 
@@ -68,7 +69,8 @@ def folder(files: Path, tmp_path: Path) -> Path:
 
 def test_python_blocks_run_in_order_from_prediction_to_the_hub_and_back(hub: LoopbackHub, folder: Path) -> None:
     full_tree(folder)
-    shutil.rmtree(folder / "my-foal-net")  # the README trains one
+    for made in folder.glob("my-foal-net*"):  # the README trains and exports one
+        shutil.rmtree(made)
     script = "\n".join(blocks("python"))
     finished = subprocess.run(
         [sys.executable, "-c", script],
