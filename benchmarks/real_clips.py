@@ -1,19 +1,31 @@
 """The paper's table on a folder of real clips: `python benchmarks/real_clips.py CLIPS --output OUT`.
 
-Trains the recipe `tiny` from scratch, on speakers that the test does not have: the speakers of the folder are put into
-groups of equal size, each of which is held out once. CLIPS is a folder corpus, with speaker and emotion in its
-metadata.csv. Interrupted, it goes on. It prints the table, and leaves everything behind it in OUT.
+Trains the recipe beside it from scratch, on speakers that the test does not have: the speakers of the folder are put
+into groups of equal size, each of which is held out once. CLIPS is a folder corpus, with speaker and emotion in its
+metadata.csv. No checkpoint is chosen: the last epoch is tested. The encoders begin with the same random weights in each
+run; the rest, and the order of the clips, comes from the seed. Interrupted, it goes on. It prints the table, and leaves
+everything behind it in OUT.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import concatenate_datasets
+from transformers import (
+    AutoModel,
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+)
 
 from foal_hf.corpora import load_corpus
 from foal_hf.latency import describe_hardware
@@ -23,12 +35,46 @@ from foal_hf.recipe import load_recipe
 from foal_hf.results import Corpus
 
 
+RECIPE = Path(__file__).with_suffix(".yaml")
+AUDIO = WavLMConfig(
+    hidden_size=64,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    intermediate_size=128,
+    conv_dim=(64, 64),
+    conv_kernel=(400, 8),  # 25 ms every 10 ms, and then 25 positions a second
+    conv_stride=(160, 4),
+    num_conv_pos_embeddings=16,
+    num_conv_pos_embedding_groups=4,
+    feat_extract_norm="layer",
+    do_stable_layer_norm=True,
+    num_buckets=32,
+    max_bucket_distance=128,
+    mask_time_prob=0.1,
+    mask_time_length=5,
+    layerdrop=0.0,
+)
+VISION = CLIPVisionConfig(
+    hidden_size=64,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    intermediate_size=128,
+    image_size=48,
+    patch_size=8,
+    projection_dim=64,
+    initializer_range=0.1,
+    attention_dropout=0.1,
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", help="folder of the clips and their metadata.csv")
     parser.add_argument("--output", required=True, help="folder of the runs")
     parser.add_argument("--name", default="a folder of real clips", help="what to call the corpus (%(default)s)")
-    parser.add_argument("--recipe", default="tiny", help="a recipe, or a file with one (%(default)s)")
+    parser.add_argument(
+        "--recipe", default=str(RECIPE), help="a recipe, or a file with one; without encoders it gets small ones"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of the recipe"
     )
@@ -36,12 +82,15 @@ def main() -> None:
     parser.add_argument("--only-folds", nargs="+", default=[], help="numbers of some folds, for a trial")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="rows of the table")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
-    parser.add_argument("--select", default="validation", choices=("validation", "last"), help="(%(default)s)")
+    parser.add_argument("--select", default="last", choices=("validation", "last"), help="(%(default)s)")
     parser.add_argument("--num-threads", type=int, default=1, help="of torch; 1 repeats to the bit (%(default)s)")
     options = parser.parse_args()
 
     torch.set_num_threads(options.num_threads)
     recipe = load_recipe(options.recipe).with_settings(dict(map(name_and_value, options.set)))
+    if recipe.audio_encoder is None:
+        audio, vision = make_encoders(Path(options.output, "encoders"))
+        recipe = dataclasses.replace(recipe, audio_encoder=str(audio), vision_encoder=str(vision))
     corpus = with_groups(concatenate_datasets(list(load_corpus("folder", options.clips, split=None).values())), options)
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):
@@ -58,6 +107,20 @@ def main() -> None:
     print(ablation_report(table))
     num_runs = sum(len(results.folds) for results in table.values())
     print(f"{num_runs} runs in {time.perf_counter() - started:.0f} s on {describe_hardware()}")
+
+
+def make_encoders(folder: Path) -> tuple[Path, Path]:
+    """Small encoders with random weights, and what prepares their inputs; those of an interrupted run are kept."""
+    torch.manual_seed(0)
+    audio, vision = folder / "audio", folder / "vision"
+    if not vision.exists():
+        AutoModel.from_config(AUDIO).save_pretrained(audio)
+        Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(audio)
+        CLIPVisionModelWithProjection(VISION).save_pretrained(unfinished := folder / "unfinished")
+        size = {"height": VISION.image_size, "width": VISION.image_size}
+        CLIPImageProcessorPil(size=size, resample=2, do_center_crop=False).save_pretrained(unfinished)
+        unfinished.rename(vision)
+    return audio, vision
 
 
 def with_groups(corpus: Any, options: argparse.Namespace) -> Any:
