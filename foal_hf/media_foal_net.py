@@ -273,8 +273,8 @@ class MediaFile:
         if self._in_order:
             if start_seconds < self._read_until:
                 raise ValueError(
-                    f"`start_seconds` has to be {self._read_until} or more, where the last read ended, since the medium "
-                    f"is opened with `in_order=True`; got {start_seconds}."
+                    f"`start_seconds` has to be {self._read_until} or more, where the last read ended, since the "
+                    f"medium is opened with `in_order=True`; got {start_seconds}."
                 )
             self._read_until = stop
         with files_let_go():

@@ -112,7 +112,8 @@ class OrderedVideoTrack:
             raise MediaError(name, "none of its pictures can be decoded.")
         first, header = self._pictures.next_seconds, metadata.begin_stream_seconds_from_header
         self.begin_seconds = first if header is None else header
-        self._first = first
+        # Pictures that cannot be decoded, or AVI's without times, may come before: the first that can stands for them.
+        self._first = min(first, self.begin_seconds)
         self._promised_end = metadata.end_stream_seconds
         self.zero_seconds = 0.0
         self._pictures.go_to(math.nextafter(first, math.inf))  # takes the first, to see whether another follows
