@@ -23,8 +23,8 @@ LONGEST_GAP_SECONDS = 3600.0  # times that jump by more are wrong
 _MOST_DAMAGED_FRAMES = 10_000
 
 
-def frames_in_order(decoder: Any, name: str) -> Iterator[tuple[torch.Tensor, float]]:
-    """Each frame of a fresh torchcodec decoder (a picture, or some samples of sound) with its time in seconds.
+def frames_in_order(decoder: Any, name: str) -> Iterator[tuple[torch.Tensor, float, float]]:
+    """Each frame of a fresh torchcodec decoder (a picture, or some samples of sound) with its time and length, seconds.
 
     What cannot be decoded is left out. So is what goes back in time: of a recording that was appended to another with
     times that begin anew, the first part is given.
@@ -34,7 +34,7 @@ def frames_in_order(decoder: Any, name: str) -> Iterator[tuple[torch.Tensor, flo
         try:
             from torchcodec._core import get_next_frame  # torchcodec's public methods all seek first
 
-            frame, seconds, _ = get_next_frame(decoder._decoder)
+            frame, seconds, duration = get_next_frame(decoder._decoder)
         except IndexError:  # the end
             return
         except RuntimeError:
@@ -44,7 +44,7 @@ def frames_in_order(decoder: Any, name: str) -> Iterator[tuple[torch.Tensor, flo
             continue
         if seconds.item() >= latest:
             latest = seconds.item()
-            yield frame, latest
+            yield frame, latest, duration.item()
 
 
 def sound_in_order(decoder: Any, name: str, start: float, stop: float) -> tuple[torch.Tensor, float] | None:
@@ -56,7 +56,7 @@ def sound_in_order(decoder: Any, name: str, start: float, stop: float) -> tuple[
     gap, longest_gap = GAP_SECONDS * rate, LONGEST_GAP_SECONDS * rate
     parts: list[torch.Tensor] = []
     begin = end = None  # in samples, on the clock of the stream; `end` also of what lies before the range
-    for frame, seconds in frames_in_order(decoder, name):
+    for frame, seconds, _ in frames_in_order(decoder, name):
         at = round(seconds * rate)
         if end is not None:
             at = end if abs(at - end) <= gap else at
@@ -93,8 +93,15 @@ class PicturesInOrder:
         self._size = size
         self._current: torch.Tensor | None = None
         self._next: torch.Tensor | None = None
-        self._current_seconds = self._next_seconds = -math.inf
+        self._current_seconds = -math.inf
+        self.next_seconds = -math.inf  # when the picture after the current one is shown; infinity if none is
+        self.end_seconds = -math.inf  # of the pictures seen so far
         self._restart()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no picture follows the current one."""
+        return self._next is None
 
     def frames_at(self, seconds: list[float]) -> torch.Tensor:
         """The pictures shown at these ascending times, `(len(seconds), 3, height, width)`."""
@@ -102,21 +109,32 @@ class PicturesInOrder:
             self._restart()
         frames = []
         for time in seconds:
-            while self._next is not None and (self._current is None or self._next_seconds <= time):
-                self._current, self._current_seconds = self._next, self._next_seconds
-                self._advance()
+            while self._next is not None and (self._current is None or self.next_seconds <= time):
+                self._take_next()
             if self._current is None:
                 raise RuntimeError("no frame can be decoded")
             frames.append(self._current)
         return torch.stack(frames)
+
+    def go_to(self, seconds: float) -> None:
+        """Read on until the next picture is one that begins at `seconds` or later."""
+        while self._next is not None and self.next_seconds < seconds:
+            self._take_next()
 
     def _restart(self) -> None:
         self._pictures = frames_in_order(self._reopen(), self._name)
         self._current, self._current_seconds = None, -math.inf
         self._advance()
 
+    def _take_next(self) -> None:
+        self._current, self._current_seconds = self._next, self.next_seconds
+        self._advance()
+
     def _advance(self) -> None:
-        self._next, self._next_seconds = next(self._pictures, (None, math.inf))
-        if self._next is not None and tuple(self._next.shape[1:]) != self._size:
+        self._next, self.next_seconds, duration = next(self._pictures, (None, math.inf, 0.0))
+        if self._next is None:
+            return
+        self.end_seconds = max(self.end_seconds, self.next_seconds + duration)
+        if tuple(self._next.shape[1:]) != self._size:
             scaled = torch.nn.functional.interpolate(self._next[None], self._size, mode="bilinear", antialias=True)
             self._next = scaled[0]

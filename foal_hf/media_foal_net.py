@@ -140,6 +140,9 @@ class MediaFile:
         device (`str` or `torch.device`, *optional*): Where pictures of files are decoded. Default: the CPU. Arrays and
             decoders stay where they are.
         max_bytes (`int`, defaults to 2 GiB): Limit of a download and of a stream that cannot seek.
+        in_order (`bool`, defaults to `False`): Whether reads ascend, none beginning before the end of the one before.
+            Then a file is not read through first, and what is held does not grow with its length. Arrays and decoders
+            are not concerned.
 
     Raises:
         MediaError: If a source cannot be read, or holds none of the wanted modalities.
@@ -160,6 +163,7 @@ class MediaFile:
         source_frames_per_second: float | None = None,
         device: str | torch.device | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        in_order: bool = False,
     ):
         if source is not None and (audio is not None or video is not None):
             raise ValueError("Give either `source`, or `audio` and `video`, not both.")
@@ -175,6 +179,8 @@ class MediaFile:
         self._source_frames_per_second = source_frames_per_second
         self._device = "cpu" if device is None else device
         self._max_bytes = max_bytes
+        self._in_order = in_order
+        self._read_until = 0.0
         self._stack = contextlib.ExitStack()
         self._audio: Any = None
         self._video: Any = None
@@ -250,7 +256,8 @@ class MediaFile:
 
         Raises:
             MediaError: If nothing is there in the range, the crop box leaves the picture, or decoding fails.
-            ValueError: If the range is negative or empty.
+            ValueError: If the range is negative or empty, or lies before what was read of a medium that is read in
+                order.
         """
         heard_from = start_seconds if audio_start_seconds is None else audio_start_seconds
         for name, start in (("start_seconds", start_seconds), ("audio_start_seconds", heard_from)):
@@ -263,6 +270,13 @@ class MediaFile:
         stop = math.inf if end_seconds is None else float(end_seconds)
         stop = min(stop, start_seconds + (math.inf if max_seconds is None else max_seconds))
 
+        if self._in_order:
+            if start_seconds < self._read_until:
+                raise ValueError(
+                    f"`start_seconds` has to be {self._read_until} or more, where the last read ended, since the "
+                    f"medium is opened with `in_order=True`; got {start_seconds}."
+                )
+            self._read_until = stop
         with files_let_go():
             return self._read(start_seconds, stop, heard_from, crop_box, transform)
 
@@ -274,7 +288,8 @@ class MediaFile:
         crop_box: Sequence[int] | None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> Clip:
-        waveform = frames = frame_times = None
+        waveform = frames = None
+        frame_times: list[float] = []
         if self._audio is not None:
             waveform = self._audio.read(heard_from, heard_from + (stop - start_seconds), self.sampling_rate)
         ends = []
@@ -282,16 +297,10 @@ class MediaFile:
             ends.append(start_seconds + len(waveform) / self.sampling_rate)
         if self._video is not None:
             box = _checked_box(crop_box, self._video)
-            shown_until = self._video.end_seconds
-            if self._video.is_still:  # as long as the sound lasts
-                shown_until = max([shown_until, self.duration_seconds or 0.0, *ends])
-            if (min(stop, shown_until) - start_seconds) * self.frames_per_second > _MOST_FRAMES:
-                raise MediaError(
-                    self.name, f"its picture lasts {shown_until:g} s, too long for one clip; give end_seconds."
-                )
-            frame_times = _frame_times(start_seconds, min(stop, shown_until), self.frames_per_second, self._video)
-            if frame_times:
-                frames = _read_frames(self._video, frame_times, box, transform)
+            frames, frame_times, shown_until = self._read_picture(
+                start_seconds, stop, max(ends, default=0.0), box, transform
+            )
+            if frames is not None:
                 ends.append(shown_until)
         if waveform is None and frames is None:
             wanted = f"{start_seconds:g} to {stop:g} s" if math.isfinite(stop) else f"{start_seconds:g} s on"
@@ -307,6 +316,33 @@ class MediaFile:
             start_seconds=start_seconds,
             end_seconds=min(stop, max(ends)),
         )
+
+    def _read_picture(
+        self,
+        start: float,
+        stop: float,
+        heard_until: float,
+        box: tuple[int, int, int, int],
+        transform: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> tuple[torch.Tensor | None, list[float], float]:
+        """The frames of a range, their times, and the end of the picture where it lies in the range."""
+        video, rate = self._video, self.frames_per_second
+        shown_until = video.end_seconds
+        if video.is_still:  # as long as the sound lasts
+            shown_until = max(shown_until, self.duration_seconds or 0.0, heard_until)
+        # What the header says of the end may be wrong either way; who reads in order sees it on the way.
+        is_open = video.is_open_ended and math.isfinite(stop)
+        until = stop if is_open else min(stop, shown_until)
+        if (until - start) * rate > _MOST_FRAMES:
+            raise MediaError(self.name, f"its picture lasts {until:g} s, too long for one clip; give end_seconds.")
+        times = _frame_times(start, until, rate, video)
+        if not times:
+            return None, [], shown_until
+        frames = _read_frames(video, times, box, transform)
+        if is_open:
+            shown_until = video.shown_until(stop)
+            times = _frame_times(start, shown_until, rate, video)
+        return frames[: len(times)] if times else None, times, shown_until
 
     def _open(self, source: Any, wanted: tuple[str, ...]) -> None:
         audio, video = self._tracks_of(source, wanted)
@@ -338,7 +374,7 @@ class MediaFile:
             name = type(source).__name__
             return (AudioTrack(source, name), None) if is_audio_decoder else (None, VideoTrack(source, name))
         opened = self._stack.enter_context(open_source(source, self._max_bytes))
-        return open_tracks(opened, wanted, self._device)
+        return open_tracks(opened, wanted, self._device, in_order=self._in_order)
 
 
 def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> list[float]:

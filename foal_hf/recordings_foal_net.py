@@ -54,7 +54,7 @@ class RecordingReader(IterableDataset):
     An error comes as the last item and is not raised: a worker's error reaches the caller as another type.
 
     Args:
-        medium (`dict`): Arguments of [`MediaFile`].
+        medium (`dict`): Arguments of [`MediaFile`], all but `in_order`.
         windows (`dict`): Arguments of `read_stretches`.
         shortest_sound (`int`): Samples that the model needs at least.
         leaves_out_empty (`bool`): Whether silent sound and black pictures are kept from the model.
@@ -78,7 +78,7 @@ class RecordingReader(IterableDataset):
 
     def __iter__(self) -> Iterator[WindowToJudge | Exception]:
         try:
-            with MediaFile(**self._medium) as media:
+            with MediaFile(**self._medium, in_order=True) as media:
                 for stretch in read_stretches(media, **self._windows):
                     yield self._prepared(stretch, media.duration_seconds)
         except UNREADABLE as error:

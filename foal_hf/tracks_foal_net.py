@@ -7,10 +7,8 @@ file share it.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +22,36 @@ from .arrays_foal_net import (
     mono_from_array,
     resample,
 )
+from .decoding_foal_net import (
+    TIME_TOLERANCE_SECONDS,
+    check_picture_size,
+    check_sampling_rate,
+    decoding,
+    decoding_error,
+)
 from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, PicturesInOrder, sound_in_order
+from .ordered_tracks_foal_net import OrderedAudioTrack, OrderedVideoTrack
 from .sources_foal_net import MediaError, OpenSource
 
 
-TIME_TOLERANCE_SECONDS = 1e-3  # Matroska and WebM keep times in whole milliseconds
 # FFmpeg gives attached pictures (cover art) no time, nor frames before 0; torchcodec shows that as -2**63 ticks.
 _NO_TIME_STAMP_SECONDS = -1e9
 _COVER_ART_FRAMES_PER_SECOND = 90_000  # FFmpeg's clock, where the file is not read through
 _RESAMPLING_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
-_MAX_PIXELS = 2**26  # of a picture: twice what 8K has
-_PLACE_IN_TORCHCODEC = re.compile(r"^.*\.cpp:\d+, | at /\S+, line \d+$")
 
 
-def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch.device) -> tuple[Any, Any]:
+def open_tracks(
+    source: OpenSource, wanted: tuple[str, ...], device: str | torch.device, *, in_order: bool = False
+) -> tuple[Any, Any]:
     """The audio and the video track of a file, None for what it lacks.
 
     Both are opened whichever is wanted, since the earlier one tells where the time axis of the file begins.
+
+    Args:
+        source (`OpenSource`): The file.
+        wanted (`tuple[str, ...]`): Of `"audio"` and `"video"`, what will be read.
+        device (`str` or `torch.device`): Where pictures are decoded.
+        in_order (`bool`, defaults to `False`): Whether reads ascend.
 
     Raises:
         MediaError: If FFmpeg cannot open it.
@@ -49,7 +60,7 @@ def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch
     decoders = _decoders()
 
     def open_decoder(kind: str, **options: Any) -> Any:
-        with _decoding(source.name):
+        with decoding(source.name):
             try:
                 return getattr(decoders, kind)(source.for_decoder(), **options)
             except ValueError as error:  # it has no such stream, or one without times, which matters if it is wanted
@@ -63,18 +74,36 @@ def open_tracks(source: OpenSource, wanted: tuple[str, ...], device: str | torch
     def open_video(seek_mode: str = "approximate") -> Any:
         return open_decoder("VideoDecoder", device=device, seek_mode=seek_mode)
 
-    audio = open_audio()
     # The exact mode reads through the whole file for the true times of the frames; for the zero of the time axis the
     # header will do. On a stream that the header did not name, the exact mode of torchcodec 0.13 writes beyond its
     # memory: then the frames are taken in order.
     is_exact = source.has_streams_in_header and "video" in wanted
-    video = open_video("exact" if is_exact else "approximate")
-    if video is not None and _is_cover_art(video.metadata):
-        video = None
-    return (
-        AudioTrack(audio, source.name, open_audio) if audio is not None else None,
-        VideoTrack(video, source.name, open_video, in_order=not is_exact) if video is not None else None,
-    )
+    video = _open_in_order(source.name, open_video) if in_order and is_exact else None
+    audio = open_audio()
+    audio_track: Any = None
+    if audio is not None:
+        audio_track = AudioTrack(audio, source.name, open_audio)
+        if in_order:
+            audio_track = OrderedAudioTrack(audio, source.name, audio_track.begin_seconds)
+    if video is not None:
+        return audio_track, video
+    decoder = open_video("exact" if is_exact else "approximate")
+    if decoder is None or _is_cover_art(decoder.metadata):
+        return audio_track, None
+    return audio_track, VideoTrack(decoder, source.name, open_video, in_order=not is_exact)
+
+
+def _open_in_order(name: str, open_video: Callable[[], Any]) -> OrderedVideoTrack | None:
+    """The picture without reading the file through; None where that needs more than the header says.
+
+    torchcodec wants a length there, which a recording that was cut off may lack, and a rate of frames.
+    """
+    try:
+        decoder = open_video()
+        is_picture = decoder is not None and not _is_cover_art(decoder.metadata)
+        return OrderedVideoTrack(decoder, name) if is_picture else None
+    except MediaError:
+        return None
 
 
 def _is_cover_art(metadata: Any) -> bool:
@@ -107,11 +136,7 @@ class AudioTrack:
     def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
         """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
         rate = self._decoder.metadata.sample_rate
-        if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
-            raise MediaError(
-                self._name,
-                f"claims {rate} samples a second; sound of {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE} Hz is read.",
-            )
+        check_sampling_rate(self._name, rate)
         start, stop = start + self.zero_seconds, stop + self.zero_seconds  # on the clock of the stream
         if stop <= self.begin_seconds:
             return None
@@ -160,7 +185,7 @@ class AudioTrack:
                 return None
             ordered = self._decode_in_order(start, stop)
             if ordered is None:
-                raise _decoding_error(self._name, error) from error
+                raise decoding_error(self._name, error) from error
             return ordered
         end = decoded.pts_seconds + decoded.duration_seconds
         duration = self._decoder.metadata.duration_seconds
@@ -199,6 +224,8 @@ class _Block:
 class VideoTrack:
     """The picture of a torchcodec `VideoDecoder`."""
 
+    is_open_ended = False  # it ends at `end_seconds`
+
     def __init__(self, decoder: Any, name: str, reopen: Callable[[], Any] | None = None, in_order: bool = False):
         metadata = decoder.metadata
         self._decoder = decoder
@@ -227,12 +254,8 @@ class VideoTrack:
 
     def frames_at(self, seconds: list[float]) -> torch.Tensor:
         """The pictures shown at these ascending times, `(len(seconds), 3, height, width)`."""
-        if self.height * self.width > _MAX_PIXELS:
-            raise MediaError(
-                self._name,
-                f"claims pictures of {self.width}x{self.height} pixels; up to {_MAX_PIXELS} in all are read.",
-            )
-        with _decoding(self._name):
+        check_picture_size(self._name, self.height, self.width)
+        with decoding(self._name):
             if self.is_still:
                 return self._channels_first(self._decoder.get_frames_at([0] * len(seconds)).data)
             times = [self.zero_seconds + time + TIME_TOLERANCE_SECONDS for time in seconds]
@@ -291,6 +314,7 @@ class ArrayVideo:
     """Pictures that are an array already."""
 
     begin_seconds = first_seconds = zero_seconds = 0.0
+    is_open_ended = False
 
     def __init__(self, frames: Any, frames_per_second: float):
         check_positive(source_frames_per_second=frames_per_second)
@@ -316,28 +340,6 @@ def _decoders() -> Any:
             "`brew install ffmpeg` (macOS)."
         ) from error
     return torchcodec.decoders
-
-
-@contextlib.contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    try:
-        yield
-    except MediaError:
-        raise
-    except Exception as error:
-        raise _decoding_error(name, error) from error
-
-
-def _decoding_error(name: str, error: Exception) -> MediaError:
-    if isinstance(error, MemoryError):
-        return MediaError(name, "needs more memory than there is; read a shorter range.")
-    lines = str(error).splitlines() or [type(error).__name__]
-    detail = _PLACE_IN_TORCHCODEC.sub("", lines[0])
-    return MediaError(
-        name,
-        f"cannot be decoded: it is no sound or video file, or it is damaged or cut off ({detail.strip()[:200]}). "
-        "Try to play it, or convert it with `ffmpeg -i INPUT output.mp4`.",
-    )
 
 
 def check_positive(**values: float) -> None:

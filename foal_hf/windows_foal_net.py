@@ -12,7 +12,6 @@ blocks that are still held.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from typing import Any
 
 import torch
 
-from .arrays_foal_net import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, check_samples, resample
-from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, frames_in_order
+from .forward_foal_net import LONGEST_GAP_SECONDS
 from .media_foal_net import Clip, MediaFile
 from .sources_foal_net import MediaError
 
@@ -31,7 +29,6 @@ _ENDS_SECONDS = 1e-3  # a block that is shorter than asked for by more has reach
 _REST_STRIDES = 0.1  # less than this is no stretch of its own
 _MOST_STRIDES_OF_A_BLOCK = 10
 _MISFIT_FRAMES = 0.1  # between the frames of one block and those of the next
-_MARGIN_SECONDS = 0.01  # wider than the resampling filter reaches
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def read_stretches(
     tenth of a stride, belongs to the stretch before it.
 
     Args:
-        media ([`MediaFile`]): Open, and used for nothing else.
+        media ([`MediaFile`]): Open, and used for nothing else; with `in_order=True`, that memory does not grow.
         window_seconds (`float`): Length of a window.
         stride_seconds (`float`): From the start of one window to that of the next; up to `window_seconds`.
         start_seconds, end_seconds (`float`): Part of the recording; by default all of it.
@@ -87,7 +84,6 @@ def read_stretches(
     Raises:
         MediaError: If nothing is there from `start_seconds` on, or decoding fails on the way.
     """
-    _hear_in_order(media)
     grid = _Grid(start_seconds, stride_seconds, media.sampling_rate)
     blocks = _blocks(media, grid, end_seconds, audio_start_seconds, crop_box=crop_box, transform=transform)
     rest = _REST_STRIDES * stride_seconds
@@ -233,75 +229,6 @@ def _cut_pictures(
             shown = earlier[-1:]
         pictures += [(block.frames[index], max(times[index], start)) for index in shown]
     return pictures
-
-
-def _hear_in_order(media: MediaFile) -> None:
-    """Let `media` hear its sound from front to back: what it would keep for reading on grows with the recording."""
-    track = media._audio
-    if getattr(track, "_reopen", None) is not None:  # neither an array nor a decoder that somebody else holds
-        media._audio = _SoundInOrder(track, media.name)
-
-
-class _SoundInOrder:
-    """The sound of a file for reads that ascend; holds no more than one of them needs."""
-
-    def __init__(self, track: Any, name: str):
-        self._track = track
-        self._name = name
-        self._rate = int(track._decoder.metadata.sample_rate)
-        self._frames = frames_in_order(track._decoder, name)  # nothing of it has been read so far
-        self._parts: deque[tuple[int, torch.Tensor]] = deque()  # where they begin, in samples; ascending
-        self._end: int | None = None  # of the last of the parts so far
-        self._is_complete = False
-        self.begin_seconds, self.zero_seconds = track.begin_seconds, track.zero_seconds
-
-    @property
-    def end_seconds(self) -> float | None:
-        """Where the sound ends, by the file's own account."""
-        return self._track.end_seconds
-
-    def read(self, start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
-        """The waveform of `[start, stop)`, sample 0 at `start`, or None where there is no sound."""
-        if not MIN_SAMPLING_RATE <= self._rate <= MAX_SAMPLING_RATE:
-            return self._track.read(start, stop, sampling_rate)  # which refuses it
-        start, stop = start + self.zero_seconds, stop + self.zero_seconds  # on the clock of the stream
-        if stop <= self.begin_seconds:
-            return None
-        first = max(math.floor((start - _MARGIN_SECONDS) * self._rate), round(self.begin_seconds * self._rate))
-        last = math.ceil((stop + _MARGIN_SECONDS) * self._rate)
-        self._go_to(last)
-        while self._parts and self._parts[0][0] + len(self._parts[0][1]) <= first:
-            self._parts.popleft()
-        last = min(last, self._end or 0) if self._is_complete else last
-        if last <= first:
-            return None
-        samples = torch.zeros(last - first)
-        for begin, part in self._parts:
-            part = part[max(first - begin, 0) : max(last - begin, 0)]
-            at = max(begin - first, 0)
-            samples[at : at + len(part)] = part
-        num_samples = round((stop - start) * sampling_rate)
-        waveform = resample(samples, self._rate, sampling_rate, start - first / self._rate, num_samples)
-        check_samples(waveform, self._name)
-        return waveform if len(waveform) else None
-
-    def _go_to(self, last: int) -> None:
-        gap = round(GAP_SECONDS * self._rate)
-        while not self._is_complete and (self._end is None or self._end < last):
-            frame, seconds = next(self._frames, (None, 0.0))
-            if frame is None:
-                self._is_complete = True
-                return
-            begin = round(seconds * self._rate)
-            if self._end is not None:
-                begin = self._end if abs(begin - self._end) <= gap else begin
-                if begin < self._end:
-                    continue
-                if begin - self._end > LONGEST_GAP_SECONDS * self._rate:  # times that jump by more are wrong
-                    self._is_complete = True
-                    return
-            self._parts.append((begin, frame.mean(0)))
-            self._end = begin + frame.shape[-1]
 
 
 __all__ = ["Stretch", "read_stretches"]
