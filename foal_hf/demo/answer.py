@@ -1,4 +1,4 @@
-"""What the page of `foal-hf demo` says of a recording: the segments of the pipeline as words and as HTML.
+"""What the page of `foal-hf demo` shows of a recording: the segments of the pipeline as HTML.
 
 Everything here is a function of the segments, and needs neither gradio nor a browser. What comes from outside (names of
 files, labels of checkpoints, errors) is escaped.
@@ -6,12 +6,13 @@ files, labels of checkpoints, errors) is escaped.
 
 import base64
 import html
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .formats import to_csv, to_json, to_vtt
-from .plots import OKABE_ITO
-from .timeline_foal_net import runs_of_one_label
+from ..formats import to_csv, to_json, to_vtt
+from ..plots import OKABE_ITO
+from ..timeline_foal_net import runs_of_one_label
+from .facts import facts_in_words, length_of
 
 
 _Segment = Mapping[str, Any]
@@ -34,33 +35,14 @@ def mean_scores(segments: Sequence[_Segment], labels: Sequence[str]) -> dict[str
         `dict[str, float]`: From 0 to 1, in the order of `labels`; empty where no segment has scores.
     """
     judged = [segment for segment in segments if segment["scores"]]
-    seconds = sum(_length(segment) for segment in judged)
+    seconds = sum(length_of(segment) for segment in judged)
     if seconds <= 0:
         return {}
     means = dict.fromkeys(labels, 0.0)
     for segment in judged:
         for entry in segment["scores"]:
-            means[entry["label"]] += entry["score"] * _length(segment) / seconds
+            means[entry["label"]] += entry["score"] * length_of(segment) / seconds
     return means
-
-
-def facts_in_words(segments: Sequence[_Segment], modality: str) -> list[str]:
-    """What an answer rests on and what was found in the recording, a sentence each.
-
-    Args:
-        segments (`Sequence[Mapping]`): Of one recording, at least one.
-        modality (`str`): What was looked at, as the pipeline's argument.
-    """
-    facts = [_basis(segments)]
-    if modality == "video":
-        facts.append("The sound was not looked at.")
-    else:
-        facts += _sound_in_words(segments)
-    if modality == "audio":
-        facts.append("The picture was not looked at.")
-    else:
-        facts += _picture_in_words(segments)
-    return facts
 
 
 def render_answer(
@@ -118,7 +100,7 @@ def render_timeline(segments: Sequence[_Segment], labels: Sequence[str]) -> str:
     legend = "".join(f"<span>{_chip(colours[label])}{_text(label or 'unsure')}</span>" for label in shown)
     ticks = (begin + (end - begin) * number / (_NUM_TICKS - 1) for number in range(_NUM_TICKS))
     return (
-        f'<div class="foal-legend">{legend}</div>'
+        f'<div class="foal-legend">{legend}<span class="foal-quiet">curves: score, 0 to 100 %</span></div>'
         f'<div class="foal-timeline" data-start="{begin}" data-end="{end}" role="img" aria-label="Emotions over time">'
         f'<svg viewBox="0 -3 100 106" preserveAspectRatio="none">{curves}</svg>'
         f'<div class="foal-strip">{blocks}</div><div class="foal-playhead"></div></div>'
@@ -159,66 +141,6 @@ def render_error(message: str) -> str:
     return f'<div class="foal-error" role="alert">{_text(message)}</div>'
 
 
-# Words
-
-
-def _basis(segments: Sequence[_Segment]) -> str:
-    total = sum(map(_length, segments))
-    sound = _seconds(segments, lambda segment: "audio" in segment["modalities"])
-    picture = _seconds(segments, lambda segment: "video" in segment["modalities"])
-    if not sound and not picture:
-        return "There was nothing to judge by."
-    if not picture:
-        return f"The answer rests on the sound alone{_part(sound, total)}."
-    if not sound:
-        return f"The answer rests on the picture alone{_part(picture, total)}."
-    if _is_all(sound, total) and _is_all(picture, total):
-        return "The answer rests on sound and picture."
-    return f"The answer rests on the sound{_part(sound, total)} and on the picture{_part(picture, total)}."
-
-
-def _sound_in_words(segments: Sequence[_Segment]) -> list[str]:
-    heard = [segment for segment in segments if segment["evidence"]["audio"] is not None]
-    if not heard:
-        return ["There is no sound."]
-    total = sum(map(_length, segments))
-    silent = _seconds(heard, lambda segment: segment["evidence"]["audio"]["silent"])
-    if _is_all(silent, total):
-        return ["The sound is silent."]
-    facts = []
-    shares = [segment["evidence"]["audio"]["speech_share"] for segment in heard]
-    if None in shares:
-        facts.append("Nobody looked for speech: that takes the extra foal-hf[speech].")
-    else:
-        spoken = sum(share * _length(segment) for share, segment in zip(shares, heard, strict=True))
-        facts.append(f"Somebody speaks in {spoken:.1f} of {total:.1f} s." if spoken else "No speech was found.")
-    if silent:
-        facts.append(f"The sound is silent{_part(silent, total)}.")
-    if clipped := _seconds(heard, lambda segment: segment["evidence"]["audio"]["clipped"]):
-        facts.append(f"The sound is clipped, that is, recorded too loud{_part(clipped, total)}.")
-    if len(heard) < len(segments):
-        facts.append(f"There is sound{_part(sum(map(_length, heard)), total)}.")
-    return facts
-
-
-def _picture_in_words(segments: Sequence[_Segment]) -> list[str]:
-    seen = [segment for segment in segments if segment["evidence"]["video"] is not None]
-    if not seen:
-        return ["There is no picture."]
-    total = sum(map(_length, segments))
-    black = _seconds(seen, lambda segment: segment["evidence"]["video"]["black"])
-    if _is_all(black, total):
-        return ["The picture is black."]
-    facts = []
-    if black:
-        facts.append(f"The picture is black{_part(black, total)}.")
-    if frozen := _seconds(seen, lambda segment: bool(segment["evidence"]["video"]["frozen"])):
-        facts.append(f"The picture does not move{_part(frozen, total)}.")
-    if len(seen) < len(segments):
-        facts.append(f"There is a picture{_part(sum(map(_length, seen)), total)}.")
-    return facts or ["There is a picture throughout, neither black nor frozen."]
-
-
 def _cells(segment: _Segment) -> tuple[str, ...]:
     sound, picture = segment["evidence"]["audio"], segment["evidence"]["video"]
     found = []
@@ -241,25 +163,6 @@ def _cells(segment: _Segment) -> tuple[str, ...]:
     )
 
 
-def _seconds(segments: Iterable[_Segment], is_so: Callable[[_Segment], bool]) -> float:
-    return sum(_length(segment) for segment in segments if is_so(segment))
-
-
-def _length(segment: _Segment) -> float:
-    return segment["end_seconds"] - segment["start_seconds"]
-
-
-def _is_all(seconds: float, total: float) -> bool:
-    return seconds >= total - 1e-3
-
-
-def _part(seconds: float, total: float) -> str:
-    return "" if _is_all(seconds, total) else f" in {seconds:.1f} of {total:.1f} s"
-
-
-# HTML
-
-
 def _curve(segments: Sequence[_Segment], label: str, begin: float, scale: float) -> str:
     """Steps, since a score is the mean of its segment; the pen lifts where a segment has none."""
     steps, is_down = [], False
@@ -278,14 +181,15 @@ def _block(run: _Segment, colours: tuple[str, str, str], begin: float, scale: fl
     title = f"{name}, {run['start_seconds']:.2f} to {run['end_seconds']:.2f} s, {_percent(run['score'])}"
     return (
         f'<div class="foal-run" title="{_text(title)}" style="left:{(run["start_seconds"] - begin) * scale:.3f}%;'
-        f'width:{_length(run) * scale:.3f}%;background:{colours[0]};color:{colours[1]}">{_text(name)}</div>'
+        f'width:{length_of(run) * scale:.3f}%;background:{colours[0]};color:{colours[1]}">{_text(name)}</div>'
     )
 
 
 def _bar(label: str, score: float, colour: str) -> str:
     return (
-        f'<div class="foal-bar"><span>{_text(label)}</span><div class="foal-track"><div style="width:{100 * score:.1f}%;'
-        f'background:{colour}"></div></div><span class="foal-percent">{_percent(score)}</span></div>'
+        f'<div class="foal-bar"><span>{_text(label)}</span>'
+        f'<div class="foal-track"><div style="width:{100 * score:.1f}%;background:{colour}"></div></div>'
+        f'<span class="foal-percent">{_percent(score)}</span></div>'
     )
 
 
@@ -334,7 +238,6 @@ def _text(text: str) -> str:
 
 
 __all__ = [
-    "facts_in_words",
     "mean_scores",
     "render_answer",
     "render_error",
