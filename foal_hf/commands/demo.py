@@ -15,7 +15,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
     command.add_argument("--port", type=int, help="the first free one from 7860 on by default")
     command.add_argument(
-        "--max-upload-mib", type=_positive, default=1024, metavar="MIB", help="largest recording (%(default)s)"
+        "--max-upload-mib", type=mebibytes, default=1024, metavar="MIB", help="largest recording (%(default)s)"
     )
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
@@ -36,7 +36,7 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
+def mebibytes(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError(text)

@@ -7,7 +7,7 @@ STYLE = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 .foal-notice { border-left: 4px solid #D55E00; padding: 2px 0 2px 14px; font-size: 14px; line-height: 1.45; }
 .foal-notice ul { margin: 0; padding-left: 18px; list-style: disc; }
-.foal-quiet { color: var(--body-text-color-subdued); font-size: 14px; }
+.foal-quiet { color: color-mix(in srgb, var(--body-text-color) 72%, transparent); font-size: 14px; }
 .foal-error { border-left: 4px solid #D55E00; padding: 8px 14px; overflow-wrap: anywhere; }
 
 .foal-player { display: none; }
@@ -25,8 +25,7 @@ STYLE = """
   font-size: 12px; line-height: 26px; text-align: center; border-right: 1px solid var(--body-background-fill); }
 .foal-playhead { position: absolute; top: 0; bottom: 0; width: 2px; left: 0; background: var(--body-text-color);
   pointer-events: none; }
-.foal-ticks { display: flex; justify-content: space-between; font-size: 12px;
-  color: var(--body-text-color-subdued); }
+.foal-ticks { display: flex; justify-content: space-between; font-size: 12px; }
 .foal-legend { display: flex; flex-wrap: wrap; gap: 2px 14px; font-size: 13px; margin: 4px 0; }
 .foal-chip { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 5px; }
 
@@ -43,9 +42,11 @@ STYLE = """
   text-decoration: none !important; background: var(--button-secondary-background-fill); }
 
 .foal-table { max-height: 360px; overflow: auto; }
-.foal-table table { border-collapse: collapse; width: 100%; font-size: 14px; }
-.foal-table th, .foal-table td { text-align: left; padding: 4px 12px 4px 0; white-space: nowrap;
-  border-bottom: 1px solid var(--border-color-primary); }
+.foal-table table { width: 100%; font-size: 14px; }
+.foal-table table, .foal-table tr, .foal-table th, .foal-table td {
+  border-width: 0 !important; border-color: var(--border-color-primary) !important; }
+.foal-table th, .foal-table td { padding: 4px 12px 4px 0 !important; white-space: nowrap;
+  border-bottom-width: 1px !important; }
 .foal-table th { position: sticky; top: 0; background: var(--body-background-fill); }
 .foal-table tr[data-seconds] { cursor: pointer; }
 """

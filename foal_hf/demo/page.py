@@ -175,7 +175,7 @@ def _inputs(gradio: Any) -> tuple[Any, Any]:
         film = gradio.Video(
             sources=["upload", "webcam"],
             label="A film, or your camera",
-            height=230,
+            height=270,
             elem_id="foal-film",
             buttons=[],
             include_audio=True,
