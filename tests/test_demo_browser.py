@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from foal_hf.synthetic import generate_recording
 pytestmark = pytest.mark.slow
 if why_no_browser():
     pytest.skip(why_no_browser(), allow_module_level=True)
-pytest.importorskip("selenium")
-pytest.importorskip("gradio")
+for package in ("gradio", "selenium"):
+    if find_spec(package) is None:  # importing gradio takes seconds, and this process does not need it
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
 class Demo:
@@ -34,7 +36,14 @@ class Demo:
     def __init__(self, folder: Path):
         self.folder = folder
         self._asked, self._said = folder / "asked.json", (folder / "said.txt").open("w+")
-        command = [sys.executable, Path(__file__).with_name("demo_child.py"), self._asked, "--json"]
+        command = [
+            sys.executable,
+            Path(__file__).with_name("demo_child.py"),
+            self._asked,
+            "--json",
+            "--max-upload-mib",
+            "3",
+        ]
         environment = {**os.environ, "TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self._said, text=True)
         first = self._process.stdout.readline()
@@ -125,6 +134,17 @@ def test_the_page_survives_a_recording_that_is_none(demo: Demo, browser: Browser
     assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
 
 
+def test_a_recording_that_is_too_large_is_refused(demo: Demo, browser: Browser, clip: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(4 * 2**20))
+    browser.find("#foal-film input[type=file]").send_keys(str(large))
+    assert "size" in browser.text(".toast-body")
+    browser.wait_for(lambda: not demo.uploads())
+    browser.open(demo.url)
+    browser.give(clip)
+    assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
+
+
 def test_what_a_browser_records_is_judged_though_it_does_not_say_how_long_it_is(
     demo: Demo, browser: Browser, clip: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +164,16 @@ def test_a_sound_is_judged_by_what_there_is(browser: Browser, clip: Path, tmp_pa
     browser.give(sound, "sound")
     facts = browser.text("#foal-answer .foal-facts")
     assert "rests on the sound alone" in facts and "There is no picture." in facts
+
+
+def test_a_port_that_is_taken_is_one_line(demo: Demo, tmp_path: Path) -> None:
+    port = demo.url.rstrip("/").rpartition(":")[2]
+    command = [sys.executable, "-m", "foal_hf", "demo", "--port", port]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert f"foal-hf: Port {port} of 127.0.0.1 is taken" in finished.stderr
+    assert "Traceback" not in finished.stderr and list(tmp_path.glob("foal-hf-demo-*")) == []
 
 
 def test_nothing_left_this_machine_and_ctrl_c_leaves_nothing(demo: Demo, browser: Browser) -> None:

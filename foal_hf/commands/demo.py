@@ -15,7 +15,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
     command.add_argument("--port", type=int, help="the first free one from 7860 on by default")
     command.add_argument(
-        "--max-upload-mib", type=mebibytes, default=1024, metavar="MIB", help="largest recording (%(default)s)"
+        "--max-upload-mib", type=_mebibytes, default=1024, metavar="MIB", help="largest recording (%(default)s)"
     )
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
@@ -36,8 +36,7 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def mebibytes(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def _mebibytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of MiB, at least 1, got {text!r}")
+    return int(text)

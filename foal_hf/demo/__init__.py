@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ..registration import TASK, register
+from ..registration import TASK, TINY_CHECKPOINT, register
 from .page import build_page, import_gradio
 from .server import HOST, launch
 
@@ -102,7 +102,7 @@ def serve_demo(
 def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str | None) -> "Future[Any]":
     """A thread that may be left behind: nobody who gives up has to wait for a large checkpoint."""
     model: Future[Any] = Future()
-    name = None if checkpoint is None else os.fspath(checkpoint)
+    name = os.fspath(TINY_CHECKPOINT if checkpoint is None else checkpoint)
 
     def load() -> None:
         try:

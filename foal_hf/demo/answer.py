@@ -22,6 +22,7 @@ _UNSURE = ("#BBBBBB", "#000000", "")
 _DARK = ("#0072B2", "#000000")  # of Okabe and Ito's colours, those on which white is easier to read than black
 _DASHES = ("", "7 4", "2 4")  # one for each round through the colours
 _NUM_TICKS = 5
+_CHARACTER_PERCENT = 1.3  # of the timeline's width; a label without room for its name has the colour alone
 
 
 def mean_scores(segments: Sequence[_Segment], labels: Sequence[str]) -> dict[str, float]:
@@ -177,11 +178,12 @@ def _curve(segments: Sequence[_Segment], label: str, begin: float, scale: float)
 
 
 def _block(run: _Segment, colours: tuple[str, str, str], begin: float, scale: float) -> str:
-    name = run["label"] or "unsure"
+    name, width = run["label"] or "unsure", length_of(run) * scale
     title = f"{name}, {run['start_seconds']:.2f} to {run['end_seconds']:.2f} s, {_percent(run['score'])}"
     return (
         f'<div class="foal-run" title="{_text(title)}" style="left:{(run["start_seconds"] - begin) * scale:.3f}%;'
-        f'width:{length_of(run) * scale:.3f}%;background:{colours[0]};color:{colours[1]}">{_text(name)}</div>'
+        f'width:{width:.3f}%;background:{colours[0]};color:{colours[1]}">'
+        f"{_text(name) if width > _CHARACTER_PERCENT * len(name) else ''}</div>"
     )
 
 

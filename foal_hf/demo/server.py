@@ -32,31 +32,35 @@ def launch(page: Any, port: int | None, max_upload_bytes: int) -> str:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    _, url, _ = page.launch(
-        server_name=HOST,
-        server_port=port,
-        share=False,
-        prevent_thread_lock=True,
-        quiet=True,
-        show_error=True,
-        max_file_size=max_upload_bytes,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css=STYLE,
-        head=f"<script>{SCRIPT}</script>",
-        app_kwargs={
-            "middleware": [
-                # Another name for this machine in a foreign page must not make the browser take it for the same site.
-                Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
-                Middleware(_StayHere),
-            ]
-        },
-    )
+    try:
+        _, url, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=True,
+            max_file_size=max_upload_bytes,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=STYLE,
+            head=f"<script>{SCRIPT}</script>",
+            app_kwargs={
+                "middleware": [
+                    # A foreign page under another name of this machine must not pass for the same site.
+                    Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+                    Middleware(_StayHere),
+                ]
+            },
+        )
+    except OSError as error:
+        ports = "Every port from 7860 to 7959" if port is None else f"Port {port}"
+        raise OSError(f"{ports} of {HOST} is taken or forbidden. Choose another one with port= or --port.") from error
     return url
 
 
