@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .commands import annotate, corpora, experiments, export, hub, predict, project
+from .commands import annotate, corpora, demo, experiments, export, hub, predict, project
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print JSON, for machines")
         return command
 
-    for part in (project, predict, annotate, corpora, experiments, hub, export):
+    for part in (project, predict, demo, annotate, corpora, experiments, hub, export):
         part.add_commands(add)
     return parser

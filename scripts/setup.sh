@@ -102,6 +102,19 @@ ensure_system_libraries() {
     stop "FFmpeg's or Python's shared libraries are missing. Run this, then the same command again:" "$remedy"
 }
 
+# The page of foal-hf demo is tried in a real browser. Everything else works without one, so that none is no error.
+ensure_browser() {
+    if { command -v chromium && command -v chromedriver; } >/dev/null; then
+        return
+    fi
+    if command -v apt-get >/dev/null && may_be_root; then
+        say "Installing chromium and chromium-driver, for the tests of the page"
+        apt_install chromium chromium-driver && return
+    fi
+    say "No chromium and chromedriver: the tests of the page in a browser will be skipped. On Debian they come with" \
+        "sudo apt-get install -y chromium chromium-driver"
+}
+
 python=$(find_python)
 mkdir -p "$venv"
 printf '*\n' >"$venv/.gitignore" # whatever the folder is called
@@ -110,6 +123,7 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     make_venv
 fi
 ensure_system_libraries
+[ "$extra" != dev ] || ensure_browser
 
 num_pins=$(grep -c == "$constraints")
 say "Installing foal-hf and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"

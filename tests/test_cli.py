@@ -29,7 +29,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     printed = capsys.readouterr().out
     assert exit_code.value.code == 0
-    assert all(command in printed for command in ("quickstart", "predict", "push", "doctor"))
+    assert all(command in printed for command in ("quickstart", "predict", "demo", "push", "doctor"))
 
 
 def test_help_does_not_wait_for_torch() -> None:

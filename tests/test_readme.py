@@ -5,9 +5,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -91,6 +94,11 @@ def test_python_blocks_run_in_order_from_prediction_to_the_hub_and_back(hub: Loo
 def test_commands_run(command: str, folder: Path) -> None:
     if command in ELSEWHERE:
         return
+    if command == "foal-hf demo":
+        if find_spec("gradio") is None:
+            pytest.skip("gradio is not installed")
+        serve_until_interrupted(command, folder)
+        return
     if command in DRY_RUN:
         arguments, cwd = ["make", "--dry-run", *shlex.split(command)[1:]], ROOT
     else:
@@ -98,6 +106,26 @@ def test_commands_run(command: str, folder: Path) -> None:
         arguments, cwd = [sys.executable, "-m", "foal_hf", *shlex.split(command)[1:]], folder
     finished = subprocess.run(arguments, cwd=cwd, env=os.environ.copy(), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
+
+
+def serve_until_interrupted(command: str, folder: Path) -> None:
+    """Run a command that serves a page, open the page, and press Ctrl-C."""
+    arguments = [sys.executable, "-m", "foal_hf", *shlex.split(command)[1:]]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    with (folder / "errors.txt").open("w+") as errors:
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        with process:
+            printed = process.stdout.readline()
+            try:
+                assert printed.startswith("The page is at http://127.0.0.1:"), (folder / "errors.txt").read_text()
+                with urllib.request.urlopen(printed.split()[4]) as page:
+                    assert b"Foal-Net" in page.read()
+            finally:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 0, (folder / "errors.txt").read_text()
+    assert not list(folder.glob("foal-hf-demo-*"))
 
 
 def test_numbers_of_the_quickstart_are_those_of_the_shipped_checkpoint() -> None:
@@ -110,7 +138,7 @@ def test_numbers_of_the_quickstart_are_those_of_the_shipped_checkpoint() -> None
 
 def test_links_to_files_lead_somewhere() -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
-    assert "docs/images/timeline.png" in targets
+    assert {"docs/images/timeline.png", "docs/images/demo.png"} <= set(targets)
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 

@@ -17,10 +17,13 @@ class Machine:
 
     def __init__(self, folder: Path):
         self.bin, self.venv, self.python = folder / "bin", folder / "venv", folder / "bin" / "python3"
+        self.path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
         (self.venv / "bin").mkdir(parents=True)
         self.bin.mkdir()
         self.write("id", "echo 1000")
         self.write("sudo", "echo 'a password is required'; exit 1")
+        for browser in ("chromium", "chromedriver"):
+            self.write(browser, "true")
 
     def write(self, name: str, body: str) -> None:
         path = self.bin / name
@@ -32,11 +35,19 @@ class Machine:
         self.write("python3", f'case "$*" in *--libraries*) {libraries};; *"pip install"*) {pip_install};; esac')
         shutil.copy(self.python, self.venv / "bin" / "python")
 
-    def set_up(self) -> subprocess.CompletedProcess:
+    def remove_browser(self) -> None:
+        """The machine's own programs are hidden with it, except those that the set-up cannot do without."""
+        self.path = str(self.bin)
+        for name in ("chromium", "chromedriver"):
+            (self.bin / name).unlink()
+        for name in ("bash", "cat", "grep", "mkdir", "tail"):
+            (self.bin / name).symlink_to(shutil.which(name))
+
+    def set_up(self, extra: str = "dev") -> subprocess.CompletedProcess:
         return subprocess.run(
-            ["scripts/setup.sh", str(self.venv), "constraints/tested.txt", "dev"],
+            ["scripts/setup.sh", str(self.venv), "constraints/tested.txt", extra],
             cwd=ROOT,
-            env={**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(self.python)},
+            env={**os.environ, "PATH": self.path, "PYTHON": str(self.python)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -81,6 +92,30 @@ def test_on_macos_the_brew_command_is_named_and_not_run(machine):
     result = machine.set_up()
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].strip() == "brew install ffmpeg"
+
+
+def test_a_browser_is_installed_where_that_is_allowed_and_tests_are_run(machine):
+    machine.write_python()
+    machine.remove_browser()
+    asked = machine.venv / "asked"
+    machine.write("apt-get", "true")
+    machine.write("sudo", f'case "$*" in *install*) echo "$*" > {asked};; esac')
+    assert machine.set_up("test").returncode == 0
+    assert not asked.exists()
+    result = machine.set_up("dev")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert asked.read_text().rstrip().endswith("install -y --no-install-recommends chromium chromium-driver")
+
+
+@pytest.mark.parametrize("sudo", ["exit 1", 'case "$*" in *install*) exit 100;; esac'])
+def test_without_a_browser_the_set_up_says_so_and_goes_on(machine, sudo):
+    machine.write_python()
+    machine.remove_browser()
+    machine.write("apt-get", "true")
+    machine.write("sudo", sudo)
+    result = machine.set_up()
+    assert result.returncode == 0
+    assert "will be skipped" in result.stdout and "==> Installed" in result.stdout
 
 
 def test_a_failing_pip_is_shown_in_full(machine):

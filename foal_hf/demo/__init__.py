@@ -1,0 +1,134 @@
+"""The page of `foal-hf demo`: give it a recording, and see what a checkpoint says of it over time.
+
+The page is served on 127.0.0.1 alone. A recording is deleted from the server as soon as it was judged; the browser
+plays its own copy, and the downloads lie in the page. The browser is told to load nothing from anywhere else. The page
+stands before the checkpoint does, which is loaded in the background.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from ..registration import TASK, TINY_CHECKPOINT, register
+from .page import build_page, import_gradio
+from .server import HOST, launch
+
+
+DEFAULT_MAX_UPLOAD_BYTES = 1024**3
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A page that is being served.
+
+    Args:
+        url (`str`): Its address.
+        uploads (`pathlib.Path`): The folder of the recordings that are being judged; it goes when the page does.
+        model (`Future`): Gives the pipeline, or the error that came of loading it.
+    """
+
+    url: str
+    uploads: Path
+    model: "Future[Any]"
+
+    def wait_for_interrupt(self) -> None:
+        """Return at Ctrl-C, and where the process is told to end, as by the window of its terminal. Main thread only.
+
+        Raises:
+            Exception: What came of loading the checkpoint, if that failed.
+        """
+        ended = threading.Event()
+        names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, lambda *_: ended.set()) for number in names}
+        self.model.add_done_callback(lambda model: ended.set() if model.exception() else None)
+        try:
+            ended.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.model.done():
+            self.model.result()
+
+
+@contextlib.contextmanager
+def serve_demo(
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    port: int | None = None,
+    max_upload_bytes: int = DEFAULT_MAX_UPLOAD_BYTES,
+) -> Iterator[Demo]:
+    """Serve the page on 127.0.0.1 until the context ends; then nothing of the recordings is left.
+
+    Args:
+        checkpoint (`str` or `os.PathLike`, *optional*): Folder or Hub name. The tiny one that ships by default.
+        device (`str`, *optional*): For the model: `"cpu"`, `"cuda"`, `"mps"`; what is there by default.
+        port (`int`, *optional*): The first free one from 7860 on by default.
+        max_upload_bytes (`int`, defaults to 1 GiB): Larger recordings are refused.
+
+    Yields:
+        [`Demo`]: The page.
+
+    Raises:
+        ImportError: If gradio is not installed.
+        OSError: If the port is taken.
+
+    Example:
+
+    ```python
+    >>> with serve_demo("org/foal-net") as demo:
+    ...     webbrowser.open(demo.url)
+    ...     demo.wait_for_interrupt()
+    ```
+    """
+    import_gradio()  # before anything else is begun
+    with _private_folder() as folder:
+        model = _load_in_background(checkpoint, device)
+        page = build_page(model, folder)
+        try:
+            yield Demo(launch(page, port, max_upload_bytes), folder, model)
+        finally:
+            page.close(verbose=False)
+
+
+def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str | None) -> "Future[Any]":
+    """A thread that may be left behind: nobody who gives up has to wait for a large checkpoint."""
+    model: Future[Any] = Future()
+    name = os.fspath(TINY_CHECKPOINT if checkpoint is None else checkpoint)
+
+    def load() -> None:
+        try:
+            from transformers import pipeline
+
+            register()
+            model.set_result(pipeline(TASK, model=name, device=device))  # type: ignore[call-overload]
+        except Exception as error:
+            model.set_exception(error)
+
+    threading.Thread(target=load, name="load-checkpoint", daemon=True).start()
+    return model
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for uploads that nobody else can read, and that gradio takes for all its files."""
+    proxies = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]
+    with tempfile.TemporaryDirectory(prefix="foal-hf-demo-") as folder:
+        settings = {
+            "GRADIO_TEMP_DIR": folder,
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "NO_PROXY": ",".join(filter(None, proxies)),  # gradio asks its own page whether it is there
+        }
+        with mock.patch.dict(os.environ, settings):
+            yield Path(folder)
+
+
+__all__ = ["DEFAULT_MAX_UPLOAD_BYTES", "Demo", "serve_demo"]
