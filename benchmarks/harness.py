@@ -178,6 +178,8 @@ def target(
 ) -> dict[str, Any]:
     """One target and what was measured, for `save`; None for what was not."""
     met = None
+    if at_least is None and at_most is None:
+        raise ValueError(f"{what}: a target is at least or at most something.")
     if value is not None:
         met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
     return {"what": what, "value": value, "at_least": at_least, "at_most": at_most, "unit": unit, "met": met}
