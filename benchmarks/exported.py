@@ -293,6 +293,7 @@ def quantize(plain: Path, place: Path, batches: list[dict[str, torch.Tensor]], *
                     subset_size=len(examples),
                     model_type=nncf.ModelType.TRANSFORMER,
                     preset=nncf.QuantizationPreset.MIXED,
+                    ignored_scope=nncf.IgnoredScope(types=["Convolution", "GroupConvolution"], validate=False),
                 )
             openvino.save_model(graph, place / f"{name}.xml")
 

@@ -95,6 +95,10 @@ class Timing:
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
         return cls(median, low, high, len(seconds))
 
+    def scaled(self, factor: float) -> "Timing":
+        """What so many times the work takes."""
+        return Timing(factor * self.median, factor * self.low, factor * self.high, self.num_rounds)
+
 
 def compare(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
     """Time several ways in turns, since other work on a machine comes and goes.

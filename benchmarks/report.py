@@ -18,7 +18,7 @@ SECTIONS = {
     "training": "Training",
     "inference": "Inference from features",
     "media": "From a recording to a label",
-    "attention": "Attention of WavLM",
+    "wavlm_attention": "Attention of WavLM",
     "front_end": "Convolutions of the audio encoder",
     "stored_features": "Stored features",
     "annotate_files": "Annotating many files",
@@ -29,7 +29,7 @@ SECTIONS = {
     "missing_modality": "Without sound or without picture",
     "real_clips": "Real clips",
 }
-ON_GPU = ("training", "inference", "media", "attention")
+ON_GPU = ("training", "inference", "media", "wavlm_attention")
 INTRODUCTION = """# Results of the benchmarks
 
 What `benchmarks/*.py` measured, one command each; `python benchmarks/report.py` makes this page from their JSON in
