@@ -83,8 +83,9 @@ def report(options: argparse.Namespace, runs: list[dict[str, float]], plain: lis
         [[name, rate, "" if ratio is None else ratio] for name, rate, ratio in rows],
         [
             f"The model is busy for {median['busy']:.0%} of the time; for the rest it waits for files. A file of the "
-            f"second half takes {median['cost']:.2f} times the processor time of one of the first. All processes together "
-            f"hold {median['early'] / 1e3:.2f} GB at {EARLY:.0%} and {median['late'] / 1e3:.2f} GB at the end.",
+            f"second half takes {median['cost']:.2f} times the processor time of one of the first. All processes "
+            f"together hold {median['early'] / 1e3:.2f} GB at {EARLY:.0%} and {median['late'] / 1e3:.2f} GB "
+            "at the end.",
             "Reading and the model share the cores where both are on the CPU. With the model on a device of its own, "
             "what is only read says how fast it can be fed.",
         ],

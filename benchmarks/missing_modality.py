@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         {"clip": "", 'modality="both"': "%", 'modality="auto"': "%"},
         rows,
         [
-            "The checkpoint that ships, trained with `modality_dropout`. In these clips the voice shows arousal and the "
-            "face valence, so half is what an honest answer from one of them comes to, and a quarter is chance."
+            "The checkpoint that ships, trained with `modality_dropout`. In these clips the voice shows arousal and "
+            "the face valence, so half is what an honest answer from one of them comes to, and a quarter is chance."
         ],
         options=options,
     )
