@@ -3,7 +3,7 @@
 Generated clips of 2 to 6 seconds, each under many names. The job is compared, in the same run and on the same weights,
 with a plain loop that calls the pipeline for one file after the other. Said is how many files a second it takes, for
 which share of the time the model is busy, whether a file costs more late in the job than early, and the memory of all
-processes early and late. Then some of the files are read alone, in threads and in processes. Two rounds at most.
+processes early and late. Then some of the files are read alone, in threads and in processes.
 
 By default the model is the tiny one that ships, which is hardly ever busy: decoding is the limit.
 `--layers 4` takes encoders of the published widths with so many layers and random weights.
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(
         __doc__,
         argv,
+        rounds=2,
         short={"rounds": 1, "num_files": 60, "num_plain": 30},
         num_files={"type": int, "default": 1000, "help": "(%(default)s)"},
         num_plain={"type": int, "default": 250, "help": "of them, in a plain loop and read alone (%(default)s)"},
@@ -51,7 +52,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_workers={"type": int, "help": "decoding processes; what the job takes by default"},
         layers={"type": int, "help": "of encoders of the published widths; the tiny checkpoint by default"},
     )
-    options.rounds = min(options.rounds, 2)
     classify = make_pipeline(options)
     with tempfile.TemporaryDirectory() as folder:
         archive = make_archive(Path(folder) / "archive", options.num_files)

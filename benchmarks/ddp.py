@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(
         __doc__,
         argv,
+        rounds=4,
         short={"rounds": 1, "layers": 1, "batch_size": 4},
         layers={"type": int, "default": 4, "help": "of the audio encoder (%(default)s)"},
         width={"type": int, "default": 1024, "help": "of the audio encoder (%(default)s)"},

@@ -14,6 +14,7 @@ import io
 import logging
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(
         __doc__,
         argv,
+        rounds=3,
         short={"rounds": 1, "layers": 1, "batch_size": 1, "seconds": 3.0, "frames": 2},
         layers={"type": int, "default": 4, "help": "of each encoder; 0 for the tiny model (%(default)s)"},
         batch_size={"type": int, "default": 2, "help": "(%(default)s)"},
@@ -166,19 +168,11 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> dict[str, A
 
     seconds = seconds_of(load_and_answer)
     model, logits = answer
-    times = compare(encoders_of(model, WAYS[name], batch), options.rounds)
-    cpu = min(cpu_seconds(model, WAYS[name], batch) for _ in range(2))
-    return {"times": times, "cpu": cpu, "load": seconds, "imports": imports, "logits": logits.flatten().tolist()}
-
-
-def cpu_seconds(model: Any, way: Way, batch: dict[str, torch.Tensor]) -> float:
-    """Processor time of both encoders, which other work on the machine hardly lengthens."""
-    import time
-
     started = time.process_time()
-    for encode in encoders_of(model, way, batch).values():
-        encode()
-    return time.process_time() - started
+    times = compare(encoders_of(model, WAYS[name], batch), options.rounds)
+    # Other work on the machine hardly lengthens it. One round more was run than was timed.
+    cpu = (time.process_time() - started) / (options.rounds + 1)
+    return {"times": times, "cpu": cpu, "load": seconds, "imports": imports, "logits": logits.flatten().tolist()}
 
 
 def run(model: Any, way: Way, batch: dict[str, torch.Tensor]) -> torch.Tensor:

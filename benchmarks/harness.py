@@ -36,6 +36,7 @@ def arguments(
     description: str | None,
     argv: Sequence[str] | None = None,
     *,
+    rounds: int = 5,
     short: Mapping[str, Any] | None = None,
     **more: Mapping[str, Any],
 ) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def arguments(
     Args:
         description (`str`): The script's docstring.
         argv (`Sequence[str]`, *optional*): Arguments in place of those of the command line, for tests.
+        rounds (`int`, defaults to 5): Default of that option.
         short (`Mapping[str, Any]`, *optional*): Defaults of options in the short form.
         **more (`Mapping[str, Any]`): Options of this script by name, with what `add_argument` takes.
 
@@ -55,7 +57,7 @@ def arguments(
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for one on each core (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each way is timed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="times that each way is timed (%(default)s)")
     parser.add_argument("--short", action="store_true", help="smaller sizes, to see that it works")
     parser.add_argument("--output", type=Path, help=f"folder; benchmarks/results, {SHORT_RESULTS} with --short")
     for name, settings in more.items():
