@@ -47,6 +47,7 @@ class Way(NamedTuple):
     attention: str = "sdpa"
 
 
+LAYERS = 4  # of 24: the memory of all of them is another run, with `--layers 24 --rounds 1`
 EAGER = "torch float32, eager attention"
 WAYS = {
     EAGER: Way(attention="eager"),
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         __doc__,
         argv,
         rounds=3,
-        short={"rounds": 1, "layers": 1, "batch_size": 1, "seconds": 3.0, "frames": 2},
-        layers={"type": int, "default": 4, "help": "of each encoder; 0 for the tiny model (%(default)s)"},
+        short={"rounds": 1, "batch_size": 1, "seconds": 3.0, "frames": 2, "ways": [BEST]},
+        layers={"type": int, "default": LAYERS, "help": "of each encoder; 0 for the tiny model (%(default)s)"},
         batch_size={"type": int, "default": 2, "help": "(%(default)s)"},
         seconds={"type": float, "default": 6.0, "help": "of sound (%(default)s)"},
         frames={"type": int, "default": 4, "help": "of each clip (%(default)s)"},
@@ -133,7 +134,7 @@ def compare_times(options: argparse.Namespace, folder: Path) -> None:
                 target(f"{name}: peak memory", results[name]["peak"] / base["peak"], at_most=0.6, unit="%"),
             ]
     save(
-        "exported",
+        "exported" if options.layers == LAYERS else f"exported_{options.layers}_layers",
         f"{options.batch_size} clips of {options.seconds:g} s and {options.frames} frames, "
         f"{options.layers or 2} layers of each encoder",
         columns,

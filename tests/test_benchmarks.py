@@ -100,7 +100,7 @@ def test_exported_checkpoints_give_what_torch_gives(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(exported, "in_a_process", lambda function, *args: (function(*args), harness.peak_memory()))
     sizes = ["--layers", "0", "--seconds", "0.5", "--frames", "1"]
     other = "openvino float32"
-    result = results_of(exported.main, tmp_path, "exported", *sizes, "--ways", other)
+    result = results_of(exported.main, tmp_path, "exported_0_layers", *sizes, "--ways", other)
     assert column(result, "difference of logits")[other] < 1e-4
     assert column(result, "both, to eager")[exported.EAGER] == 1.0
     assert all(size > 1e8 for size in column(result, "peak memory").values())
