@@ -134,7 +134,7 @@ def test_ways_take_turns() -> None:
 def test_a_result_names_no_path_and_says_whether_a_target_is_met(tmp_path, capsys) -> None:
     options = harness.arguments(None, [*COMMON, "--output", str(tmp_path), "--clips", "/a/b/clips"], clips={})
     harness.save(
-        "media",
+        "inference",
         "A title",
         {"way": "", "time": "s", "ratio": "x"},
         [["plain", harness.Timing.of([0.2, 0.3, 0.4]), 1.0], ["not here", None, None]],
