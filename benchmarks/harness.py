@@ -1,8 +1,8 @@
 """What the benchmarks share: options, timing in turns, processes of their own, the machine's limits, and results.
 
 A benchmark measures, in one run, on the same weights and inputs, what it compares. `save` writes what came out as
-JSON, from which `report.py` makes RESULTS.md. A script imports nothing else from this folder but `published.py`, which
-says what the package is compared with.
+JSON, from which `report.py` makes RESULTS.md. Beside it, scripts import `published.py`, which says what the package is
+compared with, and `workload.py`, which says on what.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def arguments(
     argv: Sequence[str] | None = None,
     *,
     short: Mapping[str, Any] | None = None,
+    rounds: int = 5,
     **more: Mapping[str, Any],
 ) -> argparse.Namespace:
     """Options of a script; torch gets the threads that they name.
@@ -45,6 +46,7 @@ def arguments(
         description (`str`): The script's docstring.
         argv (`Sequence[str]`, *optional*): Arguments in place of those of the command line, for tests.
         short (`Mapping[str, Any]`, *optional*): Defaults of options in the short form.
+        rounds (`int`, defaults to 5): Default of the option.
         **more (`Mapping[str, Any]`): Options of this script by name, with what `add_argument` takes.
 
     Returns:
@@ -55,7 +57,7 @@ def arguments(
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="(%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 for one on each core (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each way is timed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="times that each way is timed (%(default)s)")
     parser.add_argument("--short", action="store_true", help="smaller sizes, to see that it works")
     parser.add_argument("--output", type=Path, help=f"folder; benchmarks/results, {SHORT_RESULTS} with --short")
     for name, settings in more.items():
