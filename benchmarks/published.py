@@ -19,8 +19,14 @@ from transformers.utils import ModelOutput
 from workload import MAX_SECONDS, PUBLISHED_FRAMES_PER_SECOND, SAMPLING_RATE
 
 from foal_hf import FoalNetForEmotionClassification
-from foal_hf.losses_foal_net import alignment_loss, cross_entropy, matching_loss, negative_weights, sample_negatives
-from foal_hf.losses_foal_net import similarity
+from foal_hf.losses_foal_net import (
+    alignment_loss,
+    cross_entropy,
+    matching_loss,
+    negative_weights,
+    sample_negatives,
+    similarity,
+)
 
 
 class PublishedFoalNet(nn.Module):

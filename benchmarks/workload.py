@@ -135,7 +135,9 @@ def front_end_flops(config: FoalNetConfig, seconds: float) -> float:
 def front_end_bytes(config: FoalNetConfig, seconds: float, bytes_each: int = 4) -> float:
     """What they have to read and write of one clip, each layer's norm and activation in one pass over its output."""
     audio = config.audio_config
-    return sum(3.0 * bytes_each * width * num for width, num in zip(audio.conv_dim, _lengths(audio, seconds), strict=True))
+    return sum(
+        3.0 * bytes_each * width * num for width, num in zip(audio.conv_dim, _lengths(audio, seconds), strict=True)
+    )
 
 
 def attention_flops(config: FoalNetConfig, frames: int) -> float:
