@@ -19,8 +19,12 @@ TORCHVISION ?= 0.28.0
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+# What needs no data of its own and no hours.
+BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference clip_to_label wavlm_attention front_end \
+    stored_features annotate_files startup exported ddp missing_modality))
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-oldest check format clean
+.PHONY: help quickstart test test-oldest bench check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +37,10 @@ test: $(VENV)/.installed $(VENV)/.torchvision ## Install, then run all tests
 
 test-oldest: $(OLDEST)/.installed ## Run the model and processor tests with the oldest supported versions
 	$(call PYTEST,$(OLDEST)) $(OLDEST_TESTS)
+
+bench: $(VENV)/.installed ## Run the benchmarks in short forms, and print what they give
+	@set -e; for script in $(BENCHMARKS); do $(VENV)/bin/python $$script --short; done
+	@$(VENV)/bin/python benchmarks/report.py outputs/benchmarks
 
 check: $(VENV)/.installed ## Lint, check the format and the types
 	$(VENV)/bin/ruff check .

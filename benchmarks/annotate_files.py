@@ -1,9 +1,9 @@
-"""Annotating many short files: `python benchmarks/files.py`.
+"""Annotating many short files: `python benchmarks/annotate_files.py`.
 
 Generated clips of 2 to 6 seconds, each under many names. The job is compared, in the same run and on the same weights,
 with a plain loop that calls the pipeline for one file after the other. Said is how many files a second it takes, for
 which share of the time the model is busy, whether a file costs more late in the job than early, and the memory of all
-processes early and late. Then the files are read alone, in threads and in processes.
+processes early and late. Then some of the files are read alone, in threads and in processes. Two rounds at most.
 
 By default the model is the tiny one that ships, which is hardly ever busy: decoding is the limit.
 `--layers 4` takes encoders of the published widths with so many layers and random weights.
@@ -11,21 +11,18 @@ By default the model is the tiny one that ships, which is hardly ever busy: deco
 
 import argparse
 import contextlib
-import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-import torchcodec
-import transformers
+from harness import Timing, arguments, compare, save, seconds_of, target
 from transformers import pipeline
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
@@ -34,7 +31,7 @@ from foal_hf.annotate.files import MediaPath, list_files
 from foal_hf.annotate.job import Job
 from foal_hf.annotate.reading import ClipReader
 from foal_hf.annotate.workers import DecodeWorkers
-from foal_hf.latency import describe_hardware
+from foal_hf.registration import TASK, TINY_CHECKPOINT
 from foal_hf.synthetic import EMOTIONS, generate_recording
 from foal_hf.tiny import make_tiny_processor
 
@@ -43,40 +40,67 @@ NUM_DISTINCT = 9
 EARLY, LATE = 0.1, 1.0  # parts of the job
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-files", type=int, default=100, help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, help="clips per pass of the model (%(default)s)")
-    parser.add_argument("--num-workers", type=int, help="decoding processes; what the job takes by default")
-    parser.add_argument("--repeats", type=int, default=3, help="(%(default)s)")
-    parser.add_argument(
-        "--layers", type=int, help="of encoders of the published widths; the tiny checkpoint by default"
+def main(argv: Sequence[str] | None = None) -> None:
+    options = arguments(
+        __doc__,
+        argv,
+        short={"rounds": 1, "num_files": 60, "num_plain": 30},
+        num_files={"type": int, "default": 1000, "help": "(%(default)s)"},
+        num_plain={"type": int, "default": 250, "help": "of them, in a plain loop and read alone (%(default)s)"},
+        batch_size={"type": int, "default": 8, "help": "clips per pass of the model (%(default)s)"},
+        num_workers={"type": int, "help": "decoding processes; what the job takes by default"},
+        layers={"type": int, "help": "of encoders of the published widths; the tiny checkpoint by default"},
     )
-    parser.add_argument("--device", default="cpu", help="(%(default)s)")
-    parser.add_argument("--dtype", default="float32", help="(%(default)s)")
-    options = parser.parse_args()
-
+    options.rounds = min(options.rounds, 2)
     classify = make_pipeline(options)
-    print(f"{describe_hardware(options.device)}; {os.cpu_count()} CPUs, Python {platform.python_version()}, ", end="")
-    print(f"torch {torch.__version__}, torchcodec {torchcodec.__version__}, transformers {transformers.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         archive = make_archive(Path(folder) / "archive", options.num_files)
         files = [file.path for file in list_files(archive)[0]]
         settings = {"batch_size": options.batch_size, "num_workers": options.num_workers}
         annotate(files[:NUM_DISTINCT], Path(folder) / "warm.parquet", model=classify, progress=False, **settings)
         runs, plain = [], []
-        for number in range(options.repeats):  # in turns, since other work on the machine comes and goes
+        for number in range(options.rounds):  # in turns, since other work on the machine comes and goes
             runs.append(measure_job(archive, Path(folder) / f"{number}.parquet", classify, settings))
-            plain.append(len(files) / seconds_of(lambda: [classify(file) for file in files]))
-        print(f"\n{len(files)} files, batches of {options.batch_size}; medians of {options.repeats} runs\n")
-        print_job(runs, statistics.median(plain))
-        print_reading(files, classify, options.repeats)
+            plain.append(seconds_of(lambda: [classify(file) for file in files[: options.num_plain]]))
+        read = time_reading(files[: options.num_plain], classify, options.rounds)
+    report(options, runs, [options.num_plain / seconds for seconds in plain], read)
+
+
+def report(options: argparse.Namespace, runs: list[dict[str, float]], plain: list[float], read: dict) -> None:
+    median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    loop = statistics.median(plain)
+    rows = [
+        ["the job, with its start and its tables", median["files"], median["files"] / loop],
+        [f"the job, from {EARLY:.0%} of the files on", median["steady"], median["steady"] / loop],
+        ["a plain loop over the pipeline", loop, 1.0],
+        *([f"only read, {name}", options.num_plain / timing.median, None] for name, timing in read.items()),
+    ]
+    model = f"{options.layers} layers of the published widths" if options.layers else "the tiny checkpoint"
+    save(
+        "annotate_files",
+        f"{options.num_files} files of 2 to 6 s, {model}, batches of {options.batch_size}",
+        {"way": "", "files": "files/s", "to the plain loop": "x"},
+        [[name, rate, "" if ratio is None else ratio] for name, rate, ratio in rows],
+        [
+            f"The model is busy for {median['busy']:.0%} of the time; for the rest it waits for files. A file of the "
+            f"second half takes {median['cost']:.2f} times the processor time of one of the first. All processes together "
+            f"hold {median['early'] / 1e3:.2f} GB at {EARLY:.0%} and {median['late'] / 1e3:.2f} GB at the end.",
+            "Reading and the model share the cores where both are on the CPU. With the model on a device of its own, "
+            "what is only read says how fast it can be fed.",
+        ],
+        options=options,
+        targets=[
+            target("1,000 files, seconds", 1000 * median["seconds"] / options.num_files, at_most=240, unit="s"),
+            target("processor time of a file, second half to first", median["cost"], at_most=1.1),
+            target(f"memory at the end, to that at {EARLY:.0%}", median["growth"], at_most=1.1),
+        ],
+    )
 
 
 def make_pipeline(options: argparse.Namespace) -> Any:
     settings = {"device": options.device, "dtype": getattr(torch, options.dtype)}
     if options.layers is None:
-        return pipeline("audio-video-emotion", **settings)  # type: ignore[call-overload]
+        return pipeline(TASK, model=str(TINY_CHECKPOINT), **settings)  # type: ignore[call-overload]
     config = FoalNetConfig()
     config.audio_config.num_hidden_layers = config.vision_config.num_hidden_layers = options.layers
     torch.manual_seed(0)
@@ -126,6 +150,7 @@ def measure_job(archive: Path, output: Path, classify: Any, settings: dict[str, 
     # From the first records on: what starts the workers is paid once.
     steady = (num_files - early) / (times[-1] - times[early - 1])
     return {
+        "seconds": summary.seconds,
         "files": num_files / summary.seconds,
         "steady": steady,
         "busy": summary.model_seconds / summary.seconds,
@@ -155,34 +180,17 @@ def processor_seconds_of_all() -> float:
     return total
 
 
-def print_job(runs: list[dict[str, float]], plain: float) -> None:
-    median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    print("| | median |\n| --- | --- |")
-    print(f"| the job, files a second, with its start and its tables | {median['files']:.1f} |")
-    print(f"| the job, files a second, from a tenth on | {median['steady']:.1f} |")
-    print(f"| a plain loop, files a second | {plain:.1f} |")
-    print(f"| ratio, with start and tables | {median['files'] / plain:.2f} |")
-    print(f"| ratio, from a tenth on | {median['steady'] / plain:.2f} |")
-    print(f"| share of the time that the model is busy | {100 * median['busy']:.0f} % |")
-    print(f"| processor time of a file, second half to first | {median['cost']:.2f} |")
-    print(f"| memory of all processes at 10 % | {median['early']:.0f} MB |")
-    print(f"| memory of all processes at 100 % | {median['late']:.0f} MB |")
-    print(f"| ratio | {median['growth']:.3f} |")
-
-
-def print_reading(files: list[str], classify: Any, repeats: int) -> None:
+def time_reading(files: list[str], classify: Any, rounds: int) -> dict[str, Timing]:
+    """Reading all files without the model, in threads and in processes."""
     reader = ClipReader(classify.processor, classify.model.config.shortest_sound)
     named = [MediaPath(file, file) for file in files]
-    print("\n| reading alone | files a second, median | ratio to one |\n| --- | --- | --- |")
-    for kind, start in (("thread", _threads), ("process", _processes)):
-        one = 0.0
-        for number in (1, 2):
-            with contextlib.ExitStack() as stack:
-                read = start(reader, named, number, stack)
-                read()  # starts them
-                rate = len(files) / statistics.median(seconds_of(read) for _ in range(repeats))
-            one = one or rate
-            print(f"| {number} x {kind} | {rate:.1f} | {rate / one:.2f} |")
+    with contextlib.ExitStack() as stack:
+        ways = {
+            f"{number} {kind}{'s' * (number > 1)}": start(reader, named, number, stack)
+            for kind, start in (("thread", _threads), ("process", _processes))
+            for number in (1, 2)
+        }
+        return compare({name.replace("processs", "processes"): way for name, way in ways.items()}, rounds)
 
 
 def _threads(
@@ -198,12 +206,6 @@ def _processes(
     workers = DecodeWorkers[MediaPath](reader, num_workers=number, time_limit_seconds=60, num_ahead=16)
     stack.enter_context(workers)
     return lambda: sum(1 for _ in workers.read(files))
-
-
-def seconds_of(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def compare_ways(options: argparse.Namespace, path: str) -> None:
     frame = stages[SAME_RATE].median("image encoder")
     save(
         "clip_to_label",
-        "3. From mp4 to label",
+        "From an mp4 file to its scores",
         {
             "way": "",
             "frames": "",
@@ -275,7 +275,7 @@ def compare_overlap(options: argparse.Namespace, path: str) -> None:
         rows.append((num_workers, span / options.overlap_clips, waits[num_workers], total))
     save(
         "clip_to_label_overlap",
-        "3. Reading ahead of the model",
+        "Reading ahead of the model",
         {"decoding workers": "", "a clip": "s", "the model waits": "%", "all, with the start": "s"},
         rows,
         [
@@ -336,8 +336,8 @@ def compare_frame_rates(options: argparse.Namespace) -> None:
             (f"{rate:g}", seconds / len(files), same, float(difference.mean()), float(difference.max()), cosine)
         )
     save(
-        "frame_rate",
-        "3. What fewer frames change, on real clips",
+        "clip_to_label_frame_rates",
+        "What fewer frames change, on real clips",
         {
             "frames a second": "",
             "a clip": "s",

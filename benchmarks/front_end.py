@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     save(
         "front_end",
-        "5. Convolutional front end",
+        "The convolutions on the waveform",
         {
             "clips": "",
             "what": "",

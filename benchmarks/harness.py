@@ -97,6 +97,10 @@ class Timing:
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
         return cls(median, low, high, len(seconds))
 
+    def scaled(self, factor: float) -> "Timing":
+        """What so many times the work takes."""
+        return Timing(factor * self.median, factor * self.low, factor * self.high, self.num_rounds)
+
 
 def compare(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
     """Time several ways in turns, since other work on a machine comes and goes.
@@ -180,6 +184,8 @@ def target(
 ) -> dict[str, Any]:
     """One target and what was measured, for `save`; None for what was not."""
     met = None
+    if at_least is None and at_most is None:
+        raise ValueError(f"{what}: a target is at least or at most something.")
     if value is not None:
         met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
     return {"what": what, "value": value, "at_least": at_least, "at_most": at_most, "unit": unit, "met": met}

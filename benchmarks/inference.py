@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from harness import arguments, compare, limits, save, target
 from published import PublishedFoalNet
-from training_step import DEFAULT, PUBLISHED, SAME_RATE, WAYS, compare_losses, per_clip, precision
+from training_step import DEFAULT, PUBLISHED, SAME_RATE, WAYS, compare_losses, precision
 from workload import (
     MAX_SECONDS,
     Epoch,
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     batches[PUBLISHED] = batches[PUBLISHED][:1]
     ways = {name: runs(published if name == PUBLISHED else model, each) for name, each in batches.items()}
     timings = compare(ways, options.rounds)
-    timings = {name: per_clip(timing, options.batch_size * len(batches[name])) for name, timing in timings.items()}
+    timings = {name: timing.scaled(1 / options.batch_size / len(batches[name])) for name, timing in timings.items()}
     parts = compare(
         {
             "audio encoder": runs(lambda **batch: encode_audio(model, batch), batches[SAME_RATE]),
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.rounds,
     )
     num_clips = options.batch_size * len(epoch.batches)
-    parts = {name: per_clip(timing, num_clips) for name, timing in parts.items()}
+    parts = {name: timing.scaled(1 / num_clips) for name, timing in parts.items()}
 
     columns = {
         "what": "",
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     on_cpu = torch.device(options.device).type == "cpu"
     save(
         "inference",
-        "2. Inference, features in",
+        "WavLM, fusion and heads",
         columns,
         rows,
         [

@@ -7,18 +7,15 @@ bytes go through an Arrow file and through a plain file in the same run: the sec
 import argparse
 import math
 import os
-import platform
 import random
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow
-import safetensors
 import torch
+from harness import arguments, compare, save, seconds_of
 
 from foal_hf import FoalNetConfig
 from foal_hf.encoders_foal_net import encode_pictures, make_vision_encoder
@@ -29,69 +26,76 @@ from foal_hf.synthetic import generate_corpus, read_metadata
 
 WIDTH = 768
 SHARD_CLIPS = 1000
-ENCODER_LAYERS = 4  # of 24: the time of the rest is the same again, and a benchmark should be short
+WRITTEN, READ = "written, on the disk", "opened and read at random, checked"
+PLAIN, COPIED = "limit: written as one plain file", "limit: copied in memory, clip by clip"
+AGAIN = "computed again"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-clips", type=int, default=3000, help="clips in the store (%(default)s)")
-    parser.add_argument("--frames-per-second", type=float, default=5.0, help="frames of each second (%(default)s)")
-    parser.add_argument("--encoder-frames", type=int, default=2, help="frames in a pass of the encoder (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="repetitions; the encoder has 3 at most (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="of the image encoder (%(default)s)")
-    parser.add_argument("--dtype", default="float32", help="of the image encoder (%(default)s)")
-    parser.add_argument("--folder", help="where to write; a temporary folder by default")
-    options = parser.parse_args()
-
+def main(argv: Sequence[str] | None = None) -> None:
+    options = arguments(
+        __doc__,
+        argv,
+        short={"rounds": 1, "num_clips": 500, "num_speakers": 2},
+        num_clips={"type": int, "default": 3000, "help": "clips in the store (%(default)s)"},
+        frames_per_second={"type": float, "default": 5.0, "help": "frames of each second (%(default)s)"},
+        encoder_layers={
+            "type": int,
+            "default": 4,
+            "help": "of 24 that are timed: the others take as long (%(default)s)",
+        },
+        encoder_frames={"type": int, "default": 2, "help": "frames in a pass of the encoder (%(default)s)"},
+        num_speakers={"type": int, "default": 6, "help": "of the generated corpus, 16 clips each (%(default)s)"},
+        folder={"help": "where to write; a temporary folder by default"},
+    )
     clips = make_clips(options.num_clips, options.frames_per_second)
     num_bytes = sum(clip.nbytes for clip in clips.values())
     frames_each = num_bytes / len(clips) / WIDTH / 2
-    device = torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.processor()
-    print(f"{device or platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, ", end="")
-    print(f"torch {torch.__version__}, safetensors {safetensors.__version__}, pyarrow {pyarrow.__version__}")
-    print(f"{len(clips)} clips of {frames_each:.1f} frames on average, {num_bytes / 1e6:.0f} MB as float16\n")
-    print("| | median of all clips | clips a second | MB a second |\n| --- | --- | --- | --- |")
-    seconds: dict[str, float] = {}
-
-    def measure(name: str, run: Callable[[], object], repeats: int = options.repeats, times: float = 1.0) -> None:
-        seconds[name] = median_seconds(run, repeats) * times
-        rates = len(clips) / seconds[name], num_bytes / seconds[name] / 1e6
-        shown = (f"{rate:,.0f}" if rate > 10 else f"{rate:.3g}" for rate in rates)
-        print(f"| {name} | {seconds[name]:,.3f} s | {' | '.join(shown)} |", flush=True)
-
     in_order = list(clips)
     at_random = random.Random(0).sample(in_order, len(in_order))
+    plain = torch.cat(list(clips.values()))
+    encode, times_layers = make_encoder(options)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        store_dir, arrow_file = Path(folder) / "store", Path(folder) / "features.arrow"
+        store_dir, arrow_file, plain_file = (Path(folder) / name for name in ("store", "features.arrow", "plain"))
         store_dir.mkdir()
-        measure("written, on the disk", lambda: write(clips, store_dir))
-        measure("opened and read in order, checked", lambda: read(FeatureStore(store_dir), in_order))
-        measure("opened and read at random, checked", lambda: read(FeatureStore(store_dir), at_random))
-        store = FeatureStore(store_dir)
-        read(store, in_order)
-        measure("read at random, from the second epoch on", lambda: read(store, at_random))
-        measure("Arrow: written, on the disk", lambda: write_arrow(clips, arrow_file))
-        column = open_arrow(arrow_file)
+        write(clips, store_dir)
+        write_arrow(clips, arrow_file)
+        store, column = FeatureStore(store_dir), open_arrow(arrow_file)
         order = random.Random(0).sample(range(len(clips)), len(clips))
-        measure("Arrow: read at random, not checked", lambda: read_arrow(column, order))
-        plain = torch.cat(list(clips.values()))
-        measure("limit: written as one plain file", lambda: write_plain(plain, Path(folder) / "plain"))
-        measure("limit: copied in memory, clip by clip", lambda: [clip.clone() for clip in clips.values()])
-        encode, times = make_encoder(options)
-        measure("computed again", encode, 3, times * len(clips) * frames_each / options.encoder_frames)
-        sizes = store.num_bytes, arrow_file.stat().st_size
-        rate_first, rate_again = embed_rates(Path(folder))
+        ways = {
+            WRITTEN: lambda: write(clips, store_dir),
+            "opened and read in order, checked": lambda: read(FeatureStore(store_dir), in_order),
+            READ: lambda: read(FeatureStore(store_dir), at_random),
+            "read at random, from the second epoch on": lambda: read(store, at_random),
+            "Arrow: written, on the disk": lambda: write_arrow(clips, Path(folder) / "again.arrow"),
+            "Arrow: read at random, not checked": lambda: read_arrow(column, order),
+            PLAIN: lambda: write_plain(plain, plain_file),
+            COPIED: lambda: [clip.clone() for clip in clips.values()],
+            AGAIN: encode,
+        }
+        times = compare(ways, options.rounds)
+        times[AGAIN] = times[AGAIN].scaled(times_layers * len(clips) * frames_each / options.encoder_frames)
+        more = [(size - num_bytes) / len(clips) for size in (store.num_bytes, arrow_file.stat().st_size)]
+        rate_first, rate_again = embed_rates(Path(folder), options.num_speakers)
 
-    again = seconds["computed again"]
-    random_read = seconds["opened and read at random, checked"]
-    print(f"\nbytes a clip: {num_bytes / len(clips):,.0f} of features, ", end="")
-    print(" and ".join(f"{(size - num_bytes) / len(clips):.0f} more" for size in sizes), "as safetensors and Arrow")
-    print(f"computed again: {again / len(clips) / frames_each:.3g} s a frame")
-    print(f"read at random, checked, against computed again: {again / random_read:,.0f}x")
-    slower = seconds["written, on the disk"] / seconds["limit: written as one plain file"]
-    print(f"written, against the plain file: {slower:.1f}x the time")
-    print(
-        f"embed, generated mp4 files, tiny encoder: {rate_first:.0f} clips a second, complete store: {rate_again:.0f}"
+    def ratio(slow: str, fast: str) -> float:
+        return times[slow].median / times[fast].median
+
+    save(
+        "stored_features",
+        f"{len(clips)} clips of {frames_each:.1f} frames on average, {num_bytes / 1e6:.0f} MB as float16",
+        {"all clips": "", "time": "s", "clips": "clips/s", "bytes": "MB/s"},
+        [[name, timing, len(clips) / timing.median, num_bytes / timing.median / 1e6] for name, timing in times.items()],
+        [
+            f"A clip takes {num_bytes / len(clips):,.0f} bytes of features, and {more[0]:.0f} more in the store, "
+            f"{more[1]:.0f} more in Arrow. Reading it at random and checking it is {ratio(AGAIN, READ):,.0f} times as "
+            f"fast as computing it again, {times[AGAIN].median / len(clips) / frames_each:.3f} s a frame (the time of "
+            f"{options.encoder_layers} layers of CLIP ViT-L/14, scaled to all).",
+            f"What bounds it: writing takes {ratio(WRITTEN, PLAIN):.1f} times as long as the same bytes in one file, "
+            f"and reading with its check {ratio(READ, COPIED):.1f} times as long as a copy in memory.",
+            f"From generated mp4 files to a store with a tiny encoder, `embed` does {rate_first:.1f} clips a second, "
+            f"and where all are there, {rate_again:,.0f}.",
+        ],
+        options=options,
     )
 
 
@@ -103,15 +107,6 @@ def make_clips(num_clips: int, frames_per_second: float) -> dict[str, torch.Tens
     frames = (seconds * frames_per_second).ceil().int().tolist()
     keys = [f"{random.Random(index).getrandbits(128):032x}" for index in range(num_clips)]
     return {key: torch.randn(num, WIDTH, generator=generator).half() for key, num in zip(keys, frames, strict=True)}
-
-
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def write(clips: dict[str, torch.Tensor], folder: Path) -> None:
@@ -157,7 +152,7 @@ def make_encoder(options: argparse.Namespace) -> tuple[Callable[[], object], flo
     """A pass of some layers of CLIP ViT-L/14, and how many times as long all of them take."""
     config = FoalNetConfig()
     num_layers = config.vision_config.num_hidden_layers
-    config.vision_config.num_hidden_layers = ENCODER_LAYERS
+    config.vision_config.num_hidden_layers = options.encoder_layers
     encoder = make_vision_encoder(config).eval().to(options.device, getattr(torch, options.dtype))
     pictures = torch.randn(1, options.encoder_frames, 3, 224, 224, device=options.device)
 
@@ -166,12 +161,14 @@ def make_encoder(options: argparse.Namespace) -> tuple[Callable[[], object], flo
             return encode_pictures(encoder, config, pictures).cpu()
 
     encode()
-    return encode, num_layers / ENCODER_LAYERS
+    return encode, num_layers / options.encoder_layers
 
 
-def embed_rates(folder: Path) -> tuple[float, float]:
+def embed_rates(folder: Path, num_speakers: int) -> tuple[float, float]:
     """Clips a second of `embed`: decoding and a tiny encoder, and with nothing left to do."""
-    corpus = generate_corpus(folder / "corpus", num_speakers=6, clips_per_emotion=4, num_workers=1, progress=False)
+    corpus = generate_corpus(
+        folder / "corpus", num_speakers=num_speakers, clips_per_emotion=4, num_workers=1, progress=False
+    )
     rows, processor = read_metadata(corpus), make_tiny_processor()
     model = make_tiny_model()
     model.config.freeze_vision_encoder = True
@@ -179,7 +176,7 @@ def embed_rates(folder: Path) -> tuple[float, float]:
     def run() -> None:
         embed(rows, model, processor, folder / "embedded", progress=False)
 
-    first, again = (len(rows) / median_seconds(run, 1) for _ in range(2))
+    first, again = (len(rows) / seconds_of(run) for _ in range(2))
     return first, again
 
 

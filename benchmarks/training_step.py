@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainers = {name: Trainer(published if name == PUBLISHED else model, name, options) for name in WAYS}
     timings = compare({name: trainers[name].epoch_of(epoch) for name in WAYS}, options.rounds)
     clips = {name: options.batch_size * (1 if name == PUBLISHED else len(epoch.batches)) for name in WAYS}
-    timings = {name: per_clip(timing, clips[name]) for name, timing in timings.items()}
+    timings = {name: timing.scaled(1 / clips[name]) for name, timing in timings.items()}
     del trainers, model, published
     memory = {name: in_a_process(step_alone, vars(options), name)[1] for name in WAYS}
     report(options, epoch, machine, timings, memory, difference)
@@ -128,10 +128,6 @@ def compare_losses(model: Any, published: Any, seconds: Sequence[float], device:
     return difference
 
 
-def per_clip(timing: Timing, clips: int) -> Timing:
-    return Timing(timing.median / clips, timing.low / clips, timing.high / clips, timing.num_rounds)
-
-
 def report(
     options: argparse.Namespace,
     epoch: Epoch,
@@ -161,7 +157,7 @@ def report(
     on_cpu = torch.device(options.device).type == "cpu"
     save(
         "training_step",
-        "1. Training step",
+        "Training steps, packaged and published",
         {
             "way": "",
             "a clip": "s",

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
     save(
         "wavlm_attention",
-        "4. WavLM's attention",
+        "One layer of attention",
         {
             "clips of": "",
             "what": "",
