@@ -153,7 +153,7 @@ class AttentionLayer:
     def compare(self, with_gradient: bool) -> float:
         """The largest difference of what both ways give, in float32, relative to the largest number of each tensor."""
         dtype, self.options.dtype = self.options.dtype, "float32"
-        eager, sdpa = (self.runs(name, with_gradient)() for name in ("eager", "sdpa"))
+        eager, sdpa = ([each.detach() for each in self.runs(name, with_gradient)()] for name in ("eager", "sdpa"))
         self.options.dtype = dtype
         eager[0], sdpa[0] = (output * (self.weights != 0) for output in (eager[0], sdpa[0]))
         if with_gradient:  # transformers repeats the positions for each clip
