@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         __doc__,
         argv,
         short={"width": 256, "batch_size": 2, "seconds": [0.5, 2.0], "rounds": 3},
-        rounds=5,
+        rounds=3,
         width={"type": int, "default": 1024, "help": "of the encoder (%(default)s)"},
         batch_size={"type": int, "default": 4, "help": "clips (%(default)s)"},
         seconds={"type": float, "nargs": "+", "default": [1.0, 3.0, 6.0, 15.0, 30.0], "help": "lengths (%(default)s)"},
