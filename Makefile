@@ -20,7 +20,7 @@ WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # What needs no data of its own and no hours.
-BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference media wavlm_attention front_end \
+BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference clip_to_label wavlm_attention front_end \
     stored_features annotate_files startup exported ddp missing_modality))
 
 .DEFAULT_GOAL := help

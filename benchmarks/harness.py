@@ -1,8 +1,8 @@
 """What the benchmarks share: options, timing in turns, processes of their own, the machine's limits, and results.
 
 A benchmark measures, in one run, on the same weights and inputs, what it compares. `save` writes what came out as
-JSON, from which `report.py` makes RESULTS.md. A script imports nothing else from this folder but `published.py`, which
-says what the package is compared with.
+JSON, from which `report.py` makes RESULTS.md. Beside it, scripts import `published.py`, which says what the package is
+compared with, and `workload.py`, which says on what.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def arguments(
     *,
     rounds: int = 5,
     short: Mapping[str, Any] | None = None,
+    rounds: int = 5,
     **more: Mapping[str, Any],
 ) -> argparse.Namespace:
     """Options of a script; torch gets the threads that they name.
@@ -47,6 +48,7 @@ def arguments(
         argv (`Sequence[str]`, *optional*): Arguments in place of those of the command line, for tests.
         rounds (`int`, defaults to 5): Default of that option.
         short (`Mapping[str, Any]`, *optional*): Defaults of options in the short form.
+        rounds (`int`, defaults to 5): Default of the option.
         **more (`Mapping[str, Any]`): Options of this script by name, with what `add_argument` takes.
 
     Returns:

@@ -17,7 +17,7 @@ from harness import RESULTS, show, table, target_line
 SECTIONS = {
     "training": "Training",
     "inference": "Inference from features",
-    "media": "From a recording to a label",
+    "clip_to_label": "From a recording to a label",
     "wavlm_attention": "Attention of WavLM",
     "front_end": "Convolutions of the audio encoder",
     "stored_features": "Stored features",
@@ -29,7 +29,7 @@ SECTIONS = {
     "missing_modality": "Without sound or without picture",
     "real_clips": "Real clips",
 }
-ON_GPU = ("training", "inference", "media", "wavlm_attention")
+ON_GPU = ("training", "inference", "clip_to_label", "wavlm_attention")
 INTRODUCTION = """# Results of the benchmarks
 
 What `benchmarks/*.py` measured, one command each; `python benchmarks/report.py` makes this page from their JSON in

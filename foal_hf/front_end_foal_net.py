@@ -2,7 +2,8 @@
 
 Where each convolution is followed by a layer norm over channels (`feat_extract_norm="layer"`), transformers transposes
 before and after it, and torch's `Conv1d` copies both times: the copies took a quarter of the time. `Conv2d` takes and
-gives `(batch, frames, channels)` in memory as it is, and both transpositions are views.
+gives `(batch, frames, channels)` in memory as it is, and both transpositions are views. Convolutions that are trained
+stay as they are.
 
 Frozen convolutions need no `no_grad`: neither they nor the waveform ask for a gradient, so autograd records nothing.
 """
@@ -20,6 +21,8 @@ class ChannelsLastConv1d(nn.Conv1d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As in torch, up to rounding."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # layouts are up to the compiler of the graph
+            return super().forward(input)
+        if torch.is_grad_enabled() and self.weight.requires_grad:  # trained along: torch's own is faster backward
             return super().forward(input)
         if self.in_channels == 1:  # of the waveform: a matrix product over its windows is faster than any convolution
             windows = input.squeeze(1).unfold(1, self.kernel_size[0], self.stride[0])  # (batch, frames, kernel)

@@ -20,6 +20,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 
+# Of the weights of the heads that one core works on; half of the second cache of common cores.
+_CACHE_BYTES = 2**19
+
+
 class WavLMGatedAttention(WavLMAttention):
     """WavLM's attention, `softmax(q k^T / sqrt(head_width) + gate(x) * position) v`.
 
@@ -188,9 +192,9 @@ class _HeadsInParts(torch.autograd.Function):
 
 
 def _parts(query: torch.Tensor) -> Iterator[tuple[int, slice]]:
-    """Indices into `(batch, heads, ...)`: a clip, and as many of its heads as there are threads."""
-    batch, heads = query.shape[:2]
-    step = torch.get_num_threads()
+    """Indices into `(batch, heads, ...)`: a clip, and for each thread as many of its heads as fit a cache."""
+    batch, heads, frames = query.shape[:3]
+    step = torch.get_num_threads() * max(1, _CACHE_BYTES // (4 * frames**2))
     return ((clip, slice(start, start + step)) for clip in range(batch) for start in range(0, heads, step))
 
 

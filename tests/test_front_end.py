@@ -51,6 +51,23 @@ def test_results_and_gradients_are_those_of_transformers(kind: str, conv_bias: b
 
 
 @kinds
+@pytest.mark.parametrize("conv_bias", [False, True])
+def test_frozen_results_are_those_of_transformers(kind: str, conv_bias: bool) -> None:
+    theirs, ours = pair(kind, conv_bias=conv_bias)
+    ours._freeze_parameters()
+    torch.testing.assert_close(ours(WAVES), theirs(WAVES), **CLOSE)
+
+
+def test_trained_convolutions_stay_as_torch_has_them() -> None:
+    _, ours = pair("wavlm")
+    convolution = ours.conv_layers[0].conv
+    waves = WAVES[:, None]
+    assert convolution(waves).stride(2) == 1
+    convolution.requires_grad_(False)
+    assert convolution(waves).stride(1) == 1
+
+
+@kinds
 def test_convolutions_between_layer_norms_are_channels_last_and_no_others(kind: str) -> None:
     theirs, ours = pair(kind)
     layer_norms = [isinstance(getattr(layer, "layer_norm", None), torch.nn.LayerNorm) for layer in theirs.conv_layers]
