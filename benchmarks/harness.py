@@ -38,7 +38,6 @@ def arguments(
     *,
     rounds: int = 5,
     short: Mapping[str, Any] | None = None,
-    rounds: int = 5,
     **more: Mapping[str, Any],
 ) -> argparse.Namespace:
     """Options of a script; torch gets the threads that they name.
@@ -48,7 +47,6 @@ def arguments(
         argv (`Sequence[str]`, *optional*): Arguments in place of those of the command line, for tests.
         rounds (`int`, defaults to 5): Default of that option.
         short (`Mapping[str, Any]`, *optional*): Defaults of options in the short form.
-        rounds (`int`, defaults to 5): Default of the option.
         **more (`Mapping[str, Any]`): Options of this script by name, with what `add_argument` takes.
 
     Returns:

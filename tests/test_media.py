@@ -877,3 +877,12 @@ def test_a_closed_port_says_so_without_the_secret(server):
         read_clip("http://name:password@127.0.0.1:9/clip.mp4?token=secret")
     assert "secret" not in str(caught.value)
     assert "password" not in str(caught.value)
+
+
+def test_what_is_read_in_order_does_not_go_back(clock):
+    with MediaFile(clock, in_order=True) as media:
+        first, second = media.read(0.5, 1.0), media.read(1.5, 2.0)
+        with pytest.raises(ValueError, match=r"`start_seconds` has to be 2\.0 or more.*in_order=True.*got 1\.9"):
+            media.read(1.9, 2.5)
+    assert first.frames.equal(read_clip(clock, start_seconds=0.5, end_seconds=1.0).frames)
+    assert second.frames.equal(read_clip(clock, start_seconds=1.5, end_seconds=2.0).frames)
