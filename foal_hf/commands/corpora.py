@@ -7,19 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .options import CORPUS_HELP, add_corpus_options, corpus_options
+
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the commands and their options."""
     command = add(inspect)
-    add_corpus_options(command)
+    command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
+    add_corpus_options(command, settings="--set")
     command.add_argument("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
 
     command = add(prepare)
-    add_corpus_options(command)
+    command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
+    add_corpus_options(command, settings="--set")
     command.add_argument("--output", help="folder for the files (outputs/corpora/CORPUS)")
 
     command = add(embed)
-    add_corpus_options(command)
+    command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
+    add_corpus_options(command, settings="--set")
     command.add_argument("--model", required=True, help="folder or Hub name of a checkpoint, whose image encoder it is")
     command.add_argument("--output", required=True, metavar="STORE", help="folder of the features")
     command.add_argument(
@@ -81,39 +86,3 @@ def embed(options: argparse.Namespace) -> int:
     else:
         print(f"{store.directory} holds the features of {len(store)} clips in {store.num_bytes / 1e6:.1f} MB")
     return 1 if store.skipped else 0
-
-
-def add_corpus_options(command: argparse.ArgumentParser) -> None:
-    """Declare what says which corpus is meant; [`corpus_options`] reads it."""
-    command.add_argument("corpus", metavar="CORPUS", help="iemocap, crema_d, ravdess, or folder for one of your own")
-    command.add_argument("--data-dir", help="folder of your copy")
-    command.add_argument("--config", help="which configuration of the corpus; its default by default")
-    command.add_argument("--on-error", choices=("raise", "skip"), help="for files that cannot be read")
-    command.add_argument("--allow-partial", action="store_true", help="take a copy that lacks something")
-    command.add_argument("--cache-dir", help="where the table of rows is kept")
-    command.add_argument(
-        "--set",
-        action="append",
-        type=_name_and_value,
-        default=[],
-        metavar="NAME=VALUE",
-        help="another option of the corpus, its value as JSON: --set seed=1",
-    )
-
-
-def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Options of `load_corpus` that were given."""
-    given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
-    if options.allow_partial:
-        given["allow_partial"] = True
-    return {name: value for name, value in given.items() if value is not None} | dict(options.set)
-
-
-def _name_and_value(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # a bare word

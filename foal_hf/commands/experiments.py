@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .options import CORPUS_HELP, add_corpus_options, corpus_options, name_and_value, pair
+
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the commands and their options."""
@@ -157,12 +159,13 @@ def _add_cross_validate_options(command: argparse.ArgumentParser) -> None:
 def _add_evaluate_options(command: argparse.ArgumentParser) -> None:
     """Options of [`evaluate`]."""
     command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub name")
-    _add_corpus_options(command)
+    command.add_argument("--corpus", required=True, help=CORPUS_HELP)
+    add_corpus_options(command, settings="--corpus-set")
     command.add_argument("--session", metavar="NAME", help="only the clips of this session")
     command.add_argument(
         "--map",
         action="append",
-        type=_pair,
+        type=pair,
         default=[],
         metavar="CLASS=LABEL",
         help="a class of the corpus counts as this label of the checkpoint; without LABEL its clips are left out",
@@ -180,7 +183,8 @@ def _add_evaluate_options(command: argparse.ArgumentParser) -> None:
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recipe", default="default", help="paper, default, tiny, or a YAML file (%(default)s)")
-    _add_corpus_options(command)
+    command.add_argument("--corpus", required=True, help=CORPUS_HELP)
+    add_corpus_options(command, settings="--corpus-set")
     command.add_argument("--output", required=True, help="folder of the run; an interrupted one goes on there")
     command.add_argument(
         "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"
@@ -188,7 +192,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",
         action="append",
-        type=_setting,
+        type=name_and_value,
         default=[],
         metavar="NAME=VALUE",
         help="another setting of the recipe: any of TrainingArguments, FoalNetConfig or the processor",
@@ -202,23 +206,6 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", metavar="STORE", help="folder of stored features (OUTPUT/features)")
 
 
-def _add_corpus_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--corpus", required=True, help="iemocap, crema_d, ravdess, or folder for one of your own")
-    command.add_argument("--data-dir", help="folder of your copy")
-    command.add_argument("--config", help="which configuration of the corpus; its default by default")
-    command.add_argument("--on-error", choices=("raise", "skip"), help="for files that cannot be read")
-    command.add_argument("--allow-partial", action="store_true", help="take a copy that lacks something")
-    command.add_argument("--cache-dir", help="where the table of rows is kept")
-    command.add_argument(
-        "--corpus-set",
-        action="append",
-        type=_setting,
-        default=[],
-        metavar="NAME=VALUE",
-        help="another option of the corpus, its value as JSON",
-    )
-
-
 def _print(text: str) -> None:
     """Once, also where several processes train together."""
     if os.environ.get("RANK", "0") == "0":
@@ -228,11 +215,7 @@ def _print(text: str) -> None:
 def _load_splits(options: argparse.Namespace) -> Any:
     from ..corpora import load_corpus
 
-    given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
-    given = {name: value for name, value in given.items() if value is not None} | dict(options.corpus_set)
-    if options.allow_partial:
-        given["allow_partial"] = True
-    return load_corpus(options.corpus, options.data_dir, split=None, **given)
+    return load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
 
 
 def _joined(splits: Any) -> Any:
@@ -254,18 +237,3 @@ def _about(options: argparse.Namespace) -> Any:
     from ..protocols import describe_corpus
 
     return describe_corpus(options.corpus)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, value = _pair(text)
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # a bare word
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name, value

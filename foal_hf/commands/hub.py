@@ -36,12 +36,9 @@ def push(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.repo_id,
         results=options.results,
-        private=options.private or None,
-        revision=options.revision,
-        dry_run=options.dry_run,
+        **_push_options(options),
     )
-    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
-    return 0
+    return _print_pushed(pushed, options)
 
 
 def push_dataset(options: argparse.Namespace) -> int:
@@ -53,12 +50,9 @@ def push_dataset(options: argparse.Namespace) -> int:
         options.repo_id,
         data_dir=options.data_dir,
         with_data=options.with_data,
-        private=options.private or None,
-        revision=options.revision,
-        dry_run=options.dry_run,
+        **_push_options(options),
     )
-    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
-    return 0
+    return _print_pushed(pushed, options)
 
 
 def push_metric(options: argparse.Namespace) -> int:
@@ -68,18 +62,24 @@ def push_metric(options: argparse.Namespace) -> int:
     pushed = hub_metrics.push_metric(
         options.metric,
         options.repo_id,
-        private=options.private or None,
-        revision=options.revision,
-        dry_run=options.dry_run,
+        **_push_options(options),
     )
-    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
-    return 0
+    return _print_pushed(pushed, options)
 
 
 def _add_push_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--revision", help="branch; made where it does not exist (main)")
     command.add_argument("--dry-run", action="store_true", help="list the files, and push nothing")
+
+
+def _push_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {"private": options.private or None, "revision": options.revision, "dry_run": options.dry_run}
+
+
+def _print_pushed(pushed: Any, options: argparse.Namespace) -> int:
+    print(json.dumps(asdict(pushed), indent=2) if options.json else _push_in_words(pushed))
+    return 0
 
 
 def _push_in_words(pushed: Any) -> str:
