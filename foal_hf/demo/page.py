@@ -129,7 +129,7 @@ def judge_recording(
         yield "", render_note("The model is still being loaded; your recording waits."), ""
     try:
         classify = model.result()
-        with MediaFile(path) as media:
+        with MediaFile(path, in_order=True) as media:  # the header will do, and the file is not read through
             duration_seconds = media.duration_seconds
         segments: list[dict[str, Any]] = []
         yield "", render_progress(name, 0.0, duration_seconds), ""
