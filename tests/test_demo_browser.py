@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,6 @@ from foal_hf.synthetic import generate_recording
 pytestmark = pytest.mark.slow
 if why_no_browser():
     pytest.skip(why_no_browser(), allow_module_level=True)
-for package in ("gradio", "selenium"):
-    if find_spec(package) is None:  # importing gradio takes seconds, and this process does not need it
-        pytest.skip(f"{package} is not installed", allow_module_level=True)
 
 
 class Demo:
