@@ -8,9 +8,8 @@ PYTHON ?=
 PYTEST_ARGS ?=
 
 # What must work with the oldest supported versions: the model and everything that reads media.
-OLDEST_TESTS ?= $(wildcard tests/test_configuration.py tests/test_losses.py tests/test_golden.py tests/test_modeling*.py \
-    tests/test_media*.py tests/test_video_processing*.py tests/test_processing*.py tests/test_pipeline*.py \
-    tests/test_doctor.py)
+OLDEST_TESTS ?= $(wildcard $(patsubst %,tests/foal_net/test_%*.py,configuration losses golden modeling media \
+    video_processing processing pipeline) tests/cli/test_doctor.py)
 
 # Its wheels do not import beside a CPU build of torch, so it stays outside the environment: some tests look for it there.
 TORCHVISION ?= 0.28.0

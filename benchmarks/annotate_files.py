@@ -31,9 +31,9 @@ from foal_hf.annotate.files import MediaPath, list_files
 from foal_hf.annotate.job import Job
 from foal_hf.annotate.reading import ClipReader
 from foal_hf.annotate.workers import DecodeWorkers
+from foal_hf.experiments.tiny import make_tiny_processor
 from foal_hf.registration import TASK, TINY_CHECKPOINT
 from foal_hf.synthetic import EMOTIONS, generate_recording
-from foal_hf.tiny import make_tiny_processor
 
 
 NUM_DISTINCT = 9

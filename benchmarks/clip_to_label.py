@@ -35,7 +35,7 @@ from workload import (
 )
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetProcessor, FoalNetVideoProcessor
-from foal_hf.media_foal_net import MediaFile
+from foal_hf.foal_net.media_foal_net import MediaFile
 from foal_hf.registration import TINY_CHECKPOINT
 from foal_hf.synthetic import EMOTIONS, generate_recording
 

@@ -24,11 +24,11 @@ import torch
 from harness import arguments, compare, in_a_process, limits, peak_memory, save, seconds_of, target
 
 from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
-from foal_hf.encoders_foal_net import encode_waveforms
+from foal_hf.experiments.tiny import make_tiny_model, make_tiny_processor
 from foal_hf.export import export_checkpoint
-from foal_hf.exported import AUDIO_ENCODER, VISION_ENCODER, import_openvino, load_exported
+from foal_hf.export.exported import AUDIO_ENCODER, VISION_ENCODER, import_openvino, load_exported
+from foal_hf.foal_net.encoders_foal_net import encode_waveforms
 from foal_hf.registration import TINY_CHECKPOINT
-from foal_hf.tiny import make_tiny_model, make_tiny_processor
 
 
 class Way(NamedTuple):

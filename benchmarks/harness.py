@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from foal_hf.latency import describe_hardware
+from foal_hf.results.latency import describe_hardware
 
 
 RESULTS = Path(__file__).parent / "results"

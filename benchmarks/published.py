@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from workload import MAX_SECONDS, PUBLISHED_FRAMES_PER_SECOND, SAMPLING_RATE
 
 from foal_hf import FoalNetForEmotionClassification
-from foal_hf.losses_foal_net import (
+from foal_hf.foal_net.losses_foal_net import (
     alignment_loss,
     cross_entropy,
     matching_loss,

@@ -29,8 +29,8 @@ from transformers import (
 )
 
 from foal_hf.corpora import load_corpus
-from foal_hf.protocols import VARIANTS, ablate
-from foal_hf.recipe import load_recipe
+from foal_hf.experiments import VARIANTS, ablate
+from foal_hf.experiments.recipe import load_recipe
 from foal_hf.results import Corpus, Results
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from foal_hf import FoalNetConfig, FoalNetForEmotionClassification
-from foal_hf.sampling import BalancedLengthSampler
+from foal_hf.data.sampling import BalancedLengthSampler
 
 
 SAMPLING_RATE = 16_000

@@ -6,26 +6,31 @@ remote code, and `pipeline("audio-video-emotion")` exists.
 
 import importlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from .configuration_foal_net import FoalNetConfig
     from .corpora import load_corpus
+    from .corpora.folds import make_folds
+    from .data import ClipCollator, ClipDataset
+    from .data.features import FeatureClipDataset, FeatureCollator, FeatureStore, embed
     from .export import export_checkpoint
+    from .foal_net.configuration_foal_net import FoalNetConfig
+    from .foal_net.media_foal_net import Clip, MediaFile, read_clip
+    from .foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel, FoalNetPreTrainedModel
+    from .foal_net.pipeline_foal_net import AudioVideoEmotionPipeline
+    from .foal_net.processing_foal_net import FoalNetProcessor
+    from .foal_net.sources_foal_net import MediaError
+    from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
     from .hub import push_checkpoint
-    from .hub_datasets import push_dataset
-    from .hub_metrics import push_metric
-    from .media_foal_net import Clip, MediaFile, read_clip
-    from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel, FoalNetPreTrainedModel
-    from .pipeline_foal_net import AudioVideoEmotionPipeline
-    from .processing_foal_net import FoalNetProcessor
+    from .hub.datasets import push_dataset
+    from .hub.metrics import push_metric
+    from .metrics import compute_metrics
     from .registration import TINY_CHECKPOINT
-    from .sources_foal_net import MediaError
     from .training import FoalNetTrainer
-    from .training_arguments import FoalNetTrainingArguments
-    from .video_processing_foal_net import FoalNetVideoProcessor
+    from .training.arguments import FoalNetTrainingArguments
+    from .training.calibration import calibrate
+    from .training.lora import audio_lora_config
 
 __version__ = "0.1.0"
 
@@ -33,6 +38,11 @@ __all__ = [
     "TINY_CHECKPOINT",
     "AudioVideoEmotionPipeline",
     "Clip",
+    "ClipCollator",
+    "ClipDataset",
+    "FeatureClipDataset",
+    "FeatureCollator",
+    "FeatureStore",
     "FoalNetConfig",
     "FoalNetForEmotionClassification",
     "FoalNetModel",
@@ -43,8 +53,13 @@ __all__ = [
     "FoalNetVideoProcessor",
     "MediaError",
     "MediaFile",
+    "audio_lora_config",
+    "calibrate",
+    "compute_metrics",
+    "embed",
     "export_checkpoint",
     "load_corpus",
+    "make_folds",
     "push_checkpoint",
     "push_dataset",
     "push_metric",
@@ -53,25 +68,35 @@ __all__ = [
 
 # Where each public name lives; it is imported when it is first asked for.
 _HOMES = {
-    "AudioVideoEmotionPipeline": "pipeline_foal_net",
-    "Clip": "media_foal_net",
-    "FoalNetConfig": "configuration_foal_net",
-    "FoalNetForEmotionClassification": "modeling_foal_net",
-    "FoalNetModel": "modeling_foal_net",
-    "FoalNetPreTrainedModel": "modeling_foal_net",
-    "FoalNetProcessor": "processing_foal_net",
+    "AudioVideoEmotionPipeline": "foal_net.pipeline_foal_net",
+    "Clip": "foal_net.media_foal_net",
+    "ClipCollator": "data",
+    "ClipDataset": "data",
+    "FeatureClipDataset": "data.features",
+    "FeatureCollator": "data.features",
+    "FeatureStore": "data.features",
+    "FoalNetConfig": "foal_net.configuration_foal_net",
+    "FoalNetForEmotionClassification": "foal_net.modeling_foal_net",
+    "FoalNetModel": "foal_net.modeling_foal_net",
+    "FoalNetPreTrainedModel": "foal_net.modeling_foal_net",
+    "FoalNetProcessor": "foal_net.processing_foal_net",
     "FoalNetTrainer": "training",
-    "FoalNetTrainingArguments": "training_arguments",
-    "FoalNetVideoProcessor": "video_processing_foal_net",
-    "MediaError": "sources_foal_net",
-    "MediaFile": "media_foal_net",
+    "FoalNetTrainingArguments": "training.arguments",
+    "FoalNetVideoProcessor": "foal_net.video_processing_foal_net",
+    "MediaError": "foal_net.sources_foal_net",
+    "MediaFile": "foal_net.media_foal_net",
     "TINY_CHECKPOINT": "registration",
+    "audio_lora_config": "training.lora",
+    "calibrate": "training.calibration",
+    "compute_metrics": "metrics",
+    "embed": "data.features",
     "export_checkpoint": "export",
     "load_corpus": "corpora",
+    "make_folds": "corpora.folds",
     "push_checkpoint": "hub",
-    "push_dataset": "hub_datasets",
-    "push_metric": "hub_metrics",
-    "read_clip": "media_foal_net",
+    "push_dataset": "hub.datasets",
+    "push_metric": "hub.metrics",
+    "read_clip": "foal_net.media_foal_net",
 }
 
 
@@ -81,19 +106,12 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
-def _is_command_line() -> bool:
-    """Whether this process is `foal-hf`, which registers when a command needs it: its help does not wait for torch."""
-    words = sys.orig_argv
-    is_module = "-m" in words and words[words.index("-m") + 1 :][:1] == [__name__]
-    return is_module or Path(sys.argv[0] if sys.argv else "").stem == "foal-hf"
-
-
-if not _is_command_line():
+# The program `foal-hf` registers when a command needs it, so that its help does not wait for torch.
+if "foal_hf_command" not in sys.modules:
     try:
         importlib.import_module(".registration", __name__).register()
-        importlib.import_module(".corpus_scripts", __name__).register_corpora()
     except ImportError as error:
         raise ImportError(
             f"foal_hf cannot be imported: {error}. To see what is missing and how to get it, run: "
-            f"python -P {__path__[0]}/doctor.py"
+            f"python -P {__path__[0]}/cli/doctor.py"
         ) from error

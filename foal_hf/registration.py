@@ -1,6 +1,5 @@
 """Makes the classes known to the auto classes and to `pipeline` of transformers."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import is_torchvision_available
 
-from .checkpoint_foal_net import CheckpointPart
-from .configuration_foal_net import FoalNetConfig
-from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
-from .pipeline_foal_net import AudioVideoEmotionPipeline
-from .processing_foal_net import FoalNetProcessor
-from .video_processing_foal_net import FoalNetVideoProcessor
+from .foal_net.checkpoint_foal_net import CheckpointPart
+from .foal_net.configuration_foal_net import FoalNetConfig
+from .foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+from .foal_net.pipeline_foal_net import AudioVideoEmotionPipeline
+from .foal_net.processing_foal_net import FoalNetProcessor
+from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
 
 
 TASK = "audio-video-emotion"
@@ -49,10 +48,18 @@ def register() -> None:
         )
     FoalNetConfig._is_registered = True
     FoalNetForEmotionClassification._open_export = staticmethod(_open_export)
-    CheckpointPart._hub = staticmethod(lambda: importlib.import_module(".hub", __package__))  # only for those who push
+    CheckpointPart._hub = staticmethod(_hub)
+
+
+def _hub() -> Any:
+    """The room that pushes: only imported for those who do."""
+    from . import hub
+
+    return hub
 
 
 def _open_export(folder: Any, **kwargs: Any) -> Any:
     """The graphs in a folder, if it holds some: what runs them is only imported then."""
-    exported = importlib.import_module(".exported", __package__)
+    from .export import exported
+
     return exported.load_exported(folder, dtype=kwargs.get("dtype")) if exported.formats_in(folder) else None

@@ -89,15 +89,15 @@ make_venv() {
 
 ensure_system_libraries() {
     local remedy
-    if remedy=$("$python" -P foal_hf/doctor.py --libraries); then
+    if remedy=$("$python" -P foal_hf/cli/doctor.py --libraries); then
         return
     fi
     if [ "${remedy#*apt-get install -y }" != "$remedy" ] && may_be_root; then
         say "Installing shared libraries: $remedy"
         # shellcheck disable=SC2086 # the rest of the command is the list of packages
         apt_install ${remedy#*apt-get install -y }
-        "$python" -P foal_hf/doctor.py --libraries >/dev/null && return
-        stop "The libraries were installed and do not load. See:  $python -P foal_hf/doctor.py"
+        "$python" -P foal_hf/cli/doctor.py --libraries >/dev/null && return
+        stop "The libraries were installed and do not load. See:  $python -P foal_hf/cli/doctor.py"
     fi
     stop "FFmpeg's or Python's shared libraries are missing. Run this, then the same command again:" "$remedy"
 }

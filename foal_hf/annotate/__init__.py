@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 from transformers import pipeline
 
-from ..recordings_foal_net import MODALITIES
+from ..foal_net.recordings_foal_net import MODALITIES
 from ..registration import TASK, register
 from .engine import LocalEngine, Means
 from .files import Sources, list_files

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media_headers import MEDIA_SUFFIXES
-from ..sources_foal_net import is_url
+from ..corpora.media_headers import MEDIA_SUFFIXES
+from ..foal_net.sources_foal_net import is_url
 
 
 # Columns of a CSV list that may hold the file, the first of them that it has.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Iterable
 from typing import Any, Self
 
-from ..pipeline_foal_net import AudioVideoEmotionPipeline
+from ..foal_net.pipeline_foal_net import AudioVideoEmotionPipeline
 from .engine import LocalEngine, Means
 from .job import Task
 from .journals import Record

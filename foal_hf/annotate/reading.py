@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..evidence_foal_net import measure_evidence, usable_part, why_nothing
-from ..media_foal_net import Clip, MediaFile
-from ..recordings_foal_net import MODALITIES, RecordingReader, WindowToJudge, without_blip
-from ..sources_foal_net import MediaError
-from ..timeline_foal_net import JudgedStretch
+from ..foal_net.evidence_foal_net import measure_evidence, usable_part, why_nothing
+from ..foal_net.media_foal_net import Clip, MediaFile
+from ..foal_net.recordings_foal_net import MODALITIES, RecordingReader, WindowToJudge, without_blip
+from ..foal_net.sources_foal_net import MediaError
+from ..foal_net.timeline_foal_net import JudgedStretch
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..media_foal_net import Clip
-from ..recordings_foal_net import WindowToJudge
-from ..timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
+from ..foal_net.media_foal_net import Clip
+from ..foal_net.recordings_foal_net import WindowToJudge
+from ..foal_net.timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
 from .job import Task
 from .journals import Record, Segment
 from .workers import Ended, Read

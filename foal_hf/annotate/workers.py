@@ -20,8 +20,8 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
-from ..recordings_foal_net import WindowToJudge
-from ..sources_foal_net import MediaError
+from ..foal_net.recordings_foal_net import WindowToJudge
+from ..foal_net.sources_foal_net import MediaError
 
 
 Reader = Callable[[str], Iterator[WindowToJudge]]
@@ -34,6 +34,8 @@ class HasPath(Protocol):
     def path(self) -> str: ...
 
 
+PRELOADED = (__name__, f"{__package__}.reading", "foal_hf.foal_net.processing_foal_net")
+"""What a worker needs. The server that workers are forked from ignores names that it cannot import."""
 _FILES_PER_PROCESS = 1000  # decoders keep a little of every file, some 15 kB were measured
 _TENSORS = ("waveform", "frames", "frame_seconds")  # of a clip
 File = TypeVar("File", bound=HasPath)
@@ -45,7 +47,7 @@ class Read(Generic[File]):
 
     Attributes:
         file: As it was handed in.
-        window ([`~foal_hf.recordings_foal_net.WindowToJudge`]): What was read.
+        window ([`~foal_hf.foal_net.recordings_foal_net.WindowToJudge`]): What was read.
     """
 
     file: File
@@ -70,8 +72,7 @@ class Ended(Generic[File]):
 
 def prepare_workers() -> None:
     """Import what workers need, in a process of its own, so that they start at once when they are asked for."""
-    modules = [f"{__package__}.{name}" for name in ("annotate_workers", "annotate_reading", "processing_foal_net")]
-    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
     multiprocessing.forkserver.ensure_running()
 
 

@@ -1,4 +1,4 @@
-"""The command `foal-hf`: parses, and runs a command of `foal_hf.commands`."""
+"""The command `foal-hf`: parses, and runs one of the commands in the files beside this one."""
 
 import argparse
 import subprocess
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .commands import annotate, corpora, demo, experiments, export, hub, predict, project
+from . import annotate, corpora, demo, experiments, export, hub, predict, project
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     try:
         if options.run is not project.doctor:  # which has to work where nothing else does
-            from .registration import register
+            from ..registration import register
 
             register()
         return options.run(options)

@@ -37,8 +37,8 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
 
 def inspect(options: argparse.Namespace) -> int:
     """Count what is in a corpus, and list the files that are missing."""
-    from ..corpus_plots import plot_corpus
-    from ..corpus_report import inspect_corpus
+    from ..corpora.report import inspect_corpus
+    from ..plots.corpus import plot_corpus
 
     report = inspect_corpus(options.corpus, options.data_dir, **corpus_options(options))
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
@@ -49,7 +49,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Write the rows of a corpus as Parquet, with the paths of its media, and their counts."""
-    from ..corpus_report import prepare_corpus
+    from ..corpora.report import prepare_corpus
 
     output = options.output or Path("outputs") / "corpora" / options.corpus
     report = prepare_corpus(options.corpus, options.data_dir, output, **corpus_options(options))
@@ -64,9 +64,9 @@ def embed(options: argparse.Namespace) -> int:
     from datasets import concatenate_datasets
 
     from ..corpora import load_corpus
-    from ..features import embed as embed_rows
-    from ..modeling_foal_net import FoalNetModel
-    from ..processing_foal_net import FoalNetProcessor
+    from ..data.features import embed as embed_rows
+    from ..foal_net.modeling_foal_net import FoalNetModel
+    from ..foal_net.processing_foal_net import FoalNetProcessor
 
     frozen: dict[str, Any] = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
     model = FoalNetModel.from_pretrained(options.model, **frozen).to(options.device)

@@ -97,7 +97,7 @@ def diagnose() -> Report:
     Example:
 
     ```python
-    >>> from foal_hf.doctor import diagnose, render
+    >>> from foal_hf.cli.doctor import diagnose, render
     >>> report = diagnose()
     >>> report.ok
     True
@@ -388,7 +388,7 @@ def _installed_version(name: str) -> str | None:
 
 def _requirements() -> dict[str, str]:
     """Name to version range of what foal-hf depends on: from the checkout that this file is in, else as installed."""
-    project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if project.is_file():
         lines = tomllib.loads(project.read_text())["project"]["dependencies"]
     else:

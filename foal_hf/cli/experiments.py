@@ -23,9 +23,9 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train by a recipe, choose the checkpoint, test it once on what was held out, and save it."""
-    from ..folds import make_folds
-    from ..protocols import find_fold, fold_of_splits, train_and_test
-    from ..protocols.reports import run_report
+    from ..corpora.folds import make_folds
+    from ..experiments import find_fold, fold_of_splits, train_and_test
+    from ..experiments.reports import run_report
     from ..results import Protocol
 
     if options.test_session is not None and options.test_speaker is not None:
@@ -66,8 +66,8 @@ def train(options: argparse.Namespace) -> int:
 
 def cross_validate(options: argparse.Namespace) -> int:
     """Hold out each session (or speaker) once: train on the others, test on it. Interrupted, it goes on."""
-    from ..protocols import cross_validate as run
-    from ..protocols.reports import cross_validation_report
+    from ..experiments import cross_validate as run
+    from ..experiments.reports import cross_validation_report
 
     with contextlib.redirect_stdout(sys.stderr):
         results = run(
@@ -90,8 +90,8 @@ def cross_validate(options: argparse.Namespace) -> int:
 
 def ablate(options: argparse.Namespace) -> int:
     """Fill the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, and both. Interrupted, it goes on."""
-    from ..protocols import ablate as run
-    from ..protocols.reports import ablation_report
+    from ..experiments import ablate as run
+    from ..experiments.reports import ablation_report
 
     with contextlib.redirect_stdout(sys.stderr):
         table = run(
@@ -114,8 +114,8 @@ def ablate(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Test a checkpoint on a corpus, also one whose classes have other names."""
-    from ..protocols import clips_of_session, evaluate_checkpoint
-    from ..protocols.reports import checkpoint_report
+    from ..experiments import clips_of_session, evaluate_checkpoint
+    from ..experiments.reports import checkpoint_report
 
     corpus = _joined(_load_splits(options))
     if options.session is not None:
@@ -225,7 +225,7 @@ def _joined(splits: Any) -> Any:
 
 
 def _recipe(options: argparse.Namespace) -> Any:
-    from ..recipe import load_recipe
+    from ..experiments.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     if options.encoders:
@@ -234,6 +234,6 @@ def _recipe(options: argparse.Namespace) -> Any:
 
 
 def _about(options: argparse.Namespace) -> Any:
-    from ..protocols import describe_corpus
+    from ..experiments import describe_corpus
 
     return describe_corpus(options.corpus)

@@ -43,7 +43,7 @@ def push(options: argparse.Namespace) -> int:
 
 def push_dataset(options: argparse.Namespace) -> int:
     """Publish the loading script and the card of a corpus; its recordings only where its licence lets them go."""
-    from .. import hub_datasets
+    from ..hub import datasets as hub_datasets
 
     pushed = hub_datasets.push_dataset(
         options.corpus,
@@ -57,7 +57,7 @@ def push_dataset(options: argparse.Namespace) -> int:
 
 def push_metric(options: argparse.Namespace) -> int:
     """Publish a metric as a Space, which evaluate.load takes by its name."""
-    from .. import hub_metrics
+    from ..hub import metrics as hub_metrics
 
     pushed = hub_metrics.push_metric(
         options.metric,

@@ -86,8 +86,8 @@ def _predict_timelines(classify: Any, options: argparse.Namespace, settings: dic
 
 
 def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options: argparse.Namespace) -> None:
-    from .. import formats
-    from ..timeline_foal_net import runs_of_one_label
+    from ..foal_net.timeline_foal_net import runs_of_one_label
+    from ..plots import subtitles_and_tables as formats
 
     if options.json:
         print(json.dumps(entries, indent=2))

@@ -19,7 +19,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
 
 def quickstart(options: argparse.Namespace) -> int:
     """Generate clips, train a tiny Foal-Net on them, test it on unseen speakers, save it and use it."""
-    from ..quickstart import render_table, run_quickstart
+    from ..experiments.quickstart import render_table, run_quickstart
 
     with contextlib.redirect_stdout(sys.stderr):  # Trainer prints what it logs: standard output is for the result
         result = run_quickstart(options.output, seed=options.seed)
@@ -40,6 +40,6 @@ def quickstart(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Say what is installed, what is missing, and the command that mends it."""
-    from ..doctor import main as diagnose
+    from .doctor import main as diagnose
 
     return diagnose(json=options.json)

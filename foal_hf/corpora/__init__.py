@@ -7,8 +7,8 @@ from typing import Any
 
 import datasets
 
-from .corpus_schema import FEATURES
-from .corpus_scripts import find_scripts, import_script, register_corpora, script_hash
+from .schema import FEATURES
+from .scripts import find_scripts, import_script, script_hash
 
 
 FOLDER = "folder"
@@ -31,19 +31,19 @@ def load_corpus(
     materialize_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Load a corpus. Its columns are those of [`~foal_hf.corpus_schema.corpus_features`]; no medium is copied.
+    """Load a corpus. Its columns are those of [`~foal_hf.corpora.schema.corpus_features`]; no medium is copied.
 
     Args:
         name (`str`): One of [`available_corpora`]; `"folder"` is a folder of one's own clips.
         data_dir (`str` or `os.PathLike`, *optional*): Folder of the copy on this machine.
         config (`str`, *optional*): Which of the corpus' configurations, such as `"four_class"` of IEMOCAP.
         split (`str`, *optional*, defaults to `"train"`): In the notation of `datasets`; None for all splits. A corpus
-            without official splits is all `"train"`: [`~foal_hf.folds.make_folds`] divides it.
+            without official splits is all `"train"`: [`~foal_hf.corpora.folds.make_folds`] divides it.
         streaming (`bool`, defaults to `False`): Give an `IterableDataset`, and write no cache.
         cache_dir (`str` or `os.PathLike`, *optional*): Where the table of rows is kept. Default: the cache of
             `datasets`. It is made anew when an option or a file of the corpus has changed.
         materialize (`bool`, defaults to `False`): Write each clip once as a small mp4 file, cut out and cropped, and
-            let the rows refer to these. See [`~foal_hf.materialize.materialize`].
+            let the rows refer to these. See [`~foal_hf.corpora.materialize.materialize`].
         materialize_dir (`str` or `os.PathLike`, *optional*): Folder for these files.
         **options: Of this corpus, such as `on_error="skip"`; an unknown one is an error that lists those there are.
 
@@ -103,7 +103,7 @@ def make_builder(
 def _builder_class(name: str) -> tuple[type[datasets.GeneratorBasedBuilder], Path]:
     """The builder of a corpus, and the file that it is written in."""
     if name == FOLDER:
-        from . import folder_corpus
+        from . import folder as folder_corpus
 
         return folder_corpus.FolderCorpus, Path(folder_corpus.__file__)
     scripts = find_scripts()
@@ -146,4 +146,4 @@ def _materialized(corpus: Any, folder: Path, builder: datasets.DatasetBuilder) -
     return materialize(corpus, folder, on_error=on_error)
 
 
-__all__ = ["FEATURES", "available_corpora", "load_corpus", "make_builder", "register_corpora"]
+__all__ = ["FEATURES", "available_corpora", "load_corpus", "make_builder"]

@@ -12,10 +12,10 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
-from .corpus_schema import corpus_features
 from .folder_table import Row, read_folder
 from .folds import split_groups
 from .media_headers import find_fault
+from .schema import corpus_features
 
 
 logger = logging.get_logger(__name__)
@@ -71,7 +71,8 @@ class FolderCorpusConfig(datasets.BuilderConfig):
 
 
 class FolderCorpus(datasets.GeneratorBasedBuilder):
-    """Clips of a folder with a table, or with one sub-folder for each class. See [`~foal_hf.folder_table.read_folder`].
+    """Clips of a folder with a table, or with one sub-folder for each class. See
+    [`~foal_hf.corpora.folder_table.read_folder`].
 
     Attributes:
         skipped (`list[dict]`): `{"clip_id", "reason"}` of every clip that was left out, because the options ask for it.

@@ -28,16 +28,19 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from transformers.utils import logging
 
-from .corpus_schema import FEATURES, undecoded
-from .media_foal_net import MediaFile
-from .sources_foal_net import MediaError, is_url, open_source
-from .synthetic.mp4 import VIDEO_ENCODER, check_encoders, write_file
+from ..foal_net.media_foal_net import MediaFile
+from ..foal_net.sources_foal_net import MediaError, is_url, open_source
+from .mp4_encoders import VIDEO_ENCODER, check_encoders, write_file
+from .schema import FEATURES, undecoded
 
 
 logger = logging.get_logger(__name__)
 
 SAMPLING_RATE = 16_000
-_FORMAT = {"made_by": "foal_hf.materialize", "version": 1}  # the version goes up whenever equal clips give other files
+_FORMAT = {
+    "made_by": "foal_hf.materialize",
+    "version": 1,
+}  # the version goes up whenever equal clips give other files
 _MANIFEST, _TABLE, _SKIPPED = "materialized.jsonl", "metadata.jsonl", "skipped.json"
 _PIECE_SECONDS = 4.0  # of picture in memory at once
 _AUDIO_BIT_RATE = 96_000  # the most that AAC takes at 16 kHz
@@ -64,7 +67,7 @@ def materialize(
 
     Args:
         rows (`datasets.Dataset` or iterable of `Mapping`): With the columns of
-            [`~foal_hf.corpus_schema.corpus_features`]; `clip_id` and one of `audio` and `video` are needed. Media are
+            [`~foal_hf.corpora.schema.corpus_features`]; `clip_id` and one of `audio` and `video` are needed. Media are
             paths, URLs, `{"path", "bytes"}` or the decoders that `datasets` gives.
         output_dir (`str` or `os.PathLike`): Folder: new, empty, or begun by an earlier call. Anything else is left
             alone.

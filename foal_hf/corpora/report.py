@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from .corpora import make_builder
-from .corpus_schema import undecoded
-from .media_foal_net import MediaFile
+from ..foal_net.media_foal_net import MediaFile
+from ..foal_net.sources_foal_net import MediaError
+from . import make_builder
 from .media_headers import find_fault
-from .sources_foal_net import MediaError
+from .schema import undecoded
 
 
 GROUPINGS = ("split", "session", "gender", "speaker")
@@ -139,7 +139,7 @@ def corpus_report(
 
     Args:
         corpus (`datasets.Dataset`, or `datasets.DatasetDict`): With the columns of
-            [`~foal_hf.corpus_schema.corpus_features`].
+            [`~foal_hf.corpora.schema.corpus_features`].
         read_headers (`bool`, defaults to `True`): Look up in the files how long the clips are whose end the corpus does
             not tell. No picture is decoded.
         skipped (`Iterable[Mapping]`, *optional*): Clips that were left out when the corpus was made, for the report.

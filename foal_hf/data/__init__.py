@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from .corpus_schema import undecoded
-from .processing_foal_net import FoalNetProcessor
+from ..corpora.schema import undecoded
+from ..foal_net.processing_foal_net import FoalNetProcessor
 
 
 class ClipDataset(Dataset):

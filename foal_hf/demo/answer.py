@@ -9,9 +9,9 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..formats import to_csv, to_json, to_vtt
+from ..foal_net.timeline_foal_net import runs_of_one_label
 from ..plots import OKABE_ITO
-from ..timeline_foal_net import runs_of_one_label
+from ..plots.subtitles_and_tables import to_csv, to_json, to_vtt
 from .facts import facts_in_words, length_of
 
 

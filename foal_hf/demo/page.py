@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..media_foal_net import MediaFile
-from ..recordings_foal_net import UNREADABLE
+from ..foal_net.media_foal_net import MediaFile
+from ..foal_net.recordings_foal_net import UNREADABLE
 from ..registration import TINY_CHECKPOINT
 from .answer import render_answer, render_error, render_note, render_progress, render_table, render_timeline
 from .look import PLAYER, SHOW_MEDIA

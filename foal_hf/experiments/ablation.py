@@ -15,12 +15,12 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ..recipe import Recipe
 from ..results import METRIC_NAMES, Corpus, Results, Selection
 from .checks import check_corpus
 from .clips import BOTH
 from .cross_validation import cross_validate
 from .naming import as_file_name
+from .recipe import Recipe
 from .records import write_json
 from .reports import ablation_report
 

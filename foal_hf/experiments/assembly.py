@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedConfig
 
-from ..configuration_foal_net import FoalNetConfig
-from ..modeling_foal_net import FoalNetForEmotionClassification
-from ..processing_foal_net import FoalNetProcessor
-from ..recipe import Recipe
+from ..foal_net.configuration_foal_net import FoalNetConfig
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Encoder, public_name
-from ..tiny import make_tiny_model, make_tiny_processor
-from ..training_arguments import FoalNetTrainingArguments
+from ..training.arguments import FoalNetTrainingArguments
+from .recipe import Recipe
+from .tiny import make_tiny_model, make_tiny_processor
 
 
 _VIDEO_FIELDS = (

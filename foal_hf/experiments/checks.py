@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import ClipDataset
-from ..training_checks import check_labels, check_not_empty, checkpoint_bytes, column_of
+from ..training.checks import check_labels, check_not_empty, checkpoint_bytes, column_of
 
 
 def check_corpus(corpus: Any) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from ..data import ClipCollator, ClipDataset
-from ..features import FeatureClipDataset, FeatureCollator, FeatureStore, embed
-from ..processing_foal_net import FoalNetProcessor
-from ..recipe import Recipe
+from ..data.features import FeatureClipDataset, FeatureCollator, FeatureStore, embed
+from ..foal_net.processing_foal_net import FoalNetProcessor
 from .assembly import FixedLengthCollator
+from .recipe import Recipe
 
 
 BOTH = ("audio", "video")

@@ -9,7 +9,7 @@ from ..results import Corpus
 
 
 # Mean over the five sessions, each held out once and the best epoch chosen on it (Li et al., Interspeech 2024, table 2
-# and 3), as shares: UA and WA. The names are those of foal_hf.protocols.ablation.
+# and 3), as shares: UA and WA. The names are those of foal_hf.experiments.ablation.
 _PUBLISHED_ON_IEMOCAP = {
     "video alone": (0.4790, 0.4661),
     "audio alone": (0.7768, 0.7725),
@@ -66,7 +66,7 @@ def published_scores(about: Corpus, labels: Sequence[str], variant: str = "Foal-
     Args:
         about ([`~foal_hf.results.Corpus`]): The corpus.
         labels (`Sequence[str]`): The classes.
-        variant (`str`): One of [`~foal_hf.protocols.ablation.VARIANTS`].
+        variant (`str`): One of [`~foal_hf.experiments.ablation.VARIANTS`].
 
     Returns:
         `dict[str, float]`: `unweighted_accuracy` and `weighted_accuracy`, in [0, 1]; empty where there is nothing to

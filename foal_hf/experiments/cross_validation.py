@@ -17,11 +17,10 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ..folds import Fold, make_folds
+from ..corpora.folds import Fold, make_folds
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
-from ..plots_reliability import plot_reliability_diagram
-from ..recipe import Recipe
+from ..plots.reliability import plot_reliability_diagram
 from ..results import (
     METRIC_NAMES,
     Corpus,
@@ -37,6 +36,7 @@ from .checks import check_corpus
 from .clips import BOTH
 from .naming import as_file_name, find_fold
 from .predictions import Predictions
+from .recipe import Recipe
 from .records import PREDICTIONS_NAME
 from .reports import cross_validation_report
 from .run import train_and_test
@@ -75,7 +75,7 @@ def cross_validate(
         store_dir (`str` or `pathlib.Path`, *optional*): Folder of stored features; by default `features` in
             `output_dir`.
         variant (`str`, defaults to `"Foal-Net"`): Which of the published numbers stand beside; see
-            [`~foal_hf.protocols.ablation.VARIANTS`].
+            [`~foal_hf.experiments.ablation.VARIANTS`].
 
     Returns:
         [`~foal_hf.results.Results`]: Of each score, `value` and `interval` are of all clips together, drawn by speaker;
@@ -83,7 +83,7 @@ def cross_validate(
         over the folds where there is one seed. `folds` holds each run.
 
     Raises:
-        ValueError, TypeError, OSError, FloatingPointError: As in [`train_and_test`] and [`~foal_hf.folds.make_folds`].
+        ValueError, TypeError, OSError, FloatingPointError: As in [`train_and_test`] and [`~foal_hf.make_folds`].
     """
     output = Path(output_dir)
     check_corpus(corpus)

@@ -9,18 +9,18 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub import RESULTS_NAME
-from ..modeling_foal_net import FoalNetForEmotionClassification
 from ..plots import plot_confusion_matrix
-from ..processing_foal_net import FoalNetProcessor
-from ..recipe import Recipe
 from ..results import CONDITIONS, Corpus, Evaluation, Results, installed_versions, public_name
 from ..results.publishable import find_local_path
 from ..training import FoalNetTrainer
-from ..training_arguments import FoalNetTrainingArguments
+from ..training.arguments import FoalNetTrainingArguments
 from .checks import check_corpus
 from .clips import BOTH, Clips
 from .predictions import Predictions, conditions_of
+from .recipe import Recipe
 from .records import PREDICTIONS_NAME, source_commit, write_json
 
 

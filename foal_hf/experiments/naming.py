@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..folds import Fold
+from ..corpora.folds import Fold
 
 
 def find_fold(folds: Sequence[Fold], name: str) -> Fold:
     """The fold that holds out a session or speaker.
 
     Args:
-        folds (`Sequence[Fold]`): From [`~foal_hf.folds.make_folds`].
+        folds (`Sequence[Fold]`): From [`~foal_hf.corpora.folds.make_folds`].
         name (`str`): As the corpus has it, `"Ses05"`, or its number alone, `"5"`.
 
     Raises:

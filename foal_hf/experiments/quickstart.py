@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
-from .cards import model_card
-from .data import ClipCollator, ClipDataset
-from .latency import measure_latency
-from .metrics import compute_metrics
-from .modeling_foal_net import FoalNetForEmotionClassification
-from .plots import plot_confusion_matrix, plot_timeline
-from .processing_foal_net import FoalNetProcessor
-from .registration import TASK
-from .results import Corpus, Encoder, Evaluation, Latency, Protocol, Results, Split, installed_versions
-from .synthetic import EMOTIONS, GENERATOR_VERSION, STATEMENT, generate_corpus, generate_recording, read_metadata
+from ..data import ClipCollator, ClipDataset
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..hub.cards import model_card
+from ..metrics import compute_metrics
+from ..plots import plot_confusion_matrix, plot_timeline
+from ..registration import TASK
+from ..results import Corpus, Encoder, Evaluation, Latency, Protocol, Results, Split, installed_versions
+from ..results.latency import measure_latency
+from ..synthetic import EMOTIONS, GENERATOR_VERSION, STATEMENT, generate_corpus, generate_recording, read_metadata
+from ..training.facts import best_epoch, describe_training
 from .tiny import make_tiny_model, make_tiny_processor
-from .training_facts import best_epoch, describe_training
 
 
 MODALITIES = {"audio alone": ("audio",), "video alone": ("video",), "both": ("audio", "video")}

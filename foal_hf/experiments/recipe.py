@@ -9,8 +9,8 @@
     data: {padding: longest}                      # `padding` and `keep_in_memory`
     training: {learning_rate: 1e-4}               # fields of FoalNetTrainingArguments, so all of TrainingArguments
 
-Every part may be left out. Without encoders the tiny model of [`~foal_hf.tiny`] is trained from scratch. What is
-written wrong is said when the recipe is read, not when training has begun.
+Every part may be left out. Without encoders the tiny model of `tiny.py` is trained from scratch. What is written
+wrong is said when the recipe is read, not when training has begun.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from transformers import PreTrainedConfig
 
-from .configuration_foal_net import FoalNetConfig
-from .training_arguments import FoalNetTrainingArguments
+from ..foal_net.configuration_foal_net import FoalNetConfig
+from ..training.arguments import FoalNetTrainingArguments
 
 
 Precision = Literal["fp32", "bf16", "fp16"]

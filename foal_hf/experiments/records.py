@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..recipe import Recipe
 from ..results.publishable import find_local_path, public_name
+from .recipe import Recipe
 
 
 RUN_NAME = "run.json"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..cards.markdown import counted, enumerated, percent, table
+from ..hub.cards.markdown import counted, enumerated, percent, table
 from ..results import METRIC_NAMES, Evaluation, Results
 from .corpus_facts import PUBLISHED_CLIPS, published_scores
 
@@ -98,7 +98,7 @@ def checkpoint_report(test: "CheckpointTest") -> str:
     """A checkpoint on clips of a corpus.
 
     Args:
-        test ([`~foal_hf.protocols.evaluation.CheckpointTest`]): From [`evaluate_checkpoint`].
+        test ([`~foal_hf.experiments.evaluation.CheckpointTest`]): From [`evaluate_checkpoint`].
     """
     rows = []
     for condition, evaluation in test.conditions.items():

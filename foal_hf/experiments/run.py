@@ -25,19 +25,19 @@ from transformers import TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..calibration import MIN_CLIPS, calibrate
-from ..cards import model_card
-from ..folds import Fold
+from ..corpora.folds import Fold
 from ..hub import CARD_NAME, RESULTS_NAME
-from ..recipe import Recipe
+from ..hub.cards import model_card
 from ..results import Corpus, Protocol, Results, Selection, Split, installed_versions
 from ..training import FoalNetTrainer
-from ..training_facts import best_epoch, describe_training
+from ..training.calibration import MIN_CLIPS, calibrate
+from ..training.facts import best_epoch, describe_training
 from .assembly import describe_encoders, make_arguments, make_model, make_processor
 from .checks import check_corpus, check_parts, check_space
 from .clips import BOTH, Clips
 from .corpus_facts import merged_classes
 from .predictions import Predictions, conditions_of
+from .recipe import Recipe
 from .records import PREDICTIONS_NAME, claim, describe_run, publishable_settings, source_commit
 
 
@@ -69,7 +69,7 @@ def train_and_test(
     Args:
         recipe ([`Recipe`]): Everything but the clips.
         corpus (`datasets.Dataset`): From [`~foal_hf.corpora.load_corpus`].
-        fold ([`~foal_hf.folds.Fold`]): Which rows train, validate and test.
+        fold ([`~foal_hf.corpora.folds.Fold`]): Which rows train, validate and test.
         output_dir (`str` or `pathlib.Path`): Folder of the run.
         about ([`~foal_hf.results.Corpus`]): What the card says of the corpus, see [`describe_corpus`].
         select (`"validation"`, `"last"` or `"test-best-epoch"`): What the epoch is chosen by: its UA on the validation

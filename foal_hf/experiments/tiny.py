@@ -2,11 +2,11 @@
 
 from transformers import CLIPVisionConfig, Wav2Vec2FeatureExtractor, WavLMConfig
 
-from .configuration_foal_net import FoalNetConfig
-from .modeling_foal_net import FoalNetForEmotionClassification
-from .processing_foal_net import FoalNetProcessor
-from .synthetic import EMOTIONS
-from .video_processing_foal_net import FoalNetVideoProcessor
+from ..foal_net.configuration_foal_net import FoalNetConfig
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..foal_net.video_processing_foal_net import FoalNetVideoProcessor
+from ..synthetic import EMOTIONS
 
 
 _FRAME_PIXELS = 48

@@ -1,7 +1,7 @@
 """Writes a checkpoint as graphs that OpenVINO or onnxruntime run on CPUs, faster than torch does.
 
 A graph each for the audio encoder, the image encoder, and fusion with the heads; batch and lengths are dynamic. What
-they give is compared with the checkpoint before they are handed out. `foal_hf.exported` runs them.
+they give is compared with the checkpoint before they are handed out. `foal_hf.export.exported` runs them.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
-from .encoders_foal_net import encode_pictures
+from ..foal_net.encoders_foal_net import encode_pictures
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from ..foal_net.processing_foal_net import FoalNetProcessor
 from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
-from .modeling_foal_net import FoalNetForEmotionClassification
-from .processing_foal_net import FoalNetProcessor
 
 
 # The graphs of onnx have no attention in one piece. Taking apart that of torch fails where the layout of its result,

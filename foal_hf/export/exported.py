@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from .configuration_foal_net import FoalNetConfig
-from .encoders_foal_net import encode_waveforms, make_audio_encoder
-from .modeling_foal_net import FoalNetClassifierOutput
+from ..foal_net.configuration_foal_net import FoalNetConfig
+from ..foal_net.encoders_foal_net import encode_waveforms, make_audio_encoder
+from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 
 
 AUDIO_ENCODER, VISION_ENCODER, FUSION = "audio_encoder", "vision_encoder", "fusion"
@@ -194,7 +194,7 @@ def load_exported(
     Example:
 
     ```python
-    >>> from foal_hf.exported import load_exported
+    >>> from foal_hf.export.exported import load_exported
     >>> from transformers import pipeline
 
     >>> model = load_exported("outputs/foal-net-openvino", dtype="bfloat16", num_threads=4)

@@ -5,15 +5,11 @@ Every save writes the files of this package that end in `_foal_net.py` beside th
 taken, and nobody has to trust anything.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
 
-
-if TYPE_CHECKING:
-    # transformers copies a file together with those that it imports, and finds these by reading its text. Naming all of
-    # them here brings the whole code along with any part of a checkpoint, so that any part can be saved again.
-    from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel  # noqa: F401
-    from .pipeline_foal_net import AudioVideoEmotionPipeline  # noqa: F401
-    from .processing_foal_net import FoalNetProcessor  # noqa: F401
 
 AUTO_MAP = {
     "AutoConfig": "configuration_foal_net.FoalNetConfig",
@@ -35,6 +31,18 @@ CUSTOM_PIPELINES: dict[str, dict[str, Any]] = {
 }
 
 
+def write_code(folder: str | os.PathLike[str]) -> None:
+    """Copy the code of a checkpoint, every `*_foal_net.py` beside this file, into its folder.
+
+    transformers itself copies a class with what its file imports; this brings the other parts' code too, so that a
+    folder with any part of a checkpoint can be loaded, and saved again, without the package.
+    """
+    for file in Path(__file__).parent.glob("*_foal_net.py"):
+        target = Path(folder) / file.name
+        if file.resolve() != target.resolve():
+            shutil.copyfile(file, target)
+
+
 class CheckpointPart:
     """A model, processor or pipeline as a part of a checkpoint on the Hub.
 
@@ -44,6 +52,12 @@ class CheckpointPart:
 
     # Gives the module `foal_hf.hub`; set by `import foal_hf`.
     _hub: ClassVar[Any] = None
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with all of the code beside it."""
+        written = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        write_code(save_directory)
+        return written
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """Save this part to a repository on the Hub, in one commit.
@@ -61,4 +75,4 @@ class CheckpointPart:
         return self._hub().push_part(self, repo_id, **kwargs)
 
 
-__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "CheckpointPart"]
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "CheckpointPart", "write_code"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES
+from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
 
 
 # The published index order. Toolkits differ in it, so nothing may rely on a bare index: names travel with the model.
@@ -200,6 +200,7 @@ class FoalNetConfig(PreTrainedConfig):
         """As in transformers, with the code beside it."""
         before = set(vars(self))
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        write_code(save_directory)
         if "auto_map" not in before:  # the library leaves a part of it here; the file has all
             vars(self).pop("auto_map", None)
 

@@ -20,8 +20,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_foal_net import FoalNetConfig
-from .front_end_foal_net import use_channels_last
-from .wavlm_attention_foal_net import SdpaWavLMModel
+from .wavlm_attention_foal_net import SdpaWavLMModel, use_channels_last
 
 
 _HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")

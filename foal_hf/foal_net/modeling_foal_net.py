@@ -8,7 +8,7 @@ picture; `audio_width`, `video_width` of the two encoders. Masks are True where 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -39,6 +39,13 @@ from .losses_foal_net import (
     sample_negatives,
     similarity,
 )
+
+
+if TYPE_CHECKING:
+    # transformers copies a file together with those that it imports, and finds these by reading its text: so a model
+    # that is loaded from the Hub brings the code of the whole checkpoint.
+    from .pipeline_foal_net import AudioVideoEmotionPipeline  # noqa: F401
+    from .processing_foal_net import FoalNetProcessor  # noqa: F401
 
 
 @dataclass

@@ -14,8 +14,16 @@ from typing import Any
 import torch
 
 from .arrays_foal_net import check_samples, resample
-from .decoding_foal_net import TIME_TOLERANCE_SECONDS, check_picture_size, check_sampling_rate, decoding
-from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, PicturesInOrder, frames_in_order
+from .decoding_foal_net import (
+    GAP_SECONDS,
+    LONGEST_GAP_SECONDS,
+    TIME_TOLERANCE_SECONDS,
+    PicturesInOrder,
+    check_picture_size,
+    check_sampling_rate,
+    decoding,
+    frames_in_order,
+)
 from .sources_foal_net import MediaError
 
 

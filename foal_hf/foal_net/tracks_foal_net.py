@@ -23,13 +23,16 @@ from .arrays_foal_net import (
     resample,
 )
 from .decoding_foal_net import (
+    GAP_SECONDS,
+    LONGEST_GAP_SECONDS,
     TIME_TOLERANCE_SECONDS,
+    PicturesInOrder,
     check_picture_size,
     check_sampling_rate,
     decoding,
     decoding_error,
+    sound_in_order,
 )
-from .forward_foal_net import GAP_SECONDS, LONGEST_GAP_SECONDS, PicturesInOrder, sound_in_order
 from .ordered_tracks_foal_net import OrderedAudioTrack, OrderedVideoTrack
 from .sources_foal_net import MediaError, OpenSource
 

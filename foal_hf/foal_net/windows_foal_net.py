@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .forward_foal_net import LONGEST_GAP_SECONDS
+from .decoding_foal_net import LONGEST_GAP_SECONDS
 from .media_foal_net import Clip, MediaFile
 from .sources_foal_net import MediaError
 

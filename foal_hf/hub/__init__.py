@@ -13,12 +13,12 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..foal_net.configuration_foal_net import FoalNetConfig
+from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..results import Results
 from .cards import is_made_card, model_card
-from .configuration_foal_net import FoalNetConfig
-from .hub_commit import Push, commit_folder
-from .modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
-from .processing_foal_net import FoalNetProcessor
-from .results import Results
+from .commit import Push, commit_folder
 
 
 CARD_NAME = "README.md"
@@ -58,7 +58,7 @@ def push_checkpoint(
         commit_message (`str`, *optional*): Subject of the commit.
 
     Returns:
-        [`~foal_hf.hub_commit.Push`]: The files with their sizes, and where the commit is.
+        [`~foal_hf.hub.commit.Push`]: The files with their sizes, and where the commit is.
 
     Raises:
         FileNotFoundError: If a part of the checkpoint is missing.

@@ -11,8 +11,8 @@ from typing import Any
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from .corpus_scripts import find_scripts
-from .hub_commit import Push, commit_folder, explained_hub_errors
+from ..corpora.scripts import find_scripts
+from .commit import Push, commit_folder, explained_hub_errors
 
 
 CARD_NAME = "README.md"
@@ -54,7 +54,7 @@ def push_dataset(
         **options: Of the corpus, as [`~foal_hf.corpora.load_corpus`] takes them; they go with `with_data`.
 
     Returns:
-        [`~foal_hf.hub_commit.Push`]: Files with their sizes in bytes, and where the commit is.
+        [`~foal_hf.hub.commit.Push`]: Files with their sizes in bytes, and where the commit is.
 
     Raises:
         ValueError: If there is no such corpus, arguments contradict each other, or rows are parts of a longer
@@ -148,7 +148,7 @@ def _check_private(repo_id: str, private: bool | None, token: str | bool | None,
 
 def _write_data(name: str, data_dir: str | os.PathLike[str] | None, folder: Path, options: Mapping[str, Any]) -> None:
     """Write a corpus as Parquet files with its recordings in them, `<split>-00000-of-00007.parquet`."""
-    from .corpora import load_corpus
+    from ..corpora import load_corpus
 
     splits = load_corpus(name, data_dir, split=None, **options)
     for rows in splits.values():
@@ -175,7 +175,7 @@ def _check_uncut(name: str, rows: Any) -> None:
 
 def _media_bytes(rows: Any) -> int:
     """Size of all recordings of the rows, each as often as a row refers to it."""
-    from .corpus_schema import undecoded
+    from ..corpora.schema import undecoded
 
     media = [column for column in _MEDIA_COLUMNS if column in rows.features]
     total = 0

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .hub_commit import Push, commit_folder
-from .metrics import metric_path
+from ..metrics import metric_path
+from .commit import Push, commit_folder
 
 
 _PAGE = ("app.py", "requirements.txt")  # the same for every metric
@@ -35,7 +35,7 @@ def push_metric(
         token (`str` or `bool`, *optional*): Of the Hub; the stored one by default.
 
     Returns:
-        [`~foal_hf.hub_commit.Push`]: Files with their sizes in bytes, and where the commit is.
+        [`~foal_hf.hub.commit.Push`]: Files with their sizes in bytes, and where the commit is.
 
     Raises:
         ValueError: If there is no such metric, or the Space has another name.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .corpus_report import CorpusReport
-from .plots import _checked_path, _save, _styles
+from ..corpora.report import CorpusReport
+from .style import checked_path, save, styles_of
 
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def plot_corpus(report: CorpusReport, path: str | PathLike[str], *, title: str |
     Raises:
         ValueError: If the ending is another.
     """
-    path = _checked_path(path)
-    return _save(draw_corpus(report, title=title), path)
+    path = checked_path(path)
+    return save(draw_corpus(report, title=title), path)
 
 
 def draw_corpus(report: CorpusReport, *, title: str | None = None) -> "Figure":
@@ -57,7 +57,7 @@ def draw_corpus(report: CorpusReport, *, title: str | None = None) -> "Figure":
     count_axes, length_axes = figure.subplots(1, 2)
 
     bottom = np.zeros(len(groups))
-    for label, (colour, _, hatch) in _styles(list(report.total.by_class)).items():
+    for label, (colour, _, hatch) in styles_of(list(report.total.by_class)).items():
         heights = np.array([counts.by_class[label] for counts in groups.values()])
         style = {"color": colour, "hatch": hatch, "edgecolor": "white"}
         count_axes.bar(range(len(groups)), heights, bottom=bottom, label=label, **style)

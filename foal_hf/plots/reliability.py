@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .metrics import NUM_BINS, ReliabilityBins, reliability_bins
-from .plots import OKABE_ITO, _checked_path, _percent, _save
+from ..metrics import NUM_BINS, ReliabilityBins, reliability_bins
+from .style import OKABE_ITO, checked_path, percent, save
 
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def plot_reliability_diagram(
         plot_reliability_diagram(labels, (logits / temperature).softmax(-1), "reliability.png")
         ```
     """
-    path = _checked_path(path)
-    return _save(draw_reliability_diagram(references, probabilities, num_bins=num_bins, title=title), path)
+    path = checked_path(path)
+    return save(draw_reliability_diagram(references, probabilities, num_bins=num_bins, title=title), path)
 
 
 def draw_reliability_diagram(
@@ -137,8 +137,8 @@ def _summary(bins: ReliabilityBins) -> str:
     num_clips = int(bins.num_clips.sum())
     accuracy, confidence = (np.nansum(means * bins.num_clips) / num_clips for means in (bins.accuracy, bins.confidence))
     return (
-        f"ECE {_percent(bins.expected_calibration_error)}, accuracy {_percent(accuracy)}, "
-        f"confidence {_percent(confidence)}, {num_clips} clip{'s' * (num_clips != 1)}"
+        f"ECE {percent(bins.expected_calibration_error)}, accuracy {percent(accuracy)}, "
+        f"confidence {percent(confidence)}, {num_clips} clip{'s' * (num_clips != 1)}"
     )
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .timeline_foal_net import runs_of_one_label
+from ..foal_net.timeline_foal_net import runs_of_one_label
 
 
 _AUDIO_COLUMNS = ("level_dbfs", "silent", "clipped", "speech", "speech_share")

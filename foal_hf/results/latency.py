@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .results import Latency
+from . import Latency
 
 
 def measure_latency(

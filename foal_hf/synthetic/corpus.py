@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..corpora.mp4_encoders import check_encoders, write_file
 from .clips import EMOTIONS, make_speaker, plan_clip, synthesize_clip, synthesize_recording
-from .mp4 import check_encoders, encode_mp4, write_file
+from .mp4 import encode_mp4
 
 
 GENERATOR_VERSION = 3

@@ -19,10 +19,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput
 from transformers.utils import logging
 
-from .metrics import compute_metrics
-from .sampling import BalancedLengthSampler
-from .training_arguments import FoalNetTrainingArguments
-from .training_checks import (
+from ..data.sampling import BalancedLengthSampler
+from ..metrics import compute_metrics
+from .arguments import FoalNetTrainingArguments
+from .checks import (
     check_disk_space,
     check_features,
     check_labels,
@@ -177,9 +177,9 @@ class FoalNetTrainer(Trainer):
 
         Arguments of Trainer's own card are not needed: what the card says comes from config and results.
         """
-        from .cards import model_card
-        from .hub import CARD_NAME, RESULTS_NAME
-        from .results import Results
+        from ..hub import CARD_NAME, RESULTS_NAME
+        from ..hub.cards import model_card
+        from ..results import Results
 
         if self.is_world_process_zero():
             path = self._folder / RESULTS_NAME
@@ -204,7 +204,7 @@ class FoalNetTrainer(Trainer):
             **kwargs: Accepted for the sake of Trainer's interface; the card needs none.
 
         Returns:
-            [`~foal_hf.hub_commit.Push`] on the main process, `None` on the others.
+            [`~foal_hf.hub.commit.Push`] on the main process, `None` on the others.
 
         Raises:
             ValueError: If the model is wrapped by peft: merge it first.
@@ -226,7 +226,7 @@ class FoalNetTrainer(Trainer):
         return Path(str(self.args.output_dir))
 
     def _push(self, folder: str | Path, message: str | None, **kwargs: Any) -> Any:
-        from .hub import push_checkpoint
+        from ..hub import push_checkpoint
 
         given = {name: value for name, value in kwargs.items() if value is not None}
         defaults = {

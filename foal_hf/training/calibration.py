@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.utils import logging
 
-from .metrics import UNKNOWN_LABEL, expected_calibration_error, labelled_logits
-from .metrics.matrices import as_class_indices
+from ..metrics import UNKNOWN_LABEL, expected_calibration_error, labelled_logits
+from ..metrics.matrices import as_class_indices
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Subset
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .metrics import UNKNOWN_LABEL
+from ..metrics import UNKNOWN_LABEL
 
 
 _CHECKPOINT = f"{PREFIX_CHECKPOINT_DIR}-"

@@ -4,9 +4,9 @@ from typing import Any
 
 from transformers import Trainer
 
-from .latency import describe_hardware
-from .processing_foal_net import FoalNetProcessor
-from .results import Encoder, Training
+from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..results import Encoder, Training
+from ..results.latency import describe_hardware
 
 
 def describe_training(

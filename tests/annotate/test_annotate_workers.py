@@ -12,8 +12,8 @@ import torch
 
 from foal_hf import Clip, MediaError
 from foal_hf.annotate.workers import DecodeWorkers, Ended, Read
-from foal_hf.recordings_foal_net import WindowToJudge
-from foal_hf.timeline_foal_net import JudgedStretch
+from foal_hf.foal_net.recordings_foal_net import WindowToJudge
+from foal_hf.foal_net.timeline_foal_net import JudgedStretch
 
 
 class Named(NamedTuple):

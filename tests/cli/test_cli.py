@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from foal_hf import TINY_CHECKPOINT, quickstart
+from foal_hf import TINY_CHECKPOINT
 from foal_hf.cli import main
+from foal_hf.experiments import quickstart
 from foal_hf.synthetic import generate_recording
 
 
@@ -32,8 +33,17 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in printed for command in ("quickstart", "predict", "demo", "push", "doctor"))
 
 
+def test_a_script_of_any_name_gets_a_package_that_has_registered(tmp_path: Path) -> None:
+    script = tmp_path / "foal-hf.py"
+    script.write_text(
+        "import foal_hf\nfrom transformers import AutoConfig\nprint(AutoConfig.for_model('foal_net').model_type)\n"
+    )
+    assert subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout == "foal_net\n"
+
+
 def test_help_does_not_wait_for_torch() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "foal_hf", "--help"]
+    program = Path(sys.executable).with_name("foal-hf")
+    command = [sys.executable, "-X", "importtime", str(program), "--help"]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "usage: foal-hf" in finished.stdout
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in finished.stderr.splitlines()}

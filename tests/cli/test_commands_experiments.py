@@ -70,7 +70,7 @@ def test_cross_validate_and_ablate_hand_on_what_they_are_told(
     words = ["--recipe", "tiny", *corpus, "--output", tmp_path, "--by", "speaker", "--held-out", "Ses01F", "Ses02M"]
     words += ["--seeds", "1", "2", "--set", "learning_rate=3e-5", "--store", "features"]
     for command in ("cross-validate", "ablate"):
-        monkeypatch.setattr(f"foal_hf.protocols.{command.replace('-', '_')}", note)
+        monkeypatch.setattr(f"foal_hf.experiments.{command.replace('-', '_')}", note)
         assert run(command, *words) == 130
     assert len(calls) == 2
     for call in calls:

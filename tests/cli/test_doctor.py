@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from foal_hf import doctor
-from foal_hf.doctor import Check, Report, diagnose, render
+from foal_hf.cli import doctor
+from foal_hf.cli.doctor import Check, Report, diagnose, render
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from fake_iemocap import full_tree
 from media_builders import make_clip
 
 from foal_hf.corpora import load_corpus
-from foal_hf.corpus_plots import draw_corpus, plot_corpus
-from foal_hf.corpus_report import CorpusReport, corpus_report, inspect_corpus, prepare_corpus
-from foal_hf.corpus_schema import undecoded
+from foal_hf.corpora.report import CorpusReport, corpus_report, inspect_corpus, prepare_corpus
+from foal_hf.corpora.schema import undecoded
+from foal_hf.plots.corpus import draw_corpus, plot_corpus
 
 
 # Published counts of IEMOCAP with excited merged into happy.

@@ -18,8 +18,8 @@ from loopback_hub import LoopbackHub
 from media_builders import loudest_hertz, make_clip
 
 from foal_hf.corpora import FEATURES, load_corpus, make_builder
-from foal_hf.corpus_schema import undecoded
-from foal_hf.media_headers import find_fault
+from foal_hf.corpora.media_headers import find_fault
+from foal_hf.corpora.schema import undecoded
 
 
 HEADERS = {
@@ -144,7 +144,7 @@ def test_a_folder_goes_to_a_private_repository_with_its_media_and_comes_back(tmp
     code = f"""
 import datasets
 from foal_hf.corpora import load_corpus
-from foal_hf.corpus_schema import undecoded
+from foal_hf.corpora.schema import undecoded
 
 datasets.disable_progress_bars()
 corpus = load_corpus("folder", {str(folder)!r}, validation_fraction=0.0, test_fraction=0.0)

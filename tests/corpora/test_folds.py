@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from foal_hf.folds import Fold, make_folds, split_groups
+from foal_hf.corpora.folds import Fold, make_folds, split_groups
 
 
 CLASSES = ["angry", "happy", "sad"]

@@ -22,11 +22,11 @@ from media_builders import (
     run_ffmpeg,
 )
 
-from foal_hf import materialize as module
-from foal_hf.corpus_schema import corpus_features
-from foal_hf.materialize import materialize
-from foal_hf.media_foal_net import Clip, read_clip
-from foal_hf.sources_foal_net import MediaError
+from foal_hf.corpora import materialize as module
+from foal_hf.corpora.materialize import materialize
+from foal_hf.corpora.schema import corpus_features
+from foal_hf.foal_net.media_foal_net import Clip, read_clip
+from foal_hf.foal_net.sources_foal_net import MediaError
 
 
 FRAME_SECONDS = 1 / FRAMES_PER_SECOND

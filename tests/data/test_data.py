@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from foal_hf.corpora import load_corpus
 from foal_hf.data import ClipCollator, ClipDataset
-from foal_hf.quickstart import LABEL2ID, make_tiny_model, make_tiny_processor
+from foal_hf.experiments.quickstart import LABEL2ID, make_tiny_model, make_tiny_processor
 from foal_hf.synthetic import generate_corpus, read_metadata
 
 

@@ -27,16 +27,16 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from foal_hf import FoalNetForEmotionClassification, FoalNetModel, FoalNetProcessor, MediaError
-from foal_hf.corpus_schema import corpus_features
+from foal_hf.corpora.schema import corpus_features
 from foal_hf.data import ClipCollator, ClipDataset
-from foal_hf.features import FeatureClipDataset, FeatureCollator, FeatureStore, FeatureStoreError, embed
-from foal_hf.features.extraction import _encoded
-from foal_hf.features.keys import _PREPROCESSING, FeatureKeys
+from foal_hf.data.features import FeatureClipDataset, FeatureCollator, FeatureStore, FeatureStoreError, embed
+from foal_hf.data.features.extraction import _encoded
+from foal_hf.data.features.keys import _PREPROCESSING, FeatureKeys
+from foal_hf.foal_net.video_processing_foal_net import _IMAGE_PROCESSOR_FIELDS, FoalNetVideoProcessor
 from foal_hf.synthetic import EMOTIONS, generate_corpus, read_metadata
-from foal_hf.video_processing_foal_net import _IMAGE_PROCESSOR_FIELDS, FoalNetVideoProcessor
 
 
-CHILD = Path(__file__).parent / "feature_child.py"
+CHILD = Path(__file__).parents[1] / "support" / "feature_child.py"
 WIDTH = 20
 Row = dict[str, Any]
 
@@ -624,10 +624,11 @@ def test_a_file_that_changes_between_digest_and_decoding_is_not_stored(
 ) -> None:
     path = tmp_path / "clip.mp4"
     shutil.copy(rows[0]["video"], path)
-    read_ahead = "foal_hf.features.contents.ContentDigests.read_ahead"
+    read_ahead = "foal_hf.data.features.contents.ContentDigests.read_ahead"
     monkeypatch.setattr(read_ahead, lambda *args, **kwargs: None)
     monkeypatch.setattr(
-        "foal_hf.features.extraction._check_space", lambda *args: path.write_bytes(Path(rows[1]["video"]).read_bytes())
+        "foal_hf.data.features.extraction._check_space",
+        lambda *args: path.write_bytes(Path(rows[1]["video"]).read_bytes()),
     )
     with pytest.raises(MediaError, match="was changed while it was read"):
         quiet_embed([{"video": str(path)}], model, processor, tmp_path / "store")

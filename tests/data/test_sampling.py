@@ -5,7 +5,7 @@ import pytest
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from foal_hf.sampling import BalancedLengthSampler, padded_share
+from foal_hf.data.sampling import BalancedLengthSampler, padded_share
 
 
 CLIPS, BATCH = 5531, 16

@@ -22,10 +22,10 @@ import pytest
 from datasets.table import embed_table_storage
 from media_builders import loudest_hertz
 
-from foal_hf.corpus_schema import corpus_features, undecoded
+from foal_hf.corpora.schema import corpus_features, undecoded
 
 
-SCRIPT = Path(__file__).parents[1] / "dataset_scripts" / "crema_d" / "build_crema_d.py"
+SCRIPT = Path(__file__).parents[2] / "dataset_scripts" / "crema_d" / "build_crema_d.py"
 
 
 def import_script() -> ModuleType:

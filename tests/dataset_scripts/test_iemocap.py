@@ -19,10 +19,10 @@ from fake_iemocap import SMALL_TURNS, full_tree, small_tree
 from huggingface_hub import DatasetCard
 from media_builders import loudest_hertz
 
-from foal_hf.media_foal_net import read_clip
+from foal_hf.foal_net.media_foal_net import read_clip
 
 
-FOLDER = Path(__file__).parent.parent / "dataset_scripts" / "iemocap"
+FOLDER = Path(__file__).parents[2] / "dataset_scripts" / "iemocap"
 TURNS = {turn.name: turn for turn in SMALL_TURNS}
 
 

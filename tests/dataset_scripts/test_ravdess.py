@@ -23,10 +23,10 @@ import pytest
 from datasets.table import embed_table_storage
 from media_builders import loudest_hertz
 
-from foal_hf.corpus_schema import corpus_features, undecoded
+from foal_hf.corpora.schema import corpus_features, undecoded
 
 
-SCRIPT = Path(__file__).parents[1] / "dataset_scripts" / "ravdess" / "build_ravdess.py"
+SCRIPT = Path(__file__).parents[2] / "dataset_scripts" / "ravdess" / "build_ravdess.py"
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprised"]
 
 

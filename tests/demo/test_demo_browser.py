@@ -34,7 +34,7 @@ class Demo:
         self._asked, self._said = folder / "asked.json", (folder / "said.txt").open("w+")
         command = [
             sys.executable,
-            Path(__file__).with_name("demo_child.py"),
+            Path(__file__).parents[1] / "support" / "demo_child.py",
             self._asked,
             "--json",
             "--max-upload-mib",

@@ -17,17 +17,17 @@ import torch
 from experiment_examples import SESSIONS, experiment_tree, load_tree, quick_recipe, save_encoders
 from safetensors.torch import load_file
 
-from foal_hf.folds import Fold, make_folds
+from foal_hf.corpora.folds import Fold, make_folds
+from foal_hf.experiments import cross_validate, describe_corpus, train_and_test
+from foal_hf.experiments.reports import cross_validation_report, run_report
+from foal_hf.experiments.run import last_checkpoint
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from foal_hf.hub import push_checkpoint
-from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
-from foal_hf.protocols import cross_validate, describe_corpus, train_and_test
-from foal_hf.protocols.reports import cross_validation_report, run_report
-from foal_hf.protocols.run import last_checkpoint
 from foal_hf.results import Results
 from foal_hf.training import FoalNetTrainer
 
 
-CHILD = Path(__file__).with_name("experiment_child.py")
+CHILD = Path(__file__).parents[1] / "support" / "experiment_child.py"
 ABOUT = describe_corpus("iemocap")
 Encoders = tuple[str, str]
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from experiment_examples import experiment_tree, load_tree, quick_recipe, save_encoders
 
-from foal_hf.folds import Fold, make_folds
-from foal_hf.protocols import VARIANTS, ablate, cross_validate, describe_corpus, evaluate_checkpoint, train_and_test
-from foal_hf.protocols import cross_validation as cross_validation_module
-from foal_hf.protocols.corpus_facts import published_scores
-from foal_hf.protocols.evaluation import map_labels
-from foal_hf.protocols.naming import find_fold, fold_of_splits
-from foal_hf.protocols.predictions import Predictions
-from foal_hf.protocols.records import PREDICTIONS_NAME, source_commit
-from foal_hf.protocols.reports import ablation_report
-from foal_hf.recipe import Recipe, load_recipe
+from foal_hf.corpora.folds import Fold, make_folds
+from foal_hf.experiments import VARIANTS, ablate, cross_validate, describe_corpus, evaluate_checkpoint, train_and_test
+from foal_hf.experiments import cross_validation as cross_validation_module
+from foal_hf.experiments.corpus_facts import published_scores
+from foal_hf.experiments.evaluation import map_labels
+from foal_hf.experiments.naming import find_fold, fold_of_splits
+from foal_hf.experiments.predictions import Predictions
+from foal_hf.experiments.recipe import Recipe, load_recipe
+from foal_hf.experiments.records import PREDICTIONS_NAME, source_commit
+from foal_hf.experiments.reports import ablation_report
+from foal_hf.experiments.tiny import make_tiny_model
 from foal_hf.results import Corpus, Protocol, Results
-from foal_hf.tiny import make_tiny_model
 
 
 LABELS = ["happy", "neutral", "sad", "angry"]
@@ -280,7 +280,7 @@ def test_the_tiny_recipe_trains_the_tiny_model_with_the_labels_of_the_corpus(
 
 def test_the_commit_of_a_checkout_is_known() -> None:
     commit = source_commit()
-    if (Path(__file__).parent.parent / ".git").exists():
+    if (Path(__file__).parents[2] / ".git").exists():
         assert commit is not None and len(commit.removesuffix("-dirty")) == 40
     else:
         assert commit is None

@@ -7,9 +7,9 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 from transformers import pipeline
 
-from foal_hf.latency import describe_hardware
-from foal_hf.quickstart import QuickstartResult, render_table, run_quickstart
+from foal_hf.experiments.quickstart import QuickstartResult, render_table, run_quickstart
 from foal_hf.results import Encoder, Results
+from foal_hf.results.latency import describe_hardware
 from foal_hf.synthetic import EMOTIONS, read_metadata
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import foal_hf
-from foal_hf.configuration_foal_net import FoalNetConfig
-from foal_hf.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
-from foal_hf.training_arguments import FoalNetTrainingArguments
+from foal_hf.experiments.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
+from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
+from foal_hf.training.arguments import FoalNetTrainingArguments
 
 
-RECIPES = Path(foal_hf.__file__).parent / "recipes"
+RECIPES = Path(foal_hf.__file__).parent / "experiments" / "recipes"
 
 
 def write(folder: Path, text: str, name: str = "mine") -> Path:

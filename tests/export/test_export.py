@@ -9,13 +9,13 @@ import torch
 from transformers import AutoModel, CLIPVisionConfig, Wav2Vec2Config, WavLMConfig, pipeline
 
 from foal_hf.cli import main
-from foal_hf.configuration_foal_net import FoalNetConfig
+from foal_hf.experiments.tiny import make_tiny_processor
 from foal_hf.export import Export, export_checkpoint
-from foal_hf.exported import ExportedFoalNet, import_openvino, load_exported
-from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
+from foal_hf.export.exported import ExportedFoalNet, import_openvino, load_exported
+from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from foal_hf.registration import TASK, register
 from foal_hf.synthetic import generate_recording
-from foal_hf.tiny import make_tiny_processor
 
 
 register()
@@ -194,7 +194,7 @@ def test_a_checkpoint_of_weights_says_how_it_is_exported(checkpoint) -> None:
 def test_the_precision_of_a_pipeline_reaches_openvino(half_export, monkeypatch) -> None:
     _, export = half_export
     asked = []
-    monkeypatch.setattr("foal_hf.exported._openvino_opener", lambda dtype, num_threads: asked.append(dtype))
+    monkeypatch.setattr("foal_hf.export.exported._openvino_opener", lambda dtype, num_threads: asked.append(dtype))
     pipeline(TASK, model=str(export.folder), dtype="bfloat16")
     pipeline(TASK, model=str(export.folder), dtype=torch.float32)
     pipeline(TASK, model=str(export.folder))

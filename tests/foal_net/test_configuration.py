@@ -7,7 +7,7 @@ import pytest
 from tiny_models import tiny_config
 from transformers import AutoConfig, BertConfig, ResNetConfig
 
-from foal_hf.configuration_foal_net import FoalNetConfig
+from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 
 
 def test_defaults_describe_the_published_model() -> None:

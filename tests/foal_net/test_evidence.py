@@ -14,9 +14,9 @@ from tiny_models import tiny_config
 from tiny_processors import picture, tiny_processor
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, evidence_foal_net, read_clip
-from foal_hf.evidence_foal_net import measure_evidence, usable_part, why_nothing
-from foal_hf.media_foal_net import Clip
+from foal_hf.foal_net import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, evidence_foal_net, read_clip
+from foal_hf.foal_net.evidence_foal_net import measure_evidence, usable_part, why_nothing
+from foal_hf.foal_net.media_foal_net import Clip
 from foal_hf.synthetic import EMOTIONS, synthesize_clip
 
 

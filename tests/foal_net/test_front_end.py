@@ -9,9 +9,9 @@ import torch
 from tiny_models import AUDIO_ENCODERS, tiny_config
 from transformers import AutoModel
 
-from foal_hf.encoders_foal_net import make_audio_encoder
-from foal_hf.front_end_foal_net import ChannelsLastConv1d
-from foal_hf.modeling_foal_net import FoalNetModel
+from foal_hf.foal_net.encoders_foal_net import make_audio_encoder
+from foal_hf.foal_net.modeling_foal_net import FoalNetModel
+from foal_hf.foal_net.wavlm_attention_foal_net import ChannelsLastConv1d
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}

@@ -1,4 +1,4 @@
-"""The heads reproduce numbers computed with the authors' own layers (tests/golden says how they were made)."""
+"""The heads reproduce numbers computed with the authors' own layers (tests/foal_net/golden says how they were made)."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from tiny_models import tiny_config
 from transformers.modeling_outputs import BaseModelOutput
 
-from foal_hf import modeling_foal_net
-from foal_hf.losses_foal_net import negative_weights, similarity
-from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
+from foal_hf.foal_net import modeling_foal_net
+from foal_hf.foal_net.losses_foal_net import negative_weights, similarity
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "authors_heads.safetensors")

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from foal_hf.losses_foal_net import (
+from foal_hf.foal_net.losses_foal_net import (
     alignment_loss,
     cross_entropy,
     gather_over_ranks,

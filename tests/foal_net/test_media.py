@@ -31,10 +31,10 @@ from media_builders import (
 from PIL import Image
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
-from foal_hf import sources_foal_net, tracks_foal_net
-from foal_hf.arrays_foal_net import frames_from_array, mono_from_array, resample
-from foal_hf.media_foal_net import MediaFile, read_clip
-from foal_hf.sources_foal_net import MediaError
+from foal_hf.foal_net import sources_foal_net, tracks_foal_net
+from foal_hf.foal_net.arrays_foal_net import frames_from_array, mono_from_array, resample
+from foal_hf.foal_net.media_foal_net import MediaFile, read_clip
+from foal_hf.foal_net.sources_foal_net import MediaError
 
 
 RATE = 16_000
@@ -211,7 +211,7 @@ def test_crop_box_cuts_pixels_and_stays_inside(clock):
 
 
 def test_transform_sees_small_groups_of_cropped_frames(clock, monkeypatch):
-    monkeypatch.setattr("foal_hf.media_foal_net._FRAME_GROUP_BYTES", 4 * 3 * HEIGHT * WIDTH)
+    monkeypatch.setattr("foal_hf.foal_net.media_foal_net._FRAME_GROUP_BYTES", 4 * 3 * HEIGHT * WIDTH)
     group_shapes = []
 
     def shrink(frames):
@@ -538,7 +538,7 @@ def test_resampling_agrees_with_ffmpeg_on_a_chirp(folder):
 def test_the_filters_are_the_same_however_many_are_made_at_once(monkeypatch):
     noise = torch.randn(997, generator=torch.Generator().manual_seed(0))
     expected = resample(noise, 11_025, RATE)
-    monkeypatch.setattr("foal_hf.arrays_foal_net._FILTER_GROUP_TAPS", 1000)
+    monkeypatch.setattr("foal_hf.foal_net.arrays_foal_net._FILTER_GROUP_TAPS", 1000)
     assert resample(noise, 11_025, RATE).equal(expected)
 
 

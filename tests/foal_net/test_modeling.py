@@ -8,8 +8,8 @@ from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS, tiny_config
 from transformers import AutoModel, CLIPConfig, CLIPModel, CLIPTextConfig
 
 import foal_hf  # noqa: F401  (registers the auto classes)
-from foal_hf.layers_foal_net import FoalNetFusion
-from foal_hf.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+from foal_hf.foal_net.layers_foal_net import FoalNetFusion
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from transformers import pipeline
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, MediaError, MediaFile
+from foal_hf.foal_net.timeline_foal_net import JudgedStretch, merge_windows, runs_of_one_label
+from foal_hf.foal_net.windows_foal_net import read_stretches
 from foal_hf.plots import draw_timeline
-from foal_hf.timeline_foal_net import JudgedStretch, merge_windows, runs_of_one_label
-from foal_hf.windows_foal_net import read_stretches
 
 
 LONG_SECONDS = 11.3

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, CLIPVisionModelWithProjection, WavLMConfig, WavLMForCTC, WavLMModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from foal_hf.encoders_foal_net import encode_waveforms, load_encoders, make_audio_encoder
-from foal_hf.modeling_foal_net import FoalNetModel
-from foal_hf.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention, _HeadsInParts
+from foal_hf.foal_net.encoders_foal_net import encode_waveforms, load_encoders, make_audio_encoder
+from foal_hf.foal_net.modeling_foal_net import FoalNetModel
+from foal_hf.foal_net.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention, _HeadsInParts
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}

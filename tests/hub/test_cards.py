@@ -14,7 +14,7 @@ from made_results import LABELS, made_evaluation, made_results, minimal_results
 from tiny_models import tiny_config
 
 from foal_hf import TINY_CHECKPOINT, FoalNetConfig, FoalNetForEmotionClassification, FoalNetModel
-from foal_hf.cards import count_parameters, is_made_card, model_card
+from foal_hf.hub.cards import count_parameters, is_made_card, model_card
 from foal_hf.resources import model_cards_dir
 from foal_hf.results import Corpus, Encoder, Evaluation, Score, Split, Training
 from foal_hf.synthetic import generate_recording

@@ -17,7 +17,7 @@ from foal_hf.results import Corpus, Protocol, Results
 
 
 CHECKPOINT = {"config.json", "model.safetensors", "processor_config.json"}
-CODE = {path.name for path in (Path(__file__).parent.parent / "foal_hf").glob("*_foal_net.py")}
+CODE = {path.name for path in (Path(__file__).parents[2] / "foal_hf" / "foal_net").glob("*_foal_net.py")}
 
 
 @pytest.fixture

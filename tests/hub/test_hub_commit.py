@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 from loopback_hub import READ_TOKEN, STRANGERS_TOKEN, WRITE_TOKEN, LoopbackHub
 
-from foal_hf.hub_commit import Push, commit_folder, list_files
+from foal_hf.hub.commit import Push, commit_folder, list_files
 
 
 NAME = "org/foal-net"

@@ -11,8 +11,9 @@ import pytest
 from loopback_hub import LoopbackHub
 from media_builders import make_clip
 
-from foal_hf import corpus_scripts, hub_datasets
-from foal_hf.hub_datasets import push_dataset
+from foal_hf.corpora import scripts as corpus_scripts
+from foal_hf.hub import datasets as hub_datasets
+from foal_hf.hub.datasets import push_dataset
 
 
 NAME = "org/toys"

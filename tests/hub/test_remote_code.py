@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from with_torchvision import TORCHVISION, WITH_TORCHVISION, skip_without_torchvision
 
 from foal_hf import TINY_CHECKPOINT
-from foal_hf.checkpoint_foal_net import AUTO_MAP
+from foal_hf.foal_net.checkpoint_foal_net import AUTO_MAP
 
 
-CODE = {path.name for path in (Path(__file__).parent.parent / "foal_hf").glob("*_foal_net.py")}
+CODE = {path.name for path in (Path(__file__).parents[2] / "foal_hf" / "foal_net").glob("*_foal_net.py")}
 CHECKPOINT = {"config.json", "model.safetensors", "processor_config.json"}
 REPOSITORIES = ("org/parts", "org/pipe", "org/whole", "org/trained")
 

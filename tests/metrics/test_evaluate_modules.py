@@ -24,7 +24,7 @@ from sklearn.calibration import calibration_curve
 from training_examples import Examples, collate, make_arguments, make_model
 from transformers import Trainer
 
-from foal_hf.hub_metrics import push_metric
+from foal_hf.hub.metrics import push_metric
 from foal_hf.metrics import METRIC_MODULES, compute_metrics, emotion_metrics, metric_path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foal_hf.formats import to_csv, to_json, to_rttm, to_vtt
+from foal_hf.plots.subtitles_and_tables import to_csv, to_json, to_rttm, to_vtt
 
 
 LABELS = ["happy", "neutral", "so & so", "a <b> --> c"]

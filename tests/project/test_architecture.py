@@ -1,225 +1,66 @@
-"""The import arrows of the package, read from its sources."""
+"""The house of the package, read from its sources: rooms, and which may import which."""
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from transformers.dynamic_module_utils import get_relative_import_files
 
 
-PACKAGE = Path(__file__).parent.parent / "foal_hf"
+PACKAGE = Path(__file__).parents[2] / "foal_hf"
 TRAVELS = "_foal_net"
 
-# What each file may import of the package. Arrows point from the left to the right, so there is no way round in a ring.
-ARROWS: dict[str, set[str]] = {
-    "checkpoint_foal_net": set(),
-    "configuration_foal_net": {"checkpoint_foal_net"},
-    "losses_foal_net": set(),
-    "layers_foal_net": {"configuration_foal_net"},
-    "front_end_foal_net": set(),
-    "wavlm_attention_foal_net": set(),
-    "encoders_foal_net": {"configuration_foal_net", "front_end_foal_net", "wavlm_attention_foal_net"},
-    "modeling_foal_net": {
-        "checkpoint_foal_net",
-        "configuration_foal_net",
-        "encoders_foal_net",
-        "layers_foal_net",
-        "losses_foal_net",
+# A row a room, a group a level: the rooms that it imports, neither more nor less, all of them on levels above its own
+# row. CONTRIBUTING.md says what each room is for.
+HOUSE: list[dict[str, str]] = [
+    {"foal_net": "", "metrics": "", "resources": ""},
+    {"results": "metrics", "corpora": "foal_net resources", "export": "foal_net"},
+    {
+        "data": "corpora foal_net",
+        "synthetic": "corpora",
+        "hub/cards": "foal_net resources results",
+        "plots": "corpora foal_net metrics",
     },
-    "sources_foal_net": set(),
-    "arrays_foal_net": {"sources_foal_net"},
-    "forward_foal_net": set(),
-    "decoding_foal_net": {"arrays_foal_net", "sources_foal_net"},
-    "ordered_tracks_foal_net": {"arrays_foal_net", "decoding_foal_net", "forward_foal_net", "sources_foal_net"},
-    "tracks_foal_net": {
-        "arrays_foal_net",
-        "decoding_foal_net",
-        "forward_foal_net",
-        "ordered_tracks_foal_net",
-        "sources_foal_net",
+    {
+        "data/features": "corpora data foal_net",
+        "hub": "corpora foal_net hub/cards metrics results",
     },
-    "media_foal_net": {"sources_foal_net", "tracks_foal_net"},
-    "video_processing_foal_net": {"media_foal_net", "arrays_foal_net", "sources_foal_net"},
-    "processing_foal_net": {
-        "checkpoint_foal_net",
-        "media_foal_net",
-        "video_processing_foal_net",
-        "sources_foal_net",
+    {
+        "training": "data foal_net hub hub/cards metrics results",
+        "registration": "export foal_net hub",
     },
-    "windows_foal_net": {"forward_foal_net", "media_foal_net", "sources_foal_net"},
-    "timeline_foal_net": set(),
-    "evidence_foal_net": {"arrays_foal_net"},
-    "recordings_foal_net": {"evidence_foal_net", "media_foal_net", "timeline_foal_net", "windows_foal_net"},
-    "pipeline_foal_net": {
-        "checkpoint_foal_net",
-        "evidence_foal_net",
-        "recordings_foal_net",
-        "sources_foal_net",
-        "timeline_foal_net",
-        "video_processing_foal_net",
+    {
+        "experiments": "corpora data data/features foal_net hub hub/cards metrics plots registration resources results "
+        "synthetic training",
+        "annotate": "corpora foal_net registration",
+        "demo": "foal_net plots registration",
     },
-    "exported": {"configuration_foal_net", "encoders_foal_net", "modeling_foal_net"},
-    "export": {"encoders_foal_net", "exported", "modeling_foal_net", "processing_foal_net"},
-    "formats": {"timeline_foal_net"},
-    "annotate": {
-        "evidence_foal_net",
-        "media_foal_net",
-        "media_headers",
-        "pipeline_foal_net",
-        "recordings_foal_net",
-        "registration",
-        "sources_foal_net",
-        "timeline_foal_net",
+    {
+        "cli": "annotate corpora data/features demo experiments export foal_net hub plots registration results",
+        # Former places of public names, until 1.0.
+        "calibration": "training",
+        "features": "data/features",
+        "folds": "corpora",
+        "lora": "training",
     },
-    "demo": {
-        "formats",
-        "media_foal_net",
-        "plots",
-        "recordings_foal_net",
-        "registration",
-        "timeline_foal_net",
-    },
-    "calibration": {"metrics"},
-    "plots_reliability": {"metrics", "plots"},
-    "hub_metrics": {"hub_commit", "metrics"},
-    "recipe": {"configuration_foal_net", "training_arguments"},
-    "protocols": {
-        "calibration",
-        "cards",
-        "configuration_foal_net",
-        "data",
-        "features",
-        "folds",
-        "hub",
-        "metrics",
-        "modeling_foal_net",
-        "plots",
-        "plots_reliability",
-        "processing_foal_net",
-        "recipe",
-        "resources",
-        "results",
-        "tiny",
-        "training",
-        "training_arguments",
-        "training_checks",
-        "training_facts",
-    },
-    "features": {
-        "arrays_foal_net",
-        "corpus_schema",
-        "data",
-        "encoders_foal_net",
-        "media_foal_net",
-        "processing_foal_net",
-        "sources_foal_net",
-    },
-    "sampling": set(),
-    "training_arguments": set(),
-    "training_checks": {"metrics"},
-    "training": {"cards", "hub", "metrics", "results", "sampling", "training_arguments", "training_checks"},
-    "lora": set(),
-    "results": {"metrics"},
-    "cards": {"configuration_foal_net", "modeling_foal_net", "resources", "results"},
-    "latency": {"results"},
-    "training_facts": {"latency", "processing_foal_net", "results"},
-    "tiny": {
-        "configuration_foal_net",
-        "modeling_foal_net",
-        "processing_foal_net",
-        "synthetic",
-        "video_processing_foal_net",
-    },
-    "hub_commit": set(),
-    "hub": {
-        "cards",
-        "configuration_foal_net",
-        "hub_commit",
-        "modeling_foal_net",
-        "processing_foal_net",
-        "results",
-    },
-    "registration": {
-        "checkpoint_foal_net",
-        "configuration_foal_net",
-        "exported",
-        "modeling_foal_net",
-        "pipeline_foal_net",
-        "processing_foal_net",
-        "video_processing_foal_net",
-    },
-    "corpus_schema": set(),
-    "media_headers": set(),
-    "folds": set(),
-    "corpus_scripts": {"resources"},
-    "folder_table": {"media_headers"},
-    "folder_corpus": {"corpus_schema", "folder_table", "folds", "media_headers"},
-    "materialize": {"corpus_schema", "media_foal_net", "sources_foal_net", "synthetic"},
-    "corpora": {"corpus_schema", "corpus_scripts", "folder_corpus", "materialize"},
-    "corpus_report": {"corpora", "corpus_schema", "media_foal_net", "media_headers", "sources_foal_net"},
-    "corpus_plots": {"corpus_report", "plots"},
-    "hub_datasets": {"corpora", "corpus_schema", "corpus_scripts", "hub_commit"},
-    "data": {"corpus_schema", "processing_foal_net"},
-    "metrics": set(),
-    "plots": {"metrics"},
-    "resources": set(),
-    "synthetic": set(),
-    "doctor": set(),
-    "quickstart": {
-        "cards",
-        "data",
-        "latency",
-        "metrics",
-        "modeling_foal_net",
-        "plots",
-        "processing_foal_net",
-        "registration",
-        "results",
-        "synthetic",
-        "tiny",
-        "training_facts",
-    },
-    "commands": {
-        "annotate",
-        "corpora",
-        "corpus_plots",
-        "corpus_report",
-        "demo",
-        "doctor",
-        "export",
-        "features",
-        "formats",
-        "hub",
-        "hub_datasets",
-        "hub_metrics",
-        "folds",
-        "modeling_foal_net",
-        "plots",
-        "processing_foal_net",
-        "protocols",
-        "quickstart",
-        "recipe",
-        "registration",
-        "results",
-        "timeline_foal_net",
-    },
-    "cli": {"commands", "registration"},
-    "__main__": {"cli"},
-}
+    {"__main__": "cli"},
+]
+ROOMS = {room: set(names.split()) for level in HOUSE for room, names in level.items()}
 # What everybody who loads a checkpoint has. Anything else is imported where it is used.
 THIRD_PARTIES = {"torch", "transformers", "numpy", "huggingface_hub"}
 FILES = sorted(PACKAGE.rglob("*.py"))
-TRAVELLING = sorted(PACKAGE.glob(f"*{TRAVELS}.py"))
+TRAVELLING = sorted((PACKAGE / "foal_net").glob("*.py"))
 
 
-def part_of(path: Path) -> str:
-    """A file, or the folder that it lies in, under the name that the arrows use."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(parts: tuple[str, ...]) -> str:
+    """The innermost room that a file or module, named by its path in the package, lies in."""
+    return "/".join(parts[:2]) if "/".join(parts[:2]) in ROOMS else parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path, *, top_level_only: bool = False) -> list[ast.Import | ast.ImportFrom]:
-    """Import statements of a file."""
+    """Import statements of a file, without those that only type checkers read."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else ast.walk(tree)
     unread = {id(inner) for node in ast.walk(tree) if is_for_type_checkers(node) for inner in ast.walk(node)}
@@ -230,47 +71,68 @@ def is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def parts_imported_by(path: Path) -> set[str]:
-    """Parts of the package that a file imports."""
-    depth = len(path.relative_to(PACKAGE).parts)
-    parts = set()
+def modules_imported_by(path: Path) -> Iterator[Path]:
+    """Files of the package that a file imports."""
+    package = path.relative_to(PACKAGE).parent
     for node in imports_of(path):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            parts |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        parts |= {name.split(".")[1] for name in names if node_is_absolute(node) and name.startswith("foal_hf.")}
-    return parts
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            assert "foal_hf" not in ast.unparse(node).replace("foal_hf_command", ""), f"{path}: imports are relative"
+            continue
+        base = PACKAGE.joinpath(package, *[".."] * (node.level - 1), *(node.module or "").split(".")).resolve()
+        for name in (base / alias.name for alias in node.names):
+            yield next(
+                file
+                for file in (
+                    name.with_suffix(".py"),
+                    name / "__init__.py",
+                    base.with_suffix(".py"),
+                    base / "__init__.py",
+                )
+                if file.is_file()
+            )
 
 
-def node_is_absolute(node: ast.Import | ast.ImportFrom) -> bool:
-    return isinstance(node, ast.Import) or node.level == 0
+def rooms_imported_from(room: str) -> set[str]:
+    files = [path for path in FILES if room_of(path.relative_to(PACKAGE).parts) == room]
+    targets = {target for path in files for target in modules_imported_by(path)}
+    return {room_of(target.relative_to(PACKAGE).parts) for target in targets} - {room}
 
 
-def test_every_part_of_the_package_has_its_arrows() -> None:
-    assert {part_of(path) for path in FILES} - {"__init__"} == set(ARROWS)
+def test_every_file_lies_in_a_room() -> None:
+    assert {room_of(path.relative_to(PACKAGE).parts) for path in FILES} - {"__init__.py", "__init__"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_follow_the_arrows(path: Path) -> None:
-    part = part_of(path)
-    if part == "__init__":
-        assert parts_imported_by(path) == set()  # names are imported when they are asked for
-    else:
-        assert parts_imported_by(path) - {part} <= ARROWS[part]
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_row_says_and_uses_all_of_it(room: str) -> None:
+    assert rooms_imported_from(room) == ROOMS[room]
 
 
-@pytest.mark.parametrize("part", ["configuration", "modeling", "pipeline", "processing"])
-def test_with_a_part_of_a_checkpoint_comes_all_of_its_code(part: str) -> None:
-    found = get_relative_import_files(PACKAGE / f"{part}{TRAVELS}.py")
-    assert {Path(file).name for file in found} >= {path.name for path in TRAVELLING} - {f"{part}{TRAVELS}.py"}
+def test_rooms_import_only_from_the_levels_below_them() -> None:
+    below: set[str] = set()
+    for level in HOUSE:
+        for room, names in level.items():
+            assert set(names.split()) <= below, room
+        below |= set(level)
 
 
-def test_the_arrows_have_no_ring() -> None:
-    done: set[str] = set()
-    while len(done) < len(ARROWS):
-        free = {part for part, targets in ARROWS.items() if targets <= done} - done
-        assert free, f"these import each other: {sorted(set(ARROWS) - done)}"
-        done |= free
+def test_files_import_each_other_in_one_direction() -> None:
+    waiting = {path: set(modules_imported_by(path)) - {path} for path in FILES}
+    while waiting:
+        free = {path for path, targets in waiting.items() if not targets & waiting.keys()}
+        assert free, f"these import each other: {sorted(path.name for path in waiting)}"
+        waiting = {path: targets for path, targets in waiting.items() if path not in free}
+
+
+def test_what_travels_lies_in_one_folder_with_nothing_else() -> None:
+    assert [path for path in FILES if path.stem.endswith(TRAVELS)] == TRAVELLING
+    assert {path.name for path in (PACKAGE / "foal_net").iterdir()} - {"__pycache__"} == {
+        path.name for path in TRAVELLING
+    }
+
+
+def test_with_a_model_from_the_hub_comes_all_of_the_code() -> None:
+    found = get_relative_import_files(PACKAGE / "foal_net" / f"modeling{TRAVELS}.py")
+    assert {Path(file).name for file in found} >= {path.name for path in TRAVELLING} - {f"modeling{TRAVELS}.py"}
 
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.stem)
@@ -283,7 +145,7 @@ def test_a_travelling_file_needs_only_its_siblings_and_what_everybody_has(path: 
             assert "foal_hf" not in ast.unparse(node)
     for node in imports_of(path, top_level_only=True):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        tops = {name.split(".")[0] for name in names if node_is_absolute(node)}
+        tops = {name.split(".")[0] for name in names} if isinstance(node, ast.Import) or not node.level else set()
         assert tops <= THIRD_PARTIES | set(sys.stdlib_module_names), ast.unparse(node)
 
 

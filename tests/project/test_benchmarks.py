@@ -10,7 +10,7 @@ import torch
 from transformers.utils import logging
 
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # scripts: they import each other by name
 
 import annotate_files  # noqa: E402

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import logging
 
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts: they import each other by name
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts: they import each other by name
 
 import clip_to_label
 import front_end

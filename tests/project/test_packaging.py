@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from foal_hf import resources
 
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = {canonicalize_name((r := Requirement(text)).name): r for text in PROJECT["dependencies"]}
 EXTRAS = [Requirement(text) for texts in PROJECT["optional-dependencies"].values() for text in texts]
@@ -78,7 +78,8 @@ def test_the_installed_wheel_finds_its_folders_and_its_requirements(wheel, tmp_p
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel]
     subprocess.run(install, check=True, capture_output=True)
     code = (
-        "from foal_hf import doctor, resources\n"
+        "from foal_hf import resources\n"
+        "from foal_hf.cli import doctor\n"
         "print(resources.dataset_scripts_dir(), resources.model_cards_dir(), sep='\\n')\n"
         "print(doctor._requirements()['transformers'])\n"
     )

@@ -23,12 +23,12 @@ from foal_hf.results import Results
 from foal_hf.synthetic import generate_corpus, generate_recording
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 # What is not run here in full, and what runs it.
 DRY_RUN = {"make quickstart", "make test", "make help", "make check"}
-ELSEWHERE = {"pip install .": "tests/test_packaging.py builds the wheel and imports it from an installation"}
+ELSEWHERE = {"pip install .": "tests/project/test_packaging.py builds the wheel and imports it from an installation"}
 
 
 def blocks(language: str) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from made_results import LABELS, made_evaluation, made_results, minimal_results
 
-from foal_hf.latency import describe_hardware, measure_latency
 from foal_hf.metrics import bootstrap_intervals, emotion_metrics
 from foal_hf.results import (
     Bootstrap,
@@ -26,6 +25,7 @@ from foal_hf.results import (
     installed_versions,
     public_name,
 )
+from foal_hf.results.latency import describe_hardware, measure_latency
 from foal_hf.results.publishable import find_local_path
 
 
@@ -309,7 +309,7 @@ def test_latency_is_the_median_without_the_first_run(monkeypatch: pytest.MonkeyP
     def run() -> None:
         now[0] += next(durations)
 
-    monkeypatch.setattr("foal_hf.latency.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("foal_hf.results.latency.time.perf_counter", lambda: now[0])
     entry = measure_latency(run, "nothing", num_runs=3, batch_size=8, clip_seconds=2.5)
     assert entry == Latency("nothing", 0.5, describe_hardware("cpu"), 2.5, 8, 3)
     with pytest.raises(ValueError, match="`num_runs` has to be 1 or more, got 0"):
@@ -317,7 +317,7 @@ def test_latency_is_the_median_without_the_first_run(monkeypatch: pytest.MonkeyP
 
 
 def test_hardware_is_named_with_the_threads_that_torch_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foal_hf.latency._cpu_name", lambda: "Imaginary CPU")
+    monkeypatch.setattr("foal_hf.results.latency._cpu_name", lambda: "Imaginary CPU")
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     assert describe_hardware() == "Imaginary CPU, 3 threads"
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from training_examples import Examples, collate, make_arguments, make_model
 
-from foal_hf.losses_foal_net import gather_over_ranks
+from foal_hf.foal_net.losses_foal_net import gather_over_ranks
 from foal_hf.training import LOSSES, FoalNetTrainer
 
 

@@ -1,6 +1,6 @@
 """Draws the picture of the page that the README shows: the answer on a generated recording.
 
-python tests/demo_screenshot.py docs/images/demo.png
+python tests/support/demo_screenshot.py docs/images/demo.png
 """
 
 import sys

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from experiment_examples import load_tree, quick_recipe
 
-from foal_hf.protocols import cross_validate, describe_corpus
+from foal_hf.experiments import cross_validate, describe_corpus
 from foal_hf.training import FoalNetTrainer
 
 

@@ -8,7 +8,7 @@ from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
 
 from foal_hf.corpora import load_corpus
-from foal_hf.recipe import Recipe, load_recipe
+from foal_hf.experiments.recipe import Recipe, load_recipe
 
 
 SESSIONS = ("Ses01", "Ses02", "Ses03")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from foal_hf import FoalNetModel, FoalNetProcessor
-from foal_hf.features import embed
+from foal_hf.data.features import embed
 
 
 def main(checkpoint: str, rows: str, store_dir: str, fsync_that_kills: str = "0") -> None:

@@ -15,7 +15,7 @@ from transformers import (
     WavLMConfig,
 )
 
-from foal_hf.configuration_foal_net import FoalNetConfig
+from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 
 
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}

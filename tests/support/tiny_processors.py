@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from transformers import CLIPImageProcessorPil, Wav2Vec2FeatureExtractor
 
-from foal_hf.processing_foal_net import FoalNetProcessor
-from foal_hf.video_processing_foal_net import FoalNetVideoProcessor
+from foal_hf.foal_net.processing_foal_net import FoalNetProcessor
+from foal_hf.foal_net.video_processing_foal_net import FoalNetVideoProcessor
 
 
 PIXELS = 26  # height and width that the tiny image encoders take

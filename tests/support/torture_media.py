@@ -20,7 +20,7 @@ import torch
 from media_builders import BEEP, BEEP_START, CLOCK, HEIGHT, WIDTH, run_ffmpeg, tone, turned_clockwise
 from PIL import Image
 
-from foal_hf.sources_foal_net import MediaError
+from foal_hf.foal_net.sources_foal_net import MediaError
 
 
 RATE = 16_000

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from foal_hf.modeling_foal_net import FoalNetForEmotionClassification
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from foal_hf.training import FoalNetTrainingArguments
 
 

@@ -16,10 +16,10 @@ from training_examples import Examples, collate, make_arguments, make_model
 from transformers import Trainer
 
 from foal_hf import FoalNetForEmotionClassification
-from foal_hf.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, calibrate, fit_temperature
 from foal_hf.metrics import expected_calibration_error, reliability_bins
-from foal_hf.plots_reliability import draw_reliability_diagram, plot_reliability_diagram
+from foal_hf.plots.reliability import draw_reliability_diagram, plot_reliability_diagram
 from foal_hf.training import FoalNetTrainer
+from foal_hf.training.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, calibrate, fit_temperature
 
 
 def known_miscalibration(temperature: float, num_clips: int = 5003, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +33,7 @@ def known_miscalibration(temperature: float, num_clips: int = 5003, seed: int = 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What calibration says, in `messages`."""
-    with caplog.at_level(logging.WARNING, logger="foal_hf.calibration"):
+    with caplog.at_level(logging.WARNING, logger="foal_hf.training.calibration"):
         yield caplog
 
 

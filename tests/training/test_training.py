@@ -14,10 +14,10 @@ from training_examples import CLASSES, Examples, collate, make_arguments, make_m
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 import foal_hf.hub
-from foal_hf.sampling import BalancedLengthSampler
-from foal_hf.tiny import make_tiny_processor
+from foal_hf.data.sampling import BalancedLengthSampler
+from foal_hf.experiments.tiny import make_tiny_processor
 from foal_hf.training import LOSSES, FoalNetTrainer, FoalNetTrainingArguments
-from foal_hf.training_checks import check_disk_space, checkpoint_bytes, column_of, last_good_checkpoint
+from foal_hf.training.checks import check_disk_space, checkpoint_bytes, column_of, last_good_checkpoint
 
 
 # The field was renamed within transformers 5.

@@ -10,7 +10,7 @@ import torch
 from ddp_training import two_steps
 
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What two processes, started as `torchrun` starts them, give."""
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TESTS / "ddp_training.py")]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SUPPORT / "ddp_training.py")]
     run = subprocess.run(
         [sys.executable, *command, str(folder)], env=environment, capture_output=True, text=True, timeout=300
     )

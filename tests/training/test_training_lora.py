@@ -7,9 +7,9 @@ import pytest
 import torch
 from training_examples import Examples, collate, make_arguments, make_model
 
-from foal_hf.lora import audio_lora_config
 from foal_hf.training import FoalNetTrainer
-from foal_hf.training_checks import checkpoint_bytes
+from foal_hf.training.checks import checkpoint_bytes
+from foal_hf.training.lora import audio_lora_config
 
 
 peft = pytest.importorskip("peft")

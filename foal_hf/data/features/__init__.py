@@ -17,10 +17,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from ..data import ClipDataset
-from ..media_foal_net import Clip
-from ..processing_foal_net import FoalNetProcessor
-from ..sources_foal_net import MediaError
+from ...foal_net.media_foal_net import Clip
+from ...foal_net.processing_foal_net import FoalNetProcessor
+from ...foal_net.sources_foal_net import MediaError
+from .. import ClipDataset
 from .extraction import embed
 from .keys import FeatureKeys, picture_rows
 from .store import FeatureStore, FeatureStoreError

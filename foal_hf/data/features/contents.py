@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..arrays_foal_net import frames_from_array
-from ..sources_foal_net import MediaError, is_url, source_name
+from ...foal_net.arrays_foal_net import frames_from_array
+from ...foal_net.sources_foal_net import MediaError, is_url, source_name
 
 
 _FILES = "files.jsonl"

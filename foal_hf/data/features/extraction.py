@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..encoders_foal_net import encode_pictures
-from ..media_foal_net import MediaFile
-from ..processing_foal_net import FoalNetProcessor
-from ..sources_foal_net import MediaError
+from ...foal_net.encoders_foal_net import encode_pictures
+from ...foal_net.media_foal_net import MediaFile
+from ...foal_net.processing_foal_net import FoalNetProcessor
+from ...foal_net.sources_foal_net import MediaError
 from .contents import plain_source
 from .keys import FeatureKeys, base_model, picture_rows
 from .store import FeatureStore, FeatureStoreError

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers.image_utils import SizeDict
 
-from ..corpus_schema import undecoded
+from ...corpora.schema import undecoded
 from .contents import ContentDigests, append_record, read_records
 
 

@@ -40,7 +40,7 @@ class FeatureStoreError(RuntimeError):
 
 
 class FeatureStore:
-    """What an image encoder gave for the frames of clips, by key (see [`~foal_hf.features.keys.FeatureKeys`]).
+    """What an image encoder gave for the frames of clips, by key (see [`~foal_hf.data.features.keys.FeatureKeys`]).
 
     It pickles as a path, and opens its own memory maps where it arrives. Any number of processes and threads may write
     to one folder; what they have written since it was opened is seen after [`FeatureStore.refresh`].
@@ -50,7 +50,7 @@ class FeatureStore:
 
     Attributes:
         directory (`Path`): That folder.
-        skipped (`dict[str, str]`): What [`~foal_hf.features.embed`] left out, and why; empty on a store that was opened
+        skipped (`dict[str, str]`): What [`~foal_hf.embed`] left out, and why; empty on a store that was opened
             otherwise.
 
     Raises:
@@ -103,7 +103,7 @@ class FeatureStore:
         """The features of one clip; compared with their checksum when this object first reads them.
 
         Args:
-            key (`str`): From [`~foal_hf.features.keys.FeatureKeys`].
+            key (`str`): From [`~foal_hf.data.features.keys.FeatureKeys`].
 
         Returns:
             `torch.Tensor` of shape `(frames, video_width)`, float16, in memory of its own; 0 frames for a clip that
@@ -129,7 +129,7 @@ class FeatureStore:
             keys (`Iterable[str]`, *optional*): Only those clips, as far as they are there. Default: all.
 
         Returns:
-            `list[Path]`: The damaged shards. [`~foal_hf.features.embed`] removes those that it needs, and computes
+            `list[Path]`: The damaged shards. [`~foal_hf.data.features.embed`] removes those that it needs, and computes
             their clips anew.
         """
         if keys is None:

@@ -8,9 +8,9 @@ from string import Template
 
 from huggingface_hub.utils import validate_repo_id
 
-from ..configuration_foal_net import FoalNetConfig
-from ..resources import model_cards_dir
-from ..results import Results
+from ...foal_net.configuration_foal_net import FoalNetConfig
+from ...resources import model_cards_dir
+from ...results import Results
 from .facts import architecture_section, label_names, labels_section, licences_section, limits_section, training_section
 from .markdown import counted, enumerated
 from .measurements import input_words, latency_section, results_section, score_words
@@ -61,7 +61,7 @@ def model_card(
 
     ```python
     >>> from foal_hf import FoalNetConfig
-    >>> from foal_hf.cards import model_card
+    >>> from foal_hf.hub.cards import model_card
 
     >>> card = model_card(FoalNetConfig(), repo_id="org/foal-net")
     >>> "Nothing was measured" in card

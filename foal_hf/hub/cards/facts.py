@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedConfig
 
-from ..configuration_foal_net import FoalNetConfig
-from ..results import Corpus, Results, Training
+from ...foal_net.configuration_foal_net import FoalNetConfig
+from ...results import Corpus, Results, Training
 from .markdown import bullets, counted, enumerated, named_versions, sentence, table
 from .metadata import encoder_names, encoder_of
 from .parameters import count_parameters

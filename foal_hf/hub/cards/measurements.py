@@ -1,6 +1,6 @@
 """The sections of a card that hold what was measured: results and latency."""
 
-from ..results import METRIC_NAMES, Evaluation, Results, Score
+from ...results import METRIC_NAMES, Evaluation, Results, Score
 from .markdown import counted, enumerated, named_versions, percent, table
 
 

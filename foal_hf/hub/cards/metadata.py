@@ -5,8 +5,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..configuration_foal_net import FoalNetConfig
-from ..results import METRIC_NAMES, Encoder, Evaluation, Results, public_name
+from ...foal_net.configuration_foal_net import FoalNetConfig
+from ...results import METRIC_NAMES, Encoder, Evaluation, Results, public_name
 
 
 PIPELINE_TAG = "video-classification"

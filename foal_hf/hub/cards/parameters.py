@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from ..configuration_foal_net import FoalNetConfig
-from ..modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+from ...foal_net.configuration_foal_net import FoalNetConfig
+from ...foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 
 
 def count_parameters(config: FoalNetConfig) -> dict[str, tuple[int, int]]:
