@@ -19,7 +19,7 @@ from transformers import pipeline
 
 from ..foal_net.recordings_foal_net import MODALITIES
 from ..registration import TASK, register
-from .engine import LocalEngine, Means
+from .engine import DecodeSettings, LocalEngine
 from .files import Sources, list_files
 from .identity import describe_job
 from .job import Job
@@ -134,9 +134,9 @@ def annotate(
     ```
     """
     workers = _default_workers() if num_workers is None else num_workers
-    means = Means(batch_size, workers, time_limit_seconds, min_score)
+    decode_settings = DecodeSettings(batch_size, workers, time_limit_seconds, min_score)
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
-    _check(means, windows, modality=modality, engine=engine, num_actors=num_actors)
+    _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors)
     files, start = list_files(sources, root=root, all_files=all_files)
     if engine == "local":
         prepare_workers()  # while the model is loaded
@@ -153,7 +153,7 @@ def annotate(
         try:
             with (
                 tqdm(total=len(files), initial=job.num_settled(files), unit="file", disable=not progress) as bar,
-                _engine(engine, job, classify, reader, means, num_actors, device) as running,
+                _engine(engine, job, classify, reader, decode_settings, num_actors, device) as running,
                 contextlib.closing(running.records(job.take(files, retry_failed=retry_failed))) as records,
             ):
                 for record in records:
@@ -175,16 +175,22 @@ def annotate(
 
 
 def _engine(
-    engine: str, job: Job, classify: Any, reader: ClipReader, means: Means, num_actors: int | None, device: Any
+    engine: str,
+    job: Job,
+    classify: Any,
+    reader: ClipReader,
+    decode_settings: DecodeSettings,
+    num_actors: int | None,
+    device: Any,
 ) -> Any:
     if engine == "local":
-        return LocalEngine(classify, reader, means)
+        return LocalEngine(classify, reader, decode_settings)
     if not job.take_all():
         raise ValueError(
             f"Another process is at work on {job.results}. Ray shares out the files by itself: let that one end, or "
             "leave `engine` at 'local'."
         )
-    return RayEngine(classify, reader, means, num_actors=num_actors, device=device)
+    return RayEngine(classify, reader, decode_settings, num_actors=num_actors, device=device)
 
 
 def _pipeline(model: Any, device: Any) -> Any:
@@ -200,20 +206,29 @@ def _default_workers() -> int:
 
 
 def _check(
-    means: Means, windows: Mapping[str, float | None], *, modality: str, engine: str, num_actors: int | None
+    decode_settings: DecodeSettings,
+    windows: Mapping[str, float | None],
+    *,
+    modality: str,
+    engine: str,
+    num_actors: int | None,
 ) -> None:
     for name, value, choices in (("modality", modality, tuple(MODALITIES)), ("engine", engine, _ENGINES)):
         if value not in choices:
             raise ValueError(f"`{name}` has to be one of {', '.join(choices)}; got {value!r}.")
-    numbers = {"batch_size": means.batch_size, "num_workers": means.num_workers, "num_actors": num_actors}
+    numbers = {
+        "batch_size": decode_settings.batch_size,
+        "num_workers": decode_settings.num_workers,
+        "num_actors": num_actors,
+    }
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise ValueError(f"`{name}` has to be 1 or more, got {number}.")
-    for name, seconds in {**windows, "time_limit_seconds": means.time_limit_seconds}.items():
+    for name, seconds in {**windows, "time_limit_seconds": decode_settings.time_limit_seconds}.items():
         if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
             raise ValueError(f"`{name}` has to be above 0, got {seconds}.")
-    if means.min_score is not None and not 0 <= means.min_score <= 1:
-        raise ValueError(f"`min_score` has to lie between 0 and 1, got {means.min_score}.")
+    if decode_settings.min_score is not None and not 0 <= decode_settings.min_score <= 1:
+        raise ValueError(f"`min_score` has to lie between 0 and 1, got {decode_settings.min_score}.")
     window, stride = windows["window_seconds"], windows["stride_seconds"]
     if stride is not None and (window is None or stride > window):
         raise ValueError(f"`stride_seconds` has to be at most `window_seconds` = {window}, got {stride}.")

@@ -13,7 +13,7 @@ from .workers import DecodeWorkers
 
 
 @dataclass(frozen=True)
-class Means:
+class DecodeSettings:
     """How the work is done.
 
     Attributes:
@@ -35,16 +35,16 @@ class LocalEngine:
     Args:
         classify ([`AudioVideoEmotionPipeline`]): Has the model.
         reader ([`ClipReader`]): What the workers read with.
-        means ([`Means`]): How many of them, and so on.
+        settings ([`DecodeSettings`]): How many of them, and so on.
     """
 
-    def __init__(self, classify: Any, reader: ClipReader, means: Means) -> None:
-        self._scorer = Scorer(classify, means.batch_size, means.min_score)
+    def __init__(self, classify: Any, reader: ClipReader, settings: DecodeSettings) -> None:
+        self._scorer = Scorer(classify, settings.batch_size, settings.min_score)
         self._workers: DecodeWorkers[Task] = DecodeWorkers(
             reader,
-            num_workers=means.num_workers,
-            time_limit_seconds=means.time_limit_seconds,
-            num_ahead=2 * means.batch_size,
+            num_workers=settings.num_workers,
+            time_limit_seconds=settings.time_limit_seconds,
+            num_ahead=2 * settings.batch_size,
         )
 
     def __enter__(self) -> Self:
@@ -64,4 +64,4 @@ class LocalEngine:
             yield from self._scorer.records(readings)
 
 
-__all__ = ["LocalEngine", "Means"]
+__all__ = ["LocalEngine", "DecodeSettings"]

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Self
 
 from ..foal_net.pipeline_foal_net import AudioVideoEmotionPipeline
-from .engine import LocalEngine, Means
+from .engine import DecodeSettings, LocalEngine
 from .job import Task
 from .journals import Record
 from .reading import ClipReader
@@ -26,7 +26,7 @@ class RayEngine:
     Args:
         classify ([`AudioVideoEmotionPipeline`]): Its model and processor are sent to the actors.
         reader ([`ClipReader`]): What the actors' workers read with.
-        means ([`Means`]): Of every actor.
+        decode_settings ([`DecodeSettings`]): Of every actor.
         num_actors (`int`, *optional*): Default: as many as the cluster has room for.
         device (*optional*): Where the actors' models run. Default: on a GPU each where the cluster has any.
 
@@ -38,7 +38,13 @@ class RayEngine:
     model_seconds = 0.0  # only the actors know
 
     def __init__(
-        self, classify: Any, reader: ClipReader, means: Means, *, num_actors: int | None = None, device: Any = None
+        self,
+        classify: Any,
+        reader: ClipReader,
+        decode_settings: DecodeSettings,
+        *,
+        num_actors: int | None = None,
+        device: Any = None,
     ) -> None:
         ray = import_ray()
         if not ray.is_initialized():
@@ -46,12 +52,12 @@ class RayEngine:
         ray.data.DataContext.get_current().enable_progress_bars = False  # the job has its own
         resources = ray.cluster_resources()
         has_gpu = resources.get("GPU", 0) >= 1 if device is None else not str(device).startswith("cpu")
-        self._needs: dict[str, Any] = {"num_cpus": means.num_workers + 1, "num_gpus": int(has_gpu)}
+        self._needs: dict[str, Any] = {"num_cpus": decode_settings.num_workers + 1, "num_gpus": int(has_gpu)}
         self._num_actors = num_actors or _most_actors(resources, **self._needs)
         self._arguments = {
             "parts": ray.put(_parts(classify)),
             "reader": reader,
-            "means": means,
+            "decode_settings": decode_settings,
             "device": device,
         }
 
@@ -87,12 +93,12 @@ class RayEngine:
 class FileAnnotator:
     """An actor: the local engine, for the files of one batch after the other."""
 
-    def __init__(self, parts: Any, reader: ClipReader, means: Means, device: Any) -> None:
+    def __init__(self, parts: Any, reader: ClipReader, decode_settings: DecodeSettings, device: Any) -> None:
         model_class, config, dtype, weights, processor = import_ray().get(parts)
         model = model_class(config).to(dtype)
         model.load_state_dict(weights)
         classify = AudioVideoEmotionPipeline(model=model.eval(), processor=processor, device=device)
-        self._engine = LocalEngine(classify, reader, means)  # its workers end with the actor's process
+        self._engine = LocalEngine(classify, reader, decode_settings)  # its workers end with the actor's process
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Rows of tasks to rows of records, as JSON."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..foal_net.evidence_foal_net import measure_evidence, usable_part, why_nothing
 from ..foal_net.media_foal_net import Clip, MediaFile
-from ..foal_net.recordings_foal_net import MODALITIES, RecordingReader, WindowToJudge, without_blip
+from ..foal_net.recordings_foal_net import MODALITIES, PendingWindow, RecordingReader, drop_too_short_audio
 from ..foal_net.sources_foal_net import MediaError
 from ..foal_net.timeline_foal_net import JudgedStretch
 
@@ -30,7 +30,7 @@ class ClipReader:
     window_seconds: float | None = None
     stride_seconds: float | None = None
 
-    def __call__(self, path: str) -> Iterator[WindowToJudge]:
+    def __call__(self, path: str) -> Iterator[PendingWindow]:
         """The clips of a file in their order.
 
         Raises:
@@ -65,9 +65,9 @@ class ClipReader:
                 raise window
             yield window
 
-    def _whole(self, clip: Clip, media: MediaFile) -> WindowToJudge:
+    def _whole(self, clip: Clip, media: MediaFile) -> PendingWindow:
         start_seconds, end_seconds = clip.start_seconds, clip.end_seconds
-        kept, reason = without_blip(clip, self.shortest_sound), None
+        kept, reason = drop_too_short_audio(clip, self.shortest_sound), None
         if kept is None:
             raise MediaError(media.name, f"is too short: the model needs at least {self.shortest_sound} samples.")
         if self.modality == "auto":
@@ -75,7 +75,7 @@ class ClipReader:
             kept, reason = usable_part(kept, evidence), why_nothing(evidence)
         modalities = () if kept is None else kept.modalities
         stretch = JudgedStretch(start_seconds, end_seconds, {}, end_seconds, None, modalities, reason)
-        return WindowToJudge(stretch, kept, media.duration_seconds)
+        return PendingWindow(stretch, kept, media.duration_seconds)
 
 
 __all__ = ["ClipReader"]

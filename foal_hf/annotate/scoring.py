@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..foal_net.media_foal_net import Clip
-from ..foal_net.recordings_foal_net import WindowToJudge
+from ..foal_net.recordings_foal_net import PendingWindow
 from ..foal_net.timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
 from .job import Task
 from .journals import Record, Segment
@@ -153,7 +153,7 @@ class _InWork:
     num_waiting: int = 0
     has_ended: bool = False
 
-    def add(self, window: WindowToJudge) -> list[_Waiting]:
+    def add(self, window: PendingWindow) -> list[_Waiting]:
         """Note what was read; gives what the model is to see of it."""
         self.duration_seconds = window.duration_seconds
         self.stretches.append(window.stretch)

@@ -20,11 +20,11 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
-from ..foal_net.recordings_foal_net import WindowToJudge
+from ..foal_net.recordings_foal_net import PendingWindow
 from ..foal_net.sources_foal_net import MediaError
 
 
-Reader = Callable[[str], Iterator[WindowToJudge]]
+Reader = Callable[[str], Iterator[PendingWindow]]
 
 
 class HasPath(Protocol):
@@ -47,11 +47,11 @@ class Read(Generic[File]):
 
     Attributes:
         file: As it was handed in.
-        window ([`~foal_hf.foal_net.recordings_foal_net.WindowToJudge`]): What was read.
+        window ([`~foal_hf.foal_net.recordings_foal_net.PendingWindow`]): What was read.
     """
 
     file: File
-    window: WindowToJudge
+    window: PendingWindow
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seco
         connection.send(_packed(found))  # waits while the model is behind, which is not counted
 
 
-def _packed(window: WindowToJudge) -> Any:
+def _packed(window: PendingWindow) -> Any:
     """Tensors as arrays: torch would send them through files that have to outlive this process."""
     if window.clip is None:
         return window, None
@@ -310,7 +310,7 @@ def _packed(window: WindowToJudge) -> Any:
     return replace(window, clip=replace(window.clip, waveform=None, frames=None, frame_seconds=None)), arrays
 
 
-def _unpacked(message: Any) -> WindowToJudge:
+def _unpacked(message: Any) -> PendingWindow:
     window, arrays = message
     if arrays is None:
         return window

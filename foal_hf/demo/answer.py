@@ -12,7 +12,7 @@ from typing import Any
 from ..foal_net.timeline_foal_net import runs_of_one_label
 from ..plots import OKABE_ITO
 from ..plots.subtitles_and_tables import to_csv, to_json, to_vtt
-from .facts import facts_in_words, length_of
+from .explanation import facts_in_words, length_of
 
 
 _Segment = Mapping[str, Any]

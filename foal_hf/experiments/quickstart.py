@@ -25,7 +25,7 @@ from ..registration import TASK
 from ..results import Corpus, Encoder, Evaluation, Latency, Protocol, Results, Split, installed_versions
 from ..results.latency import measure_latency
 from ..synthetic import EMOTIONS, GENERATOR_VERSION, STATEMENT, generate_corpus, generate_recording, read_metadata
-from ..training.facts import best_epoch, describe_training
+from ..training.description import best_epoch, describe_training
 from .tiny import make_tiny_model, make_tiny_processor
 
 

@@ -31,7 +31,7 @@ from ..hub.cards import model_card
 from ..results import Corpus, Protocol, Results, Selection, Split, installed_versions
 from ..training import FoalNetTrainer
 from ..training.calibration import MIN_CLIPS, calibrate
-from ..training.facts import best_epoch, describe_training
+from ..training.description import best_epoch, describe_training
 from .assembly import describe_encoders, make_arguments, make_model, make_processor
 from .checks import check_corpus, check_parts, check_space
 from .clips import BOTH, Clips

@@ -16,11 +16,11 @@ from .recordings_foal_net import (
     MODALITIES,
     TIMELINE_SETTINGS,
     UNREADABLE,
-    RecordingJudge,
+    TimelinePredictor,
+    drop_too_short_audio,
     given,
     portable,
     source_and_settings,
-    without_blip,
 )
 from .sources_foal_net import MediaError
 from .timeline_foal_net import named_scores, probabilities_of, why_unsure
@@ -33,7 +33,7 @@ logger = logging.get_logger(__name__)
 _MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
-class AudioVideoEmotionPipeline(CheckpointPart, RecordingJudge, Pipeline):
+class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
     r"""Names the emotion of a speaking person in clips with sound, picture or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
@@ -249,7 +249,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, RecordingJudge, Pipeline):
 
     def _without_blip(self, clip: Any) -> Any:
         shortest = self.model.config.shortest_sound
-        kept = without_blip(clip, shortest)
+        kept = drop_too_short_audio(clip, shortest)
         if kept is None:
             raise ValueError(
                 f"The sound has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, the model needs at least "

@@ -34,7 +34,7 @@ _CLIP_FIELDS = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box
 
 
 @dataclass(frozen=True)
-class WindowToJudge:
+class PendingWindow:
     """One stride, and what the model is to judge of the window that begins with it.
 
     Attributes:
@@ -76,7 +76,7 @@ class RecordingReader(IterableDataset):
         self._leaves_out_empty = leaves_out_empty
         self._detect_speech = detect_speech
 
-    def __iter__(self) -> Iterator[WindowToJudge | Exception]:
+    def __iter__(self) -> Iterator[PendingWindow | Exception]:
         try:
             with MediaFile(**self._medium, in_order=True) as media:
                 for stretch in read_stretches(media, **self._windows):
@@ -84,7 +84,7 @@ class RecordingReader(IterableDataset):
         except UNREADABLE as error:
             yield portable(error)
 
-    def _prepared(self, stretch: Stretch, duration_seconds: float | None) -> WindowToJudge:
+    def _prepared(self, stretch: Stretch, duration_seconds: float | None) -> PendingWindow:
         evidence = measure_evidence(stretch.clip, detect_speech=self._detect_speech)
         clip = None if stretch.window is None else self._usable(stretch.window)
         judged = JudgedStretch(
@@ -96,16 +96,16 @@ class RecordingReader(IterableDataset):
             modalities=() if clip is None else clip.modalities,
             reason=why_nothing(evidence),
         )
-        return WindowToJudge(judged, clip, duration_seconds)
+        return PendingWindow(judged, clip, duration_seconds)
 
     def _usable(self, window: Clip) -> Clip | None:
-        clip = without_blip(window, self._shortest_sound)
+        clip = drop_too_short_audio(window, self._shortest_sound)
         if clip is not None and self._leaves_out_empty:
             clip = usable_part(clip, measure_evidence(clip, detect_speech=False))
         return clip
 
 
-class RecordingJudge:
+class TimelinePredictor:
     """The part of the pipeline that judges recordings window by window."""
 
     processor: Any
@@ -198,7 +198,7 @@ class RecordingJudge:
                 for error in batch[len(items) :]:
                     raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
 
-    def _judge(self, items: list[WindowToJudge]) -> list[JudgedStretch]:
+    def _judge(self, items: list[PendingWindow]) -> list[JudgedStretch]:
         """The windows of one batch with their probabilities."""
         rows = [row for row, item in enumerate(items) if item.clip is not None]
         scores: dict[int, torch.Tensor] = {}
@@ -252,7 +252,7 @@ def given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def without_blip(clip: Any, shortest_sound: int) -> Any:
+def drop_too_short_audio(clip: Any, shortest_sound: int) -> Any:
     """The clip without a sound that is shorter than one step of the audio encoder, which hears nothing in it.
 
     None where nothing else is there.
@@ -300,9 +300,9 @@ __all__ = [
     "MODALITIES",
     "TIMELINE_SETTINGS",
     "UNREADABLE",
-    "RecordingJudge",
+    "TimelinePredictor",
     "given",
     "portable",
     "source_and_settings",
-    "without_blip",
+    "drop_too_short_audio",
 ]

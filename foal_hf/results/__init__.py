@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .evaluation import METRIC_NAMES, Bootstrap, Evaluation, Score
-from .facts import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
 from .folds import FoldResult
+from .provenance import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
 from .publishable import find_local_path, public_name
 from .typed_json import from_json
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .evaluation import Evaluation
-from .facts import Split
+from .provenance import Split
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from foal_hf import Clip, MediaError
 from foal_hf.annotate.workers import DecodeWorkers, Ended, Read
-from foal_hf.foal_net.recordings_foal_net import WindowToJudge
+from foal_hf.foal_net.recordings_foal_net import PendingWindow
 from foal_hf.foal_net.timeline_foal_net import JudgedStretch
 
 
@@ -26,12 +26,12 @@ def clip(number: float) -> Clip:
     return Clip(torch.full((11,), number), 16_000, frames, times, number, number + 1)
 
 
-def window(number: float) -> WindowToJudge:
+def window(number: float) -> PendingWindow:
     stretch = JudgedStretch(number, number + 1, {"audio": None}, number + 2, None, ("audio", "video"), None)
-    return WindowToJudge(stretch, None if number == 1 else clip(number), 13.0)
+    return PendingWindow(stretch, None if number == 1 else clip(number), 13.0)
 
 
-def read_or_fail(path: str) -> Iterator[WindowToJudge]:
+def read_or_fail(path: str) -> Iterator[PendingWindow]:
     """Stands for a decoder: what happens is what the path says, after so many clips."""
     what, _, number = path.partition("-")
     if what == "missing":
@@ -51,10 +51,10 @@ def read_or_fail(path: str) -> Iterator[WindowToJudge]:
         raise KeyError(path)
 
 
-def read_all(*paths: str, num_workers: int = 1, **settings: Any) -> dict[str, tuple[list[WindowToJudge], Ended[Named]]]:
+def read_all(*paths: str, num_workers: int = 1, **settings: Any) -> dict[str, tuple[list[PendingWindow], Ended[Named]]]:
     """The windows of each path, and its end."""
     settings = {"time_limit_seconds": 60.0, "num_ahead": 2, **settings}
-    windows: dict[str, list[WindowToJudge]] = {path: [] for path in paths}
+    windows: dict[str, list[PendingWindow]] = {path: [] for path in paths}
     ends = {}
     with DecodeWorkers[Named](read_or_fail, num_workers=num_workers, **settings) as workers:
         for found in workers.read(Named(path) for path in paths):

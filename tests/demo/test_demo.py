@@ -17,7 +17,7 @@ from media_builders import BEEP, make_clip
 
 from foal_hf.cli import main
 from foal_hf.demo.answer import mean_scores, render_answer, render_progress, render_table, render_timeline
-from foal_hf.demo.facts import facts_in_words
+from foal_hf.demo.explanation import facts_in_words
 from foal_hf.demo.page import forgotten_afterwards, judge_recording
 from foal_hf.registration import TASK, register
 

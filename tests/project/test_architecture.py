@@ -15,7 +15,7 @@ TRAVELS = "_foal_net"
 # A row a room, a group a level: the rooms that it imports, neither more nor less, all of them on levels above its own
 # row. CONTRIBUTING.md says what each room is for.
 HOUSE: list[dict[str, str]] = [
-    {"foal_net": "", "metrics": "", "resources": ""},
+    {"foal_net": "", "metrics": "", "resources": "", "identity": "", "atomic_files": ""},
     {"results": "metrics", "corpora": "foal_net resources", "export": "foal_net"},
     {
         "data": "corpora foal_net",

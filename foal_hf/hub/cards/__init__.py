@@ -11,11 +11,18 @@ from huggingface_hub.utils import validate_repo_id
 from ...foal_net.configuration_foal_net import FoalNetConfig
 from ...resources import model_cards_dir
 from ...results import Results
-from .facts import architecture_section, label_names, labels_section, licences_section, limits_section, training_section
 from .markdown import counted, enumerated
 from .measurements import input_words, latency_section, results_section, score_words
 from .metadata import card_metadata, is_generated
 from .parameters import count_parameters, is_headless
+from .sections import (
+    architecture_section,
+    label_names,
+    labels_section,
+    licences_section,
+    limits_section,
+    training_section,
+)
 
 
 TEMPLATE_NAME = "model_card.md"
