@@ -116,6 +116,27 @@ def read_clip(
         )
 
 
+def find_fault(path: str | os.PathLike[str]) -> str | None:
+    """Say why a file cannot be read, without decoding it.
+
+    The first bytes of a common format are enough; anything else is opened by the decoder. Files that are damaged or cut
+    off further on are found when they are read.
+
+    Args:
+        path (`str` or `os.PathLike`): A local file, whatever its name.
+
+    Returns:
+        `str`: The reason, as in `MediaError.reason`; None where nothing is wrong.
+    """
+    try:
+        with open_source(path) as source:
+            if not source.is_known_format:
+                MediaFile(path).close()
+    except MediaError as error:
+        return error.reason
+    return None
+
+
 class MediaFile:
     """An opened medium, to be read clip by clip; a context manager.
 

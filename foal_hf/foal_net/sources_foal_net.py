@@ -23,6 +23,23 @@ DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that cannot see
 WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next piece of a download
 DOWNLOAD_TIMEOUT_SECONDS = 600.0  # for a whole download
 
+AUDIO_ENDINGS = frozenset(
+    {
+        *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".awb", ".caf", ".dts", ".eac3"),
+        *(".flac", ".m4a", ".m4b", ".m4r", ".mka", ".mp2", ".mp3", ".mpc", ".nist", ".oga", ".ogg", ".opus"),
+        *(".ra", ".snd", ".sph", ".spx", ".tta", ".voc", ".w64", ".wav", ".wma", ".wv"),
+    }
+)
+VIDEO_ENDINGS = frozenset(
+    {
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m1v", ".m2t", ".m2ts", ".m2v"),
+        *(".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm"),
+        *(".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+    }
+)
+MEDIA_ENDINGS = AUDIO_ENDINGS | VIDEO_ENDINGS
+"""Endings of the files that a folder is searched for. What a file holds is decided by its content when it is read."""
+
 _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
@@ -37,6 +54,12 @@ _MARKS_OF_HEADERS = (
     *(b"\x1aE\xdf\xa3", b"RIFF", b"RF64", b"\x30\x26\xb2\x75", b"\x06\x0e\x2b\x34", b"DKIF", b"FORM", b"fLaC"),
     *(b"YUV4MPEG2", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
 )
+# Others that need no second look.
+_OTHER_MARKS = (
+    *(b"OggS", b"ID3", b"FLV", b"caff", b"wvpk", b"#!AMR", b".snd", b"NIST_1A", b"ADIF", b"\x0bw", b"MAC ", b"TTA1"),
+    *(b"\0\0\1\xba", b"\0\0\1\xb3", b".RMF", b"riff", b"Creative Voice File"),
+)
+_TS_PACKET_BYTES = 188
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4, QuickTime
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
 
@@ -81,13 +104,30 @@ class OpenSource:
     Attributes:
         name (`str`): For messages.
         for_decoder (`Callable`): Gives what a torchcodec decoder opens; every decoder needs its own.
-        has_streams_in_header (`bool`): Whether it is of a format whose header names all streams. In the others
-            (broadcasts, Ogg, ...) a stream may turn up anywhere.
+        head (`bytes`): The first bytes behind the tags.
     """
 
     name: str
     for_decoder: Callable[[], Any]
-    has_streams_in_header: bool
+    head: bytes
+
+    @property
+    def has_streams_in_header(self) -> bool:
+        """Whether it is of a format whose header names all streams. In the others (broadcasts, Ogg, ...) a stream may
+        turn up anywhere.
+        """
+        is_mpeg_audio = len(self.head) > 1 and self.head[0] == 0xFF and self.head[1] >= 0xE0
+        return self.head.startswith(_MARKS_OF_HEADERS) or self.head[4:8] in _FIRST_BOXES or is_mpeg_audio
+
+    @property
+    def is_known_format(self) -> bool:
+        """Whether the first bytes are those of a common format. Others may be media too; the decoder finds out."""
+        return self.has_streams_in_header or self.head.startswith(_OTHER_MARKS) or _is_transport_stream(self.head)
+
+
+def has_media_ending(name: str | os.PathLike[str]) -> bool:
+    """Whether a file name ends like that of an audio or video file, in upper or lower case."""
+    return os.path.splitext(os.fspath(name))[1].lower() in MEDIA_ENDINGS
 
 
 def source_name(source: object) -> str:
@@ -137,7 +177,9 @@ def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Ope
         if is_url(source):
             source = stack.enter_context(_downloaded(source, name, max_bytes))
         if isinstance(source, (bytes, bytearray, memoryview)):
-            yield _open_bytes(bytes(source), name)
+            data = bytes(source)
+            head = _checked_head(lambda offset, size: data[offset : offset + size], name)
+            yield OpenSource(name, lambda: data, head)
         elif isinstance(source, (str, os.PathLike)):
             yield _open_path(os.fsdecode(source), name, stack)
         elif hasattr(source, "read"):
@@ -147,11 +189,6 @@ def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Ope
                 f"Cannot read media from {type(source).__name__}; give a path, an http(s) URL, bytes, a binary file "
                 "object, a datasets row, an array or a torchcodec decoder."
             )
-
-
-def _open_bytes(data: bytes, name: str) -> OpenSource:
-    head = _checked_head(lambda offset, size: data[offset : offset + size], name)
-    return OpenSource(name, lambda: data, _has_streams_in_header(head))
 
 
 def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
@@ -170,7 +207,7 @@ def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
     path = os.path.abspath(path)  # an absolute path is never taken for a protocol
     if _PATTERN_CHARACTERS & set(path):
         return _open_file_object(stack.enter_context(open(path, "rb")), name, DEFAULT_MAX_BYTES, stack)
-    return OpenSource(name, lambda: path, _has_streams_in_header(head))
+    return OpenSource(name, lambda: path, head)
 
 
 def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> OpenSource:
@@ -186,7 +223,7 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
         raise
     except Exception as error:  # whatever the object's own library raises; ValueError if it is closed
         raise MediaError(name, f"cannot be read ({error or type(error).__name__}).") from error
-    return OpenSource(name, lambda: _FileView(file), _has_streams_in_header(head))
+    return OpenSource(name, lambda: _FileView(file), head)
 
 
 class _FileView:
@@ -243,9 +280,12 @@ def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:
     raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is no sound file.")
 
 
-def _has_streams_in_header(head: bytes) -> bool:
-    is_mpeg_audio = len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0
-    return head.startswith(_MARKS_OF_HEADERS) or head[4:8] in _FIRST_BOXES or is_mpeg_audio
+def _is_transport_stream(head: bytes) -> bool:
+    """Two packets that begin with the same byte; cameras put a time code of four bytes before each."""
+    return any(
+        len(head) > second and head[first] == head[second] == 0x47
+        for first, second in ((0, _TS_PACKET_BYTES), (4, _TS_PACKET_BYTES + 8))
+    )
 
 
 @contextlib.contextmanager

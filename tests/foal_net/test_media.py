@@ -33,8 +33,8 @@ from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from foal_hf.foal_net import sources_foal_net, tracks_foal_net
 from foal_hf.foal_net.arrays_foal_net import frames_from_array, mono_from_array, resample
-from foal_hf.foal_net.media_foal_net import MediaFile, read_clip
-from foal_hf.foal_net.sources_foal_net import MediaError
+from foal_hf.foal_net.media_foal_net import MediaFile, find_fault, read_clip
+from foal_hf.foal_net.sources_foal_net import MediaError, has_media_ending
 
 
 RATE = 16_000
@@ -660,6 +660,50 @@ def test_what_is_no_medium_says_so(tmp_path, content, message):
     assert ".cpp" not in str(caught.value)
     with pytest.raises(MediaError, match=message):
         read_clip(content)
+
+
+@pytest.mark.parametrize("name", ["a.m2ts", "a.ogv", "a.m4b", "a.caf", "a.mka", "a.MP4", "a/b.c.sph"])
+def test_media_endings_are_one_list_in_either_case(name):
+    assert has_media_ending(name)
+    assert has_media_ending(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a", "a.txt", "mp4", "a.png", "a.mp4.part"])
+def test_other_endings_are_no_media(name):
+    assert not has_media_ending(name)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        *((".wav", ("-f", kind)) for kind in ("wav", "caf", "aiff", "au", "w64", "flac", "voc", "tta")),
+        *((".mp4", ("-f", kind)) for kind in ("ogg", "mpegts", "nut", "mp3", "adts", "matroska", "mp4", "ac3")),
+    ],
+)
+def test_a_medium_has_no_fault_whatever_its_name(tmp_path, ending, options):
+    path = tmp_path / f"clip{ending}"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=0.3", *options, path)
+    assert find_fault(path) is None
+    assert read_clip(path).modalities == ("audio",)
+
+
+def test_speech_corpora_of_sphere_files_have_no_fault(tmp_path):
+    path = tmp_path / "speech.wav"
+    header = "NIST_1A\n   1024\nchannel_count -i 1\nsample_rate -i 16000\nsample_n_bytes -i 2\n"
+    header += "sample_byte_format -s2 01\nsample_coding -s3 pcm\nsample_count -i 8000\nend_head\n"
+    path.write_bytes(header.encode().ljust(1024, b"\0") + bytes(16_000))
+    assert find_fault(path) is None
+    assert len(read_clip(path).waveform) == 8000
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "is empty"), (b"hello " * 99, "is text"), (bytes(999), "cannot be decoded")]
+)
+def test_what_cannot_be_read_has_a_fault(tmp_path, content, reason):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    assert find_fault(path).startswith(reason)
+    assert find_fault(tmp_path / "gone.mp4") == "no such file."
 
 
 def test_missing_files_and_folders_say_so(tmp_path):
