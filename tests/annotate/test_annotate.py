@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from media_builders import make_clip
+from requirements import need
 from tiny_models import tiny_config
 from tiny_processors import tiny_processor
 from transformers import pipeline
@@ -408,14 +409,12 @@ def test_failed_files_are_tried_again_when_asked(run: Callable[..., Summary], ar
 @pytest.fixture
 def blocked(archive: Path) -> Iterator[Path]:
     """A file that cannot be opened for as long as somebody holds a lease on it."""
+    need("leases")
     path = archive / "a" / "blocked.mp4"
     shutil.copy(archive / "b/clip-00.mp4", path)
     handler = signal.signal(signal.SIGIO, signal.SIG_IGN)  # with it the system asks to give the lease back
     with path.open("r+b") as file:
-        try:
-            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except (AttributeError, OSError):
-            pytest.skip("no leases on this file system")
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         yield path
     signal.signal(signal.SIGIO, handler)
 

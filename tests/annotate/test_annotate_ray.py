@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from media_builders import make_clip
+from requirements import need
 from tiny_models import tiny_config
 from tiny_processors import tiny_processor
 
@@ -36,7 +37,7 @@ ray.shutdown()
 
 @pytest.mark.slow
 def test_ray_gives_what_one_machine_gives(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    need("ray")
     for number in range(7):
         tone = f"sine=frequency={200 + 97 * number}:sample_rate=16000:duration=1"
         color = f"color=c=0x{number * 30:02x}4080:s=62x46:r=30:d=1"

@@ -21,6 +21,7 @@ import fake_crema_d as fake
 import pytest
 from datasets.table import embed_table_storage
 from media_builders import loudest_hertz
+from requirements import need
 
 from foal_hf.corpora.schema import corpus_features, undecoded
 
@@ -440,8 +441,8 @@ def test_rows_go_through_parquet(source, build, tmp_path):
     assert undecoded(back)[:] == undecoded(dataset)[:]
 
 
-@pytest.mark.skipif(not hasattr(datasets.Video, "embed_storage"), reason="this version embeds no videos")
 def test_a_push_embeds_the_recordings_and_the_order_stays(source, build):
+    need("video-embedding")
     dataset = load(build(source))
     embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True, batch_size=2).with_format(None)
     row = undecoded(embedded)[0]

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, start_browser, why_no_browser
+from browser import Browser, start_browser
 from media_builders import run_ffmpeg
+from requirements import need
 
 from foal_hf.synthetic import generate_recording
 
 
 pytestmark = pytest.mark.slow
-if why_no_browser():
-    pytest.skip(why_no_browser(), allow_module_level=True)
+need("chromium")
 
 
 class Demo:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 import foal_hf
 from foal_hf.experiments.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
@@ -111,7 +112,6 @@ def test_a_recipe_of_ones_own_changes_another(tmp_path: Path) -> None:
 
 
 def test_a_recipe_written_out_and_read_again_is_the_same(tmp_path: Path) -> None:
-    yaml = pytest.importorskip("yaml")
     for name in available_recipes():
         recipe = load_recipe(name)
         assert load_recipe(write(tmp_path, yaml.safe_dump(recipe.as_dict()), name)) == recipe

@@ -1,11 +1,11 @@
 import copy
-import importlib.util
 import json
 import sys
 
 import numpy as np
 import pytest
 import torch
+from requirements import need
 from transformers import AutoModel, CLIPVisionConfig, Wav2Vec2Config, WavLMConfig, pipeline
 
 from foal_hf.cli import main
@@ -43,12 +43,6 @@ _VISION = CLIPVisionConfig(
     patch_size=16,
     projection_dim=20,
 )
-
-
-def need(backend: str) -> None:
-    for name in ("openvino",) if backend == "openvino" else ("onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:  # not `importorskip`: importing OpenVINO makes it report its use
-            pytest.skip(f"{name} is not installed")
 
 
 def save_checkpoint(folder, audio_config=None) -> FoalNetForEmotionClassification:

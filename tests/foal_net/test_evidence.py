@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from media_builders import BEEP, CLOCK, make_clip, tone
+from requirements import need
 from tiny_models import tiny_config
 from tiny_processors import picture, tiny_processor
 from transformers import pipeline
@@ -179,7 +180,7 @@ def test_speech_is_the_share_that_the_detector_finds(fresh_detector: None, monke
 
 
 def test_the_detector_knows_a_voice_from_a_tone_and_from_noise(fresh_detector: None) -> None:
-    pytest.importorskip("silero_vad", reason="needs the extra `speech`")
+    need("silero-vad")
     num_threads = torch.get_num_threads()
     voice = torch.from_numpy(synthesize_clip("angry", speaker=1, clip=1, seed=3)[0])
     noise = 0.1 * torch.randn(3 * RATE, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import datasets
 import numpy as np
 import psutil
 import pytest
@@ -451,7 +452,6 @@ def test_decoders_are_read_as_they_are(clock):
 
 
 def test_datasets_columns_are_read(clock, folder):
-    datasets = pytest.importorskip("datasets")
     late = make_clip(folder / "late_row.mkv", "-vf", "trim=start=0.5")
     table = {"audio": [str(clock), str(late)], "video": [str(clock), str(late)]}
     rows = datasets.Dataset.from_dict(table)

@@ -16,6 +16,7 @@ import torch
 from datasets import Audio, Dataset, Video
 from media_builders import make_clip, tone
 from PIL import Image
+from requirements import need
 from tiny_models import tiny_config
 from tiny_processors import picture, tiny_processor
 from torchcodec.decoders import VideoDecoder
@@ -381,10 +382,10 @@ def test_the_model_runs_in_the_dtype_and_on_the_device_asked_for(checkpoint: Pat
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_scores(
     classify: AudioVideoEmotionPipeline, checkpoint: Path, media: SimpleNamespace
 ) -> None:
+    need("cuda")
     on_gpu = pipeline(TASK, model=str(checkpoint), device="cuda")
     assert on_gpu.model.device.type == "cuda"
     clips = [media.film, media.silent]

@@ -18,11 +18,12 @@ import torch
 from datasets import Audio, Dataset, Video
 from media_builders import BEEP_HERTZ, CLOCK_SECONDS, beep_start, clock_seconds, loudest_hertz, make_clip, tone
 from PIL import Image
+from requirements import need
 from tiny_models import tiny_config
 from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_processor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
-from with_torchvision import TORCHVISION, WITH_TORCHVISION, WITHOUT_TORCHVISION, skip_without_torchvision
+from with_torchvision import TORCHVISION, WITH_TORCHVISION, WITHOUT_TORCHVISION
 
 from foal_hf import FoalNetForEmotionClassification, FoalNetProcessor, MediaError
 
@@ -459,7 +460,7 @@ processor.save_pretrained(folder + "/again")
 @pytest.mark.parametrize("has_torchvision", [False, True], ids=["without torchvision", "with torchvision"])
 def test_a_fresh_process_loads_the_processor(media: SimpleNamespace, tmp_path: Path, has_torchvision: bool) -> None:
     if has_torchvision:
-        skip_without_torchvision()
+        need("torchvision")
     processor = tiny_processor()
     processor.save_pretrained(tmp_path)
     world = WITH_TORCHVISION if has_torchvision else WITHOUT_TORCHVISION

@@ -8,6 +8,7 @@ import pytest
 import torch
 from media_builders import CLOCK_SECONDS, clock_seconds, make_clip
 from PIL import Image
+from requirements import need
 from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_video_processor
 from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
 
@@ -247,9 +248,9 @@ def test_frames_never_leave_their_device(resample: int) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("resample", [BILINEAR, BICUBIC])
 def test_frames_on_a_gpu_stay_there_and_are_the_same(resample: int) -> None:
+    need("cuda")
     frames = torch.from_numpy(np.stack([picture(101, 83, seed) for seed in range(3)]))
     processor = tiny_video_processor(resample=resample, do_normalize=False)
     batch = processor(frames.cuda())

@@ -14,8 +14,9 @@ import pytest
 from bare_environment import make_bare_environment
 from loopback_hub import LoopbackHub
 from media_builders import make_clip
+from requirements import need
 from safetensors.torch import load_file
-from with_torchvision import TORCHVISION, WITH_TORCHVISION, skip_without_torchvision
+from with_torchvision import TORCHVISION, WITH_TORCHVISION
 
 from foal_hf import TINY_CHECKPOINT
 from foal_hf.foal_net.checkpoint_foal_net import AUTO_MAP
@@ -210,7 +211,7 @@ def test_what_was_loaded_from_the_hub_can_be_saved_again_with_its_code(
 def test_torchvision_changes_nothing_for_those_without_the_package(
     world: SimpleNamespace, loaded: dict[str, Any]
 ) -> None:
-    skip_without_torchvision()
+    need("torchvision")
     look = """
 video_processor = AutoVideoProcessor.from_pretrained("org/whole", trust_remote_code=True)
 assert type(video_processor).__name__ == "FoalNetVideoProcessor"

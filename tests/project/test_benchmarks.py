@@ -1,12 +1,12 @@
 """The scripts of benchmarks/, on sizes that say nothing: that they run, compare like with like, and can be reported."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from requirements import need
 from transformers.utils import logging
 
 
@@ -94,8 +94,7 @@ def test_start_up_is_measured_in_fresh_processes(tmp_path, monkeypatch) -> None:
 
 
 def test_exported_checkpoints_give_what_torch_gives(tmp_path, monkeypatch) -> None:
-    if importlib.util.find_spec("openvino") is None:  # importing it makes it report its use
-        pytest.skip("openvino is not installed")
+    need("openvino")
     monkeypatch.setattr(exported, "limits", lambda **_: LIMITS)
     monkeypatch.setattr(exported, "in_a_process", lambda function, *args: (function(*args), harness.peak_memory()))
     sizes = ["--layers", "0", "--seconds", "0.5", "--frames", "1"]

@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from requirements import need
 
 from foal_hf import resources
 
@@ -175,7 +176,6 @@ def test_no_tracked_file_names_a_folder_of_one_machine():
 
 
 def git_files() -> list[str]:
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout")
+    need("checkout")
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
     return listing.stdout.splitlines()

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from requirements import need
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,8 +135,7 @@ def test_an_old_python_is_refused_by_name(machine):
 
 
 def test_make_help_lists_every_target():
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
+    need("make")
     (targets,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert re.findall(r"^  make ([\w-]+) +\S", result.stdout, flags=re.MULTILINE) == targets.split()

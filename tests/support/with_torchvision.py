@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 
 # Apart from the environment: there transformers would find it everywhere, and fail to import it beside a CPU torch.
 TORCHVISION = Path(sys.prefix) / "torchvision-for-tests"
@@ -29,8 +27,3 @@ library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 import torchvision
 from transformers import AutoVideoProcessor
 """
-
-
-def skip_without_torchvision() -> None:
-    if not TORCHVISION.is_dir():
-        pytest.skip(f"needs torchvision: pip install --no-deps --target {TORCHVISION} torchvision==0.28.0")

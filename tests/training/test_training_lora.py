@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from requirements import need
 from training_examples import Examples, collate, make_arguments, make_model
 
 from foal_hf.training import FoalNetTrainer
@@ -12,7 +13,10 @@ from foal_hf.training.checks import checkpoint_bytes
 from foal_hf.training.lora import audio_lora_config
 
 
-peft = pytest.importorskip("peft")
+need("peft")
+import peft  # noqa: E402
+
+
 # peft asks for the former name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
