@@ -1,15 +1,12 @@
-"""A metric to the Hub, as the Space that `evaluate.load` takes it from: script, metric card and the page's code."""
+"""Metrics to the Hub, as the Space that `evaluate.load` takes them from: scripts, metric card and the page's code."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from ..metrics import metric_path
+from ..metrics import METRIC_FOLDER, metric_path
 from .commit import Push, commit_folder
-
-
-_PAGE = ("app.py", "requirements.txt")  # the same for every metric
 
 
 def push_metric(
@@ -21,17 +18,19 @@ def push_metric(
     dry_run: bool = False,
     token: str | bool | None = None,
 ) -> Push:
-    """Publish a metric as a Space, in one commit.
+    """Publish the metrics as a Space, in one commit.
 
-    Everybody then has it as `evaluate.load(repo_id)`, and the Space shows a page to try it out.
+    Everybody can then load `evaluate.load(repo_id)`, or another metric of the Space by its config:
+    `evaluate.load(repo_id, "macro_f1")`. The Space shows a page to try them.
 
     Args:
-        name (`str`): Of one of [`~foal_hf.metrics.METRIC_MODULES`], such as `"unweighted_accuracy"`.
-        repo_id (`str`): `organisation/name` of the Space. `evaluate` looks for a script of that name in it, so the name
-            has to be that of the metric. Created where needed.
+        name (`str`): One of [`~foal_hf.metrics.METRIC_MODULES`], which is what `evaluate.load(repo_id)` gives; or
+            `"emotion_classification"`, where the config is always named.
+        repo_id (`str`): `organisation/name` of the Space. `evaluate` loads the script of that name, so it must be
+            `name`. Created if missing.
         private (`bool`, *optional*): Visibility of a Space that is created; the Hub's default for the owner.
         revision (`str`, *optional*): The branch, `main` by default.
-        dry_run (`bool`, defaults to `False`): List the files with their sizes, without a word to the Hub.
+        dry_run (`bool`, defaults to `False`): List the files with their sizes, without any request to the Hub.
         token (`str` or `bool`, *optional*): Of the Hub; the stored one by default.
 
     Returns:
@@ -46,18 +45,19 @@ def push_metric(
 
     ```python
     >>> [path for path, _ in push_metric("macro_f1", "org/macro_f1", dry_run=True).files]
-    ['README.md', 'app.py', 'macro_f1.py', 'requirements.txt']
+    ['README.md', 'app.py', 'emotion_classification.py', 'macro_f1.py', 'requirements.txt']
     ```
     """
-    source = Path(metric_path(name))
+    source = Path(metric_path())
+    scripts = {f"{METRIC_FOLDER}.py"} | ({Path(metric_path(name)).name} if name != METRIC_FOLDER else set())
     if repo_id.split("/")[-1] != name:
         raise ValueError(
-            f"`evaluate.load({repo_id!r})` would look for a script of that name. Name the Space like its metric, "
+            f"`evaluate.load({repo_id!r})` loads a script of that name. Name the Space like its metric: "
             f"{os.path.join(os.path.dirname(repo_id), name)!r}."
         )
     with tempfile.TemporaryDirectory() as folder:
-        for file in (source / f"{name}.py", source / "README.md", *(source.parent / "space" / page for page in _PAGE)):
-            shutil.copyfile(file, Path(folder, file.name))
+        for file in ("README.md", "app.py", "requirements.txt", *scripts):
+            shutil.copyfile(source / file, Path(folder, file))
         return commit_folder(
             folder,
             repo_id,

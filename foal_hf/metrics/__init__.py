@@ -1,8 +1,7 @@
-"""Unweighted accuracy (UA), weighted accuracy (WA) and what stands behind them, from class indices, in numpy.
+"""Metrics of emotion recognition from class indices, in numpy.
 
-In emotion recognition UA is the mean of the per-class recalls, so that every emotion counts the same, and WA is the
-plain accuracy, in which an emotion weighs as much as it has clips. Corpora are unbalanced, so papers give both.
-Everything here is a share between 0 and 1.
+Unweighted accuracy (UA) is the mean of the per-class recalls: every emotion counts the same. Weighted accuracy (WA) is
+the plain accuracy. Corpora are unbalanced, so papers report both. All values are between 0 and 1.
 """
 
 import logging
@@ -14,7 +13,7 @@ import numpy as np
 
 from .bootstrap import bootstrap_intervals
 from .calibration_error import NUM_BINS, ReliabilityBins, expected_calibration_error, reliability_bins
-from .evaluate_modules import METRIC_MODULES, metric_path
+from .evaluate_modules import METRIC_FOLDER, METRIC_MODULES, metric_path
 from .matrices import (
     as_class_indices,
     confusion_matrix,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The label of a clip whose emotion is unknown: the losses leave it out, and so does `compute_metrics`.
+# The label of a clip whose emotion is unknown: the losses and `compute_metrics` ignore it.
 UNKNOWN_LABEL = -100
 
 
@@ -42,11 +41,11 @@ def compute_metrics(evaluation: "EvalPrediction") -> dict[str, float]:
 
     Args:
         evaluation (`EvalPrediction`): `predictions` are the logits, `(clips, classes)`, or a tuple that begins with
-            them; `label_ids` are class indices, `(clips,)`, -100 where the emotion is unknown: such clips are left out.
+            them; `label_ids` are class indices, `(clips,)`, -100 where the emotion is unknown: such clips are ignored.
 
     Returns:
-        `dict[str, float]` with `unweighted_accuracy` and `weighted_accuracy`. A class without clips, which UA leaves
-        out, is named in a warning, once: Trainer's loggers take numbers only.
+        `dict[str, float]` with `unweighted_accuracy` and `weighted_accuracy`. A class without clips, which UA
+        excludes, is named in one warning: Trainer's loggers take numbers only.
 
     Raises:
         ValueError: If shapes do not agree, logits are NaN, a label has no logit, or no clip has a label.
@@ -84,16 +83,16 @@ def labelled_logits(evaluation: "EvalPrediction | PredictionOutput") -> tuple[np
     if logits.ndim != 2 or references.shape != logits.shape[:1]:
         raise ValueError(
             f"Expected logits (clips, classes) and labels (clips,), got {logits.shape} and {references.shape}. "
-            "Logits come first in the model's outputs; `prediction_loss_only` has to be False."
+            "Logits must come first in the model's outputs, and `prediction_loss_only` must be False."
         )
     known = references != UNKNOWN_LABEL
     logits, references = logits[known], references[known]
-    # The argmax of NaN is a valid class: a model that diverged would look like one that guesses.
+    # The argmax of NaN is a valid class: a diverged model would look like a guessing one.
     num_broken = int(np.isnan(logits).any(axis=1).sum())
     if num_broken:
         raise ValueError(
             f"The logits of {num_broken} of {len(logits)} clips are NaN. The model diverged, or its precision is too "
-            "low: try a smaller learning rate, or bf16 in place of fp16."
+            "low: use a smaller learning rate, or bf16 instead of fp16."
         )
     return logits, references
 
@@ -105,7 +104,7 @@ def emotion_metrics(
     *,
     probabilities: "ArrayLike | None" = None,
 ) -> dict[str, Any]:
-    """All metrics of a test at once, by the names of the emotions, ready for `json.dump`.
+    """All metrics of a test at once, by the names of the emotions. `json.dump` takes the result.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -117,7 +116,7 @@ def emotion_metrics(
         `dict[str, Any]` with
             - `unweighted_accuracy`, `weighted_accuracy`, `macro_f1` (`float`),
             - `per_class_recall` (`dict[str, float | None]`): by name, `None` for a class without clips,
-            - `absent_classes` (`list[str]`): the classes that no clip belongs to, which UA leaves out,
+            - `absent_classes` (`list[str]`): the classes without clips, which UA excludes,
             - `num_clips` (`int`),
             - `confusion_matrix` (`list[list[int]]`): rows are the truth, columns the prediction,
             - `expected_calibration_error` (`float`): with `probabilities` only.
@@ -134,7 +133,7 @@ def emotion_metrics(
     """
     labels = list(labels)
     if len(set(labels)) != len(labels):
-        raise ValueError(f"Every class needs a name of its own, got {labels}.")
+        raise ValueError(f"Every class needs its own name, got {labels}.")
     matrix = confusion_matrix(references, predictions, num_labels=len(labels))
     recalls = recalls_of_matrix(matrix)
     metrics = {
@@ -159,7 +158,7 @@ def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> fl
 
         UA = 1/|C| sum_{c in C} correct_c / clips_c        C: the classes with clips_c > 0
 
-    A class without clips has no recall. It is left out rather than counted as 0; [`absent_classes`] names it.
+    A class without clips has no recall. It is excluded, not counted as 0; [`absent_classes`] lists it.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -175,7 +174,7 @@ def unweighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> fl
 
 
 def weighted_accuracy(references: "ArrayLike", predictions: "ArrayLike") -> float:
-    """Weighted accuracy (WA): the share of clips that are right, which is the recalls weighted by class size.
+    """Weighted accuracy (WA): the share of clips that are predicted correctly.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -211,7 +210,7 @@ def macro_f1(references: "ArrayLike", predictions: "ArrayLike") -> float:
 
 
 def per_class_recall(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
-    """Share of the clips of each class that are recognised.
+    """Share of the clips of each class that are predicted correctly.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -228,7 +227,7 @@ def per_class_recall(references: "ArrayLike", predictions: "ArrayLike", num_labe
 
 
 def absent_classes(references: "ArrayLike", num_labels: int) -> list[int]:
-    """The classes that no clip belongs to: what [`unweighted_accuracy`] leaves out.
+    """The classes without clips, which [`unweighted_accuracy`] excludes.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -245,7 +244,7 @@ def absent_classes(references: "ArrayLike", num_labels: int) -> list[int]:
 
 @cache
 def _warn_of_absent_classes(absent: tuple[int, ...], num_labels: int) -> None:
-    """Say it once, and not in every epoch again."""
+    """Warn once, not in every epoch."""
     if absent:
         logger.warning(
             f"No clip belongs to class {', '.join(map(str, absent))} of the {num_labels}: unweighted_accuracy is the "
@@ -264,6 +263,7 @@ def _matrix_of_seen_classes(references: "ArrayLike", predictions: "ArrayLike") -
 
 
 __all__ = [
+    "METRIC_FOLDER",
     "METRIC_MODULES",
     "NUM_BINS",
     "UNKNOWN_LABEL",

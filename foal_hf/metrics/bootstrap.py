@@ -1,4 +1,4 @@
-"""How far UA, WA and macro F1 would move with other speakers: bootstrap intervals, clustered by speaker."""
+"""Bootstrap intervals of UA, WA and macro F1, clustered by speaker."""
 
 from typing import TYPE_CHECKING
 
@@ -38,16 +38,13 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float] | None]:
     """Percentile bootstrap intervals of UA, WA and macro F1, drawn by cluster.
 
-    Clips of one speaker are right or wrong together, so drawing clips would call a test of few speakers more certain
-    than it is. Here whole clusters are drawn, with replacement, as many as there are; each metric is taken of each
-    resample, and the interval holds the middle `confidence` of its values. Percentile intervals are too narrow where
-    clusters are few (below about ten): they say the least, not the most, that a number may move. Where all clusters are
-    alike, all clips right for example, the interval has no width, which says that this test shows no spread, not that
-    the number is certain.
+    Predictions for clips of one speaker are correlated, so resampling clips would give too narrow intervals. Instead,
+    whole clusters are resampled with replacement, as many as there are. The interval holds the middle `confidence` of
+    the metric over the resamples. Percentile intervals are too narrow with few clusters (below about ten). An interval
+    without width, as when all clips are correct, means that this test shows no spread, not that the number is certain.
 
-    A resample may miss a class. The metrics then mean what they always mean here: UA averages the recalls over the
-    classes that occur in the references of that resample, macro F1 over those that occur in its references or
-    predictions.
+    In a resample without clips of a class, the metrics are computed as always: UA over the classes in its references,
+    macro F1 over the classes in its references or predictions.
 
     Args:
         references: True class index of every clip, `(clips,)`, integers in `[0, num_labels)`.
@@ -55,13 +52,13 @@ def bootstrap_intervals(
         num_labels (`int`): Number of classes.
         clusters (`Sequence` of `str` or `int`, *optional*): What each clip belongs to, `(clips,)`: its speaker, or its
             session where speakers talk to each other. Without it every clip is a cluster of its own.
-        num_resamples (`int`, defaults to 1000): Times that clusters are drawn.
+        num_resamples (`int`, defaults to 1000): Number of resamples.
         confidence (`float`, defaults to 0.95): Share of the resamples that the interval holds, in (0, 1).
-        seed (`int`, defaults to 0): Of the draw. The state of no other generator is read or changed.
+        seed (`int`, defaults to 0): Of the resampling. The global random state is neither read nor changed.
 
     Returns:
         `dict[str, tuple[float, float] | None]`: `(low, high)` of `unweighted_accuracy`, `weighted_accuracy` and
-        `macro_f1`, in [0, 1]. All are None with one cluster only, from which no spread can be learned.
+        `macro_f1`, in [0, 1]. All are `None` with a single cluster, which shows no spread.
 
     Raises:
         ValueError: If a number is out of range, the lengths differ, or as in [`confusion_matrix`].
@@ -74,9 +71,9 @@ def bootstrap_intervals(
         ```
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` has to lie between 0 and 1, got {confidence}: 0.95 is usual.")
+        raise ValueError(f"`confidence` must be between 0 and 1, got {confidence}; 0.95 is usual.")
     if num_resamples < 1:
-        raise ValueError(f"`num_resamples` has to be 1 or more, got {num_resamples}.")
+        raise ValueError(f"`num_resamples` must be at least 1, got {num_resamples}.")
     generator = np.random.default_rng(seed)
     if clusters is None:
         matrices = _resample_clips(references, predictions, num_labels, num_resamples, generator)

@@ -1,4 +1,4 @@
-"""How far a model's confidence is from how often it is right: the expected calibration error (ECE) and its bins."""
+"""The gap between a model's confidence and its accuracy: the expected calibration error (ECE) and its bins."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ class ReliabilityBins:
     Args:
         edges (`np.ndarray` of shape `(bins + 1,)`): From 0 to 1.
         num_clips (`np.ndarray` of shape `(bins,)`): Clips in each bin.
-        accuracy (`np.ndarray` of shape `(bins,)`): Share of them that are right, in [0, 1]; NaN in an empty bin.
+        accuracy (`np.ndarray` of shape `(bins,)`): Share of them that are predicted correctly, in [0, 1]; NaN in an empty bin.
         confidence (`np.ndarray` of shape `(bins,)`): Their mean confidence, in [0, 1]; NaN in an empty bin.
     """
 
@@ -36,19 +36,18 @@ class ReliabilityBins:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean gap between accuracy and confidence, each bin as heavy as it has clips; in [0, 1]."""
+        """Mean gap between accuracy and confidence, weighted by the clips in each bin; in [0, 1]."""
         gaps = np.abs(self.accuracy - self.confidence)
         return float(np.nansum(gaps * self.num_clips) / self.num_clips.sum())
 
 
 def expected_calibration_error(references: "ArrayLike", probabilities: "ArrayLike", num_bins: int = NUM_BINS) -> float:
-    """Expected calibration error: how far a confidence of, say, 0.7 is from being right 7 times of 10.
+    """Expected calibration error (ECE): the mean gap between confidence and accuracy.
 
         ECE = sum_b clips_b / clips |accuracy_b - confidence_b|
 
-    The confidence of a clip is the probability of its likeliest class. With few clips in a bin its accuracy is that of
-    a few throws, so the ECE of a small test is too large even for a model that is calibrated. A class that is absent
-    from the references changes nothing here, as no mean is taken over classes.
+    The confidence of a clip is its highest probability. On a small test set the ECE is biased upwards: it is above 0
+    even for a calibrated model. A class without clips does not matter, because no mean is taken over classes.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -71,7 +70,7 @@ def expected_calibration_error(references: "ArrayLike", probabilities: "ArrayLik
 
 
 def reliability_bins(references: "ArrayLike", probabilities: "ArrayLike", num_bins: int = NUM_BINS) -> ReliabilityBins:
-    """Count how often predictions of each confidence are right.
+    """Accuracy and mean confidence of the predictions, by their confidence.
 
     Args:
         references: True class index of every clip, `(clips,)`.
@@ -82,11 +81,11 @@ def reliability_bins(references: "ArrayLike", probabilities: "ArrayLike", num_bi
         [`ReliabilityBins`]
 
     Raises:
-        ValueError: If there are no clips, the lengths differ, a reference has no class, or the rows are no
+        ValueError: If there are no clips, the lengths differ, a reference has no class, or a row holds no
             probabilities.
     """
     if num_bins < 1:
-        raise ValueError(f"`num_bins` has to be 1 or more, got {num_bins}: {NUM_BINS} is usual.")
+        raise ValueError(f"`num_bins` must be at least 1, got {num_bins}; {NUM_BINS} is usual.")
     shares = _as_probabilities(probabilities)
     truth = as_class_indices(references, "references", shares.shape[1])
     if len(truth) != len(shares):
@@ -107,14 +106,14 @@ def _mean_in_bins(values: np.ndarray, numbers: np.ndarray, num_clips: np.ndarray
 def _as_probabilities(values: "ArrayLike") -> np.ndarray:
     shares = np.asarray(values, dtype=np.float64)
     if shares.ndim != 2:
-        raise ValueError(f"`probabilities` has to be (clips, classes), got the shape {shares.shape}.")
+        raise ValueError(f"`probabilities` must have the shape (clips, classes), got {shares.shape}.")
     # NaN fails the comparison too.
     broken = ~((shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) <= _ROUNDING))
     if broken.any():
         row = int(broken.argmax())
         raise ValueError(
-            f"`probabilities` has to hold numbers from 0 on that add up to 1 for every clip; row {row} is "
-            f"{shares[row].tolist()}. Logits become probabilities with a softmax."
+            f"`probabilities` must be at least 0 and have the sum 1 for every clip; row {row} is "
+            f"{shares[row].tolist()}. Apply a softmax to logits."
         )
     return shares
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def confusion_matrix(references: "ArrayLike", predictions: "ArrayLike", num_labels: int) -> np.ndarray:
-    """Count the clips of each true class that were given to each class.
+    """Count the clips of each true class by their predicted class.
 
     Args:
         references: True class index of every clip, `(clips,)`, integers in `[0, num_labels)`.
@@ -53,7 +53,7 @@ def unweighted_accuracy_of_matrix(matrix: np.ndarray) -> np.ndarray:
 
 
 def weighted_accuracy_of_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Share of clips that are right: `(..., classes, classes)` to `(...)`."""
+    """Share of clips that are predicted correctly: `(..., classes, classes)` to `(...)`."""
     return np.asarray(_diagonal(matrix).sum(axis=-1) / matrix.sum(axis=(-2, -1)))
 
 
@@ -81,16 +81,16 @@ def as_class_indices(values: "ArrayLike", name: str, num_labels: int | None = No
         raise ValueError(f"`{name}` is empty: a metric needs at least one clip.")
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise ValueError(
-            f"`{name}` has to hold one integer class index for each clip, (clips,), got the shape {indices.shape} and "
+            f"`{name}` must hold one integer class index for each clip, (clips,), got the shape {indices.shape} and "
             f"the type {indices.dtype}. Names become indices with `config.label2id`, logits with `argmax(-1)`."
         )
     outside = indices < 0 if num_labels is None else (indices < 0) | (indices >= num_labels)
     if outside.any():
-        expected = "0 or more" if num_labels is None else f"from 0 to {num_labels - 1}"
+        expected = "of at least 0" if num_labels is None else f"from 0 to {num_labels - 1}"
         position = int(outside.argmax())
         raise ValueError(
-            f"`{name}` holds {indices[position]} at position {position}, expected class indices {expected}. Leave "
-            "clips without a label out."
+            f"`{name}` holds {indices[position]} at position {position}, expected class indices {expected}. Remove "
+            "clips without a label first."
         )
     return indices.astype(np.int64)
 

@@ -147,16 +147,16 @@ def test_batches_add_up(modules: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"references": [0, 1], "predictions": [0.7, 1]}, "`predictions` holds 0.7, expected class indices"),
-        ({"references": [0, -100], "predictions": [0, 1]}, "`references` holds -100.*Leave clips without a label"),
+        ({"references": [0, 1], "predictions": [0.7, 1]}, "`predictions` holds 0.7; expected class indices"),
+        ({"references": [0, -100], "predictions": [0, 1]}, "`references` holds -100.*Remove clips without a label"),
         (
             {"references": [0, 4], "predictions": [0, 1], "labels": LABELS},
-            "holds 4, expected class indices from 0 to 3",
+            "holds 4; expected class indices from 0 to 3",
         ),
         ({"references": [0, 2], "predictions": [[0.4, 0.6], [0.5, 0.5]]}, "`references` holds 2.*from 0 to 1"),
         ({"references": [0], "predictions": [[0.4, float("nan")]]}, "scores are NaN"),
         ({"references": [0], "predictions": [[0.4, 0.6]], "labels": LABELS}, "a label for each of the 2 scores"),
-        ({"references": [0, 1], "predictions": [0, 1], "labels": ["sad", "sad"]}, "name of its own"),
+        ({"references": [0, 1], "predictions": [0, 1], "labels": ["sad", "sad"]}, "its own name"),
         ({"references": [0, 1], "predictions": [0]}, "Mismatch in the number"),
     ],
 )
@@ -171,7 +171,7 @@ def test_unusable_input_is_refused(name: str, given: dict, message: str, tmp_pat
     [
         ({"predictions": [[2.0, -1.0], [0.3, 0.4]]}, "Apply a softmax"),
         ({"predictions": [[0.5, 0.6], [0.3, 0.4]]}, "Apply a softmax"),
-        ({"predictions": [[0.5, 0.5], [0.3, 0.7]], "num_bins": 0}, "`num_bins` has to be 1 or more, got 0"),
+        ({"predictions": [[0.5, 0.5], [0.3, 0.7]], "num_bins": 0}, "`num_bins` must be at least 1, got 0"),
         ({"predictions": [0, 1]}, "don't match the expected format"),
     ],
 )
@@ -205,7 +205,7 @@ def test_trainer_takes_them_as_compute_metrics(modules: dict[str, Any], tmp_path
 
 
 @pytest.mark.parametrize("name", METRIC_MODULES)
-def test_a_folder_loads_without_network(
+def test_the_module_loads_by_its_config_without_network(
     name: str, modules: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*address: object) -> None:
@@ -213,65 +213,75 @@ def test_a_folder_loads_without_network(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    loaded = evaluate.load(metric_path(name), cache_dir=str(tmp_path), download_mode="force_redownload")
     given = {"references": [0, 1], "predictions": [[0.75, 0.25], [0.75, 0.25]]}
-    assert loaded.compute(**given) == modules[name].compute(**given)
+    for arguments in ((metric_path(), name), (metric_path(name),), (metric_path("weighted_accuracy"), name)):
+        loaded = evaluate.load(*arguments, cache_dir=str(tmp_path), download_mode="force_redownload")
+        assert loaded.name == name
+        assert loaded.compute(**given) == modules[name].compute(**given)
 
 
-@pytest.mark.parametrize("name", METRIC_MODULES)
-def test_a_script_needs_only_what_comes_with_evaluate(name: str) -> None:
-    imported = get_imports(str(Path(metric_path(name), f"{name}.py")))
+@pytest.mark.parametrize("config", [None, "accuracy"])
+def test_a_config_that_does_not_exist_is_refused_with_those_that_do(
+    config: str | None, tmp_path: Path, modules: object
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"Unknown metric '{config or ''}'; expected one of {', '.join(METRIC_MODULES)}"
+    ):
+        evaluate.load(metric_path(), config, cache_dir=str(tmp_path))
+
+
+def test_the_scripts_need_only_what_comes_with_evaluate() -> None:
+    imported = get_imports(str(Path(metric_path(), "emotion_classification.py")))
     assert {kind for kind, *_ in imported} == {"library"}
     names = {module for _, module, *_ in imported}
     assert names - set(sys.stdlib_module_names) == {"datasets", "evaluate", "numpy"}
+    for name in METRIC_MODULES:
+        assert [entry[:2] for entry in get_imports(metric_path(name))] == [("internal", "emotion_classification")]
 
 
-def test_what_the_scripts_share_is_the_same_in_each() -> None:
-    def shared(name: str) -> str:
-        text = Path(metric_path(name), f"{name}.py").read_text(encoding="utf-8")
-        tree = ast.parse(text)
-        (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_count"]
-        return ast.get_source_segment(text, function) or ""
-
-    assert len({shared(name) for name in METRIC_MODULES}) == 1
-
-
-@pytest.mark.parametrize("name", METRIC_MODULES)
-def test_the_examples_of_card_and_script_give_what_they_say(modules: dict[str, Any], name: str) -> None:
-    card = Path(metric_path(name), "README.md").read_text(encoding="utf-8")
-    examples = re.findall(r">>> metric\.compute\((.*)\)\n\s*(\{.*\})", card + modules[name].inputs_description)
-    assert len(examples) == 2
-    for arguments, shown in examples:
+def test_the_examples_of_card_and_module_give_what_they_say(modules: dict[str, Any]) -> None:
+    card = Path(metric_path(), "README.md").read_text(encoding="utf-8")
+    described = modules["macro_f1"].inputs_description
+    examples = re.findall(
+        r'emotion_classification", "(\w+)"\)\n\s*>>> metric\.compute\((.*)\)\n\s*(\{.*\})', card + described
+    )
+    assert [name for name, *_ in examples] == [*METRIC_MODULES, "unweighted_accuracy"]
+    for name, arguments, shown in examples:
         call = ast.parse(f"call({arguments})", mode="eval").body
         assert isinstance(call, ast.Call)
         given = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
         assert modules[name].compute(**given) == ast.literal_eval(shown)
 
 
-@pytest.mark.parametrize("name", METRIC_MODULES)
-def test_the_cards_header_makes_a_space_of_it(name: str) -> None:
-    header = metadata_load(Path(metric_path(name), "README.md"))
+def test_the_cards_header_makes_a_space_of_it() -> None:
+    header = metadata_load(Path(metric_path(), "README.md"))
     assert {"evaluate", "metric"} <= set(header["tags"])
     assert (header["sdk"], header["app_file"]) == ("gradio", "app.py")
     assert len(header["description"]) > 20
 
 
 def test_an_unknown_metric_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no metric 'accuracy'; there is unweighted_accuracy, .*calibration_error"):
+    with pytest.raises(ValueError, match=r"Unknown metric 'accuracy'; expected one of unweighted_accuracy, .*_error"):
         metric_path("accuracy")
 
 
-def test_a_pushed_metric_loads_by_its_name_and_without_this_package(hub: LoopbackHub, tmp_path: Path) -> None:
-    name = "org/per_class_recall"
-    result = push_metric("per_class_recall", name)
-    assert [path for path, _ in result.files] == ["README.md", "app.py", "per_class_recall.py", "requirements.txt"]
-    assert result.changed and hub.titles("space", name) == ["Add the metric per_class_recall"]
-    assert not push_metric("per_class_recall", name).changed
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("per_class_recall", ""), ("emotion_classification", ", 'per_class_recall'")]
+)
+def test_a_pushed_metric_loads_by_its_name_and_without_this_package(
+    name: str, arguments: str, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    repo_id = f"org/{name}"
+    result = push_metric(name, repo_id)
+    files = {"README.md", "app.py", "emotion_classification.py", f"{name}.py", "requirements.txt"}
+    assert {path for path, _ in result.files} == files
+    assert result.changed and hub.titles("space", repo_id) == [f"Add the metric {name}"]
+    assert not push_metric(name, repo_id).changed
     code = f"""
         import json, sys
         sys.modules["foal_hf"] = None  # as if it were not installed
         import evaluate
-        print(json.dumps(evaluate.load({name!r}).compute(references=[0, 0, 2], predictions=[0, 2, 2])))
+        print(json.dumps(evaluate.load({repo_id!r}{arguments}).compute(references=[0, 0, 2], predictions=[0, 2, 2])))
     """
     # evaluate counts downloads at a host of its own.
     loaded = run(code, hub.environment(tmp_path / "reader") | {"HF_UPDATE_DOWNLOAD_COUNTS": "0"})
@@ -280,34 +290,36 @@ def test_a_pushed_metric_loads_by_its_name_and_without_this_package(hub: Loopbac
 
 def test_a_dry_run_of_a_push_asks_nobody(hub: LoopbackHub) -> None:
     result = push_metric("macro_f1", "org/macro_f1", dry_run=True)
-    assert len(result.files) == 4 and not result.changed
+    assert len(result.files) == 5 and not result.changed
     assert hub.requests == []
 
 
 def test_a_space_that_evaluate_would_not_load_is_refused(hub: LoopbackHub) -> None:
-    with pytest.raises(ValueError, match="Name the Space like its metric, 'org/macro_f1'"):
+    with pytest.raises(ValueError, match="Name the Space like its metric: 'org/macro_f1'"):
         push_metric("macro_f1", "org/f1")
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", ["weighted_accuracy", "expected_calibration_error"])
 def test_the_page_of_a_space_computes_what_is_typed(
-    name: str, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modules: object
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modules: object
 ) -> None:
-    push_metric(name, f"org/{name}")
-    for path, content in hub.files("space", f"org/{name}").items():
+    push_metric("emotion_classification", "org/emotion_classification")
+    for path, content in hub.files("space", "org/emotion_classification").items():
         (tmp_path / path).write_bytes(content)
     gradio = ModuleType("gradio")  # not a requirement of this package
     gradio.Error = type("Error", (Exception,), {})
     gradio.Textbox = gradio.JSON = lambda **settings: settings
+    gradio.Dropdown = lambda choices, **settings: {"choices": choices, **settings}
     gradio.Interface = lambda compute, **settings: SimpleNamespace(compute=compute, **settings)
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "cache")
     page = runpy.run_path(str(tmp_path / "app.py"))["page"]
     assert page.article.lstrip().startswith("# Metric card: ")
-    result = page.compute("[[0.75, 0.25], [0.75, 0.25]]", "[0, 1]", '["happy", "sad"]')
-    assert result == {name: {"weighted_accuracy": 0.5, "expected_calibration_error": 0.25}[name], "absent_classes": []}
-    assert page.compute("[[0.75, 0.25]]", "[1]", "")["absent_classes"] == ["0"]
-    for predictions in ("[0, 1", "[]", '"happy"', "[2, 0]"):
-        with pytest.raises(gradio.Error):
-            page.compute(predictions, "[-1]", "")
+    assert page.inputs[0]["choices"] == METRIC_MODULES
+    for name, value in {"weighted_accuracy": 0.5, "expected_calibration_error": 0.25}.items():
+        result = page.compute(name, "[[0.75, 0.25], [0.75, 0.25]]", "[0, 1]", '["happy", "sad"]')
+        assert result == {name: value, "absent_classes": []}
+        assert page.compute(name, "[[0.75, 0.25]]", "[1]", "")["absent_classes"] == ["0"]
+        for predictions in ("[0, 1", "[]", '"happy"', "[2, 0]"):
+            with pytest.raises(gradio.Error):
+                page.compute(name, predictions, "[-1]", "")

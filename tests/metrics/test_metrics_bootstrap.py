@@ -121,8 +121,8 @@ def test_one_speaker_or_one_clip_has_no_interval() -> None:
     [
         ({"clusters": ["anna"]}, r"2 references, 2 predictions and clusters of the shape \(1,\)"),
         ({"clusters": [["anna"], ["bert"]]}, r"clusters of the shape \(2, 1\)"),
-        ({"confidence": 95}, "`confidence` has to lie between 0 and 1, got 95"),
-        ({"num_resamples": 0}, "`num_resamples` has to be 1 or more, got 0"),
+        ({"confidence": 95}, "`confidence` must be between 0 and 1, got 95"),
+        ({"num_resamples": 0}, "`num_resamples` must be at least 1, got 0"),
         ({"references": [0, 2]}, "`references` holds 2 at position 1"),
         ({"references": [0, 2], "clusters": ["anna", "bert"]}, "`references` holds 2 at position 1"),
     ],

@@ -72,14 +72,14 @@ def test_emotion_metrics_have_it_where_probabilities_are_given() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"probabilities": [[2.0, -1.0]] * 2}, r"row 0 is \[2.0, -1.0\]. Logits become probabilities with a softmax"),
+        ({"probabilities": [[2.0, -1.0]] * 2}, r"row 0 is \[2.0, -1.0\]. Apply a softmax to logits"),
         ({"probabilities": [[0.5, 0.5], [0.5, 0.6]]}, r"row 1 is \[0.5, 0.6\]"),
         ({"probabilities": [[0.5, 0.5], [0.5, np.nan]]}, "row 1 is"),
-        ({"probabilities": [0.5, 0.5]}, r"\(clips, classes\), got the shape \(2,\)"),
+        ({"probabilities": [0.5, 0.5]}, r"\(clips, classes\), got \(2,\)"),
         ({"probabilities": [[0.5, 0.5]] * 3}, "for each reference, got 2 and 3"),
         ({"references": [0, 2]}, "`references` holds 2 at position 1"),
         ({"references": [], "probabilities": np.zeros((0, 2))}, "`references` is empty"),
-        ({"num_bins": 0}, "`num_bins` has to be 1 or more, got 0"),
+        ({"num_bins": 0}, "`num_bins` must be at least 1, got 0"),
     ],
 )
 def test_what_is_no_probability_is_refused(given: dict, message: str) -> None:

@@ -1,6 +1,6 @@
-"""The page of a metric's Space: lists of predictions and references in, the metric out.
+"""The page of the Space: choose a metric, enter predictions and references, get the value.
 
-It stands beside one metric's script and card. The page that evaluate itself offers needs a Gradio older than 4.
+evaluate's own page needs a Gradio older than 4.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -13,14 +13,21 @@ import gradio
 
 
 FOLDER = Path(__file__).resolve().parent
-METRIC = evaluate.load(str(next(path for path in FOLDER.glob("*.py") if path.name != "app.py")))
+CONFIGS = (
+    "unweighted_accuracy",
+    "weighted_accuracy",
+    "macro_f1",
+    "per_class_recall",
+    "expected_calibration_error",
+)
 
 
-def compute(predictions: str, references: str, labels: str) -> dict[str, Any]:
-    """The metric of lists that are written as JSON."""
+def compute(metric: str, predictions: str, references: str, labels: str) -> dict[str, Any]:
+    """Compute a metric of lists that are written as JSON."""
     try:
         lists = {"predictions": json.loads(predictions), "references": json.loads(references)}
-        return METRIC.compute(**lists, labels=json.loads(labels) if labels.strip() else None)
+        module = evaluate.load(str(FOLDER / "emotion_classification.py"), metric)
+        return module.compute(**lists, labels=json.loads(labels) if labels.strip() else None)
     except (ValueError, TypeError, IndexError) as error:
         raise gradio.Error(str(error)) from error
 
@@ -28,13 +35,13 @@ def compute(predictions: str, references: str, labels: str) -> dict[str, Any]:
 page = gradio.Interface(
     compute,
     inputs=[
+        gradio.Dropdown(CONFIGS, value=CONFIGS[0], label="metric"),
         gradio.Textbox(label="predictions", placeholder="[[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]"),
         gradio.Textbox(label="references", placeholder="[0, 1]"),
         gradio.Textbox(label="labels (optional)", placeholder='["happy", "sad", "angry"]'),
     ],
-    outputs=gradio.JSON(label=METRIC.name),
-    title=METRIC.name.replace("_", " "),
-    description=METRIC.description,
+    outputs=gradio.JSON(label="result"),
+    title="Emotion classification metrics",
     article=(FOLDER / "README.md").read_text(encoding="utf-8").split("---", 2)[-1],
     flagging_mode="never",
 )
