@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from media_builders import make_clip
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config
 from tiny_processors import tiny_processor
 from torch.utils.data import DataLoader
@@ -363,9 +363,9 @@ def test_pictures_in_memory_are_told_apart_by_content_and_layout(model, processo
 
 
 def test_what_cannot_be_recognised_again_is_refused(model, processor, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"example\.org/clip\.mp4: is an address.*download it first"):
+    with pytest.raises(MediaError, match=r"example\.org/clip\.mp4: is a URL.*download the file first"):
         quiet_embed([{"video": "https://example.org/clip.mp4"}], model, processor, tmp_path)
-    with pytest.raises(TypeError, match="Features of a set cannot be kept"):
+    with pytest.raises(TypeError, match="Cannot store features of a set"):
         quiet_embed([{"video": {1, 2}}], model, processor, tmp_path)
     with pytest.raises(TypeError, match="without streaming"):
         quiet_embed(iter([]), model, processor, tmp_path)
@@ -460,7 +460,7 @@ def test_killed_in_the_middle_it_goes_on_and_loses_one_shard(
     assert let_go(start_child(checkpoint, tmp_path, 7)) == [-signal.SIGKILL]
     before = FeatureStore(tmp_path)
     assert len(before) == 3 and before.verify() == []
-    (unfinished,) = tmp_path.glob("unfinished-*")
+    (unfinished,) = tmp_path.glob(".features-*.partial.safetensors")
     after = quiet_embed(rows, model, processor, tmp_path)
     assert len(after) == len(rows)
     assert sum(encoded_frames) == sum(after.num_frames(key) for key in set(after) - set(before))
@@ -533,23 +533,45 @@ def test_a_damaged_shard_is_found_and_computed_anew(
     lost = set(FeatureStore(complete)) - set(store)
     if damage == "data":
         assert not lost
-        lost = {key for key, entry in FeatureStore(complete)._entries.items() if entry.shard == damaged.name}
-        with pytest.raises(FeatureStoreError, match=f"{damaged.name} is damaged.*once more"):
+        lost = {key for key, shard in FeatureStore(complete)._shard_of.items() if shard.name == damaged.name}
+        with pytest.raises(FeatureStoreError, match=f"{damaged.name} is damaged.*again"):
             _ = [store.get(key) for key in store]
     assert 0 < len(lost) < len(rows)
     mended = quiet_embed(rows, model, processor, store_dir)
     assert mended.verify() == [] and set(mended) == set(FeatureStore(complete))
     assert sum(encoded_frames) == sum(FeatureStore(complete).num_frames(key) for key in lost)
-    assert f"{damaged.name} is damaged and is removed" in caplog.text
+    assert f"{damaged.name} cannot be used and is removed" in caplog.text
+
+
+def test_a_flipped_bit_anywhere_in_a_shard_is_found(tmp_path: Path) -> None:
+    features = {"one": torch.arange(6, dtype=torch.float16).view(2, 3), "none": torch.zeros(0, 3, dtype=torch.float16)}
+    path = FeatureStore(tmp_path).write(features)
+    assert FeatureStore(tmp_path).verify() == []
+    content = path.read_bytes()
+    for position in range(len(content)):
+        for bit in (1, 8):
+            path.write_bytes(content[:position] + bytes([content[position] ^ bit]) + content[position + 1 :])
+            assert FeatureStore(tmp_path).verify() == [path], (position, bit)
+
+
+def test_a_store_of_an_earlier_version_is_computed_again(
+    rows, model, processor, tmp_path: Path, encoded_frames, caplog
+) -> None:
+    key = FeatureKeys(model, processor, tmp_path).key(rows[0])
+    old = tmp_path / f"features-{'0' * 32}.safetensors"
+    save_file({key: torch.zeros(2, WIDTH, dtype=torch.float16)}, old, metadata={key: "00000000"})
+    store = quiet_embed(rows[:1], model, processor, tmp_path)
+    assert "written by an earlier version" in caplog.text and not old.exists()
+    assert set(store) == {key} and sum(encoded_frames) == store.num_frames(key)
 
 
 def test_damage_among_other_features_is_left_alone(rows, model, processor, store_dir: Path, encoded_frames) -> None:
     keys = FeatureKeys(model, processor, store_dir)
     store = FeatureStore(store_dir)
-    for key in set(store) - {keys.key(rows[0])}:
-        entry = store._entries[key]
-        if entry.shard != store._entries[keys.key(rows[0])].shard:
-            flip_a_byte(store_dir / entry.shard, entry.offset)
+    needed = store._shard_of[keys.key(rows[0])].name
+    for path in shards(store_dir):
+        if path.name != needed:
+            flip_a_byte(path, -1)
     quiet_embed(rows[:1], model, processor, store_dir)
     assert encoded_frames == [] and FeatureStore(store_dir).verify() != []
 
@@ -560,12 +582,13 @@ def test_a_full_disk_is_one_clear_error_and_the_store_stays_usable(rows, model, 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1009, limits[1]))  # a file that grows beyond it fails as on a full disk
     try:
-        with pytest.raises(FeatureStoreError, match=r"MB of features cannot be written to .*make room") as caught:
+        with pytest.raises(
+            FeatureStoreError, match=r"MB of features cannot be written to .*File too large.*Free some space"
+        ) as caught:
             quiet_embed(rows, model, processor, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.__cause__.errno == errno.EFBIG
-    assert shards(tmp_path) == before and list(tmp_path.glob("unfinished-*")) == []
+    assert shards(tmp_path) == before and list(tmp_path.glob(".features-*.partial.safetensors")) == []
     assert len(FeatureStore(tmp_path)) == 2 and FeatureStore(tmp_path).verify() == []
     assert len(quiet_embed(rows, model, processor, tmp_path)) == len(rows)
 
@@ -577,7 +600,7 @@ def test_a_disk_that_is_sure_to_be_full_is_noticed_before_the_first_frame(
     short = [row | {"end_seconds": 0.2} for row in rows[:2]]  # one frame of 40 bytes each
     assert len(quiet_embed(short, model, processor, tmp_path)) == 2
     encoded_frames.clear()
-    with pytest.raises(FeatureStoreError, match=r"The features of 8 clips take about .* left"):
+    with pytest.raises(FeatureStoreError, match=r"The features of 8 clips need about .* left"):
         quiet_embed([row | {"end_seconds": 1.0} for row in rows], model, processor, tmp_path)
     assert encoded_frames == []
 
@@ -615,7 +638,7 @@ def test_a_clip_that_cannot_be_read_is_raised_or_skipped(rows, model, processor,
         quiet_embed(some[:2], model, processor, tmp_path / "store")
     store = quiet_embed(some, model, processor, tmp_path / "store", on_error="skip")
     assert set(store.skipped) == {"cut off", "row 2"} and "no such file" in store.skipped["row 2"]
-    assert "cut off is left out" in caplog.text
+    assert "cut off is skipped" in caplog.text
     assert {keys_of([row], model, processor, tmp_path / "store")[0] for row in (some[0], some[3])} == set(store)
 
 
@@ -656,7 +679,7 @@ def other_encoder(model: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (other_rate, "frames_per_second = 5.0, and here it is 7.0"),
+        (other_rate, "frames_per_second was 5.0, now 7.0"),
         (other_encoder, "another image encoder"),
         (lambda model: (model, tiny_processor()), "files, ranges or crop boxes"),
     ],
@@ -670,7 +693,9 @@ def test_missing_features_are_refused_with_the_reason(
         other_processor,
         model.config.label2id,
     )
-    with pytest.raises(FeatureStoreError, match=f"8 of 8 clips have no features in .*holds 8 clips: .*{reason}"):
+    with pytest.raises(
+        FeatureStoreError, match=f"8 of 8 clips have no features in .*holds 8 clips: .*{reason}"
+    ):
         FeatureClipDataset(clips, FeatureStore(complete), other_model)
 
 
@@ -743,7 +768,7 @@ def test_only_float16_sequences_are_written(complete: Path) -> None:
 
 
 def test_no_store_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no features in .*; `foal-hf embed` makes them"):
+    with pytest.raises(FileNotFoundError, match=r"no features in .*`foal-hf embed`"):
         FeatureStore(tmp_path / "nowhere")
 
 
@@ -780,6 +805,6 @@ def test_arguments_that_make_no_sense_are_refused(options: Row, rows, model, pro
 def test_progress_is_shown(rows, model, processor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet_embed(rows, model, processor, tmp_path, progress=True)
     shown = capsys.readouterr().err
-    assert "Reading files" in shown and "Encoding pictures: 100%" in shown
+    assert "Reading files" in shown and "Encoding video: 100%" in shown
     quiet_embed(rows, model, processor, tmp_path, progress=True)
     assert capsys.readouterr().err == ""

@@ -24,7 +24,7 @@ HOUSE: list[dict[str, str]] = [
         "plots": "corpora foal_net metrics",
     },
     {
-        "data/features": "corpora data foal_net",
+        "data/features": "atomic_files corpora data foal_net identity",
         "hub": "corpora foal_net hub/cards metrics results",
     },
     {

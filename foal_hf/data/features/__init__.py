@@ -1,11 +1,10 @@
-"""Training on stored features of the frozen image encoder, in place of pictures.
+"""Training on stored features of the frozen image encoder instead of video.
 
     store = embed(corpus, model, processor, "features")
     clips = FeatureClipDataset(ClipDataset(corpus, processor, model.config.label2id), store, model)
     Trainer(model=model, train_dataset=clips, data_collator=FeatureCollator(processor), ...)
 
-`extraction.py` computes them, `keys.py` says what they depend on, `store.py` how they lie on
-the disk.
+`extraction.py` computes features, `keys.py` defines what they depend on, `store.py` how they are stored.
 """
 
 import logging
@@ -22,7 +21,7 @@ from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
 from .. import ClipDataset
 from .extraction import embed
-from .keys import FeatureKeys, picture_rows
+from .keys import FeatureKeys, video_rows
 from .store import FeatureStore, FeatureStoreError
 
 
@@ -30,25 +29,25 @@ logger = logging.getLogger(__name__)
 
 
 class FeatureClipDataset(Dataset):
-    """The clips of a [`ClipDataset`] with their sound, and stored features in place of their pictures.
+    """The clips of a [`ClipDataset`] with their audio, and stored features instead of their video.
 
     Args:
-        clips ([`ClipDataset`]): Says which clips, in which modalities. Its own `keep_in_memory` has no part in this.
+        clips ([`ClipDataset`]): The clips and their modalities. Its own `keep_in_memory` is not used.
         store ([`FeatureStore`]): From [`embed`], with the same model and processor.
-        model ([`FoalNetModel`] or [`FoalNetForEmotionClassification`]): The one to be trained; its image encoder says
-            which features are meant. It is not kept.
-        on_missing (`"raise"` or `"skip"`, defaults to `"raise"`): What to do about clips whose picture has no features
-            in the store. Those that are left out are counted in a warning.
-        keep_in_memory (`bool`, defaults to `False`): Decode the sound of each clip once, and keep it.
+        model ([`FoalNetModel`] or [`FoalNetForEmotionClassification`]): The model to train. Its image encoder
+            determines the features; the model itself is not kept.
+        on_missing (`"raise"` or `"skip"`, defaults to `"raise"`): What to do about clips whose video has no features
+            in the store. A warning counts the skipped clips.
+        keep_in_memory (`bool`, defaults to `False`): Decode the audio of each clip once, and keep it.
 
     Attributes:
-        rows, labels, processor, label2id, modalities: As in [`ClipDataset`], of the clips that are there.
-        lengths (`list[float]`, *optional*): Seconds of each clip, as long as its features are, for batches of like
-            length; None if some have no picture.
+        rows, labels, processor, label2id, modalities: As in [`ClipDataset`], of the clips that were not skipped.
+        lengths (`list[float]`, *optional*): Seconds of each clip's features, for batches of similar length; None if
+            some clips have no video.
 
     Raises:
-        FeatureStoreError: If features are missing; it says what the store holds instead.
-        ValueError: If the image encoder is trained along with the model.
+        FeatureStoreError: If features are missing; the message says how the store differs.
+        ValueError: If the model trains its image encoder.
     """
 
     def __init__(
@@ -67,15 +66,15 @@ class FeatureClipDataset(Dataset):
         names = _names(clips, keys)
         missing = {index for index, name in enumerate(names) if name is not None and name not in store}
         if missing and on_missing == "raise":
-            reason = keys.difference() or "their files, ranges or crop boxes are others than those it was made from"
+            reason = keys.difference() or "their files, ranges or crop boxes differ"
             raise FeatureStoreError(
-                f"{len(missing)} of {len(names)} clips have no features in {store.directory}. It holds {len(store)} "
-                f"clips: {reason}. Run `embed` with this model, processor and corpus; or leave the clips out with "
+                f"{len(missing)} of {len(names)} clips have no features in {store.directory}, which holds {len(store)} "
+                f"clips: {reason}. Run `embed` with this model, processor and corpus, or skip these clips with "
                 "`on_missing='skip'`."
             )
         if missing:
             logger.warning(
-                "%d of %d clips have no features in %s and are left out.", len(missing), len(names), store.directory
+                "%d of %d clips have no features in %s and are skipped.", len(missing), len(names), store.directory
             )
             kept = [index for index in range(len(names)) if index not in missing]
             rows = clips.rows.select(kept) if hasattr(clips.rows, "select") else [clips.rows[index] for index in kept]
@@ -87,12 +86,12 @@ class FeatureClipDataset(Dataset):
         self.lengths: list[float] | None = None
         if None not in names:
             self.lengths = [store.num_frames(str(name)) / clips.processor.frames_per_second for name in names]
-        self._sounds = None
+        self._audio = None
         if "audio" in clips.modalities:
-            self._sounds = ClipDataset(
+            self._audio = ClipDataset(
                 clips.rows, clips.processor, clips.label2id, modalities=("audio",), keep_in_memory=keep_in_memory
             )
-        self._silent: set[int] = set()
+        self._without_audio: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,38 +100,38 @@ class FeatureClipDataset(Dataset):
         """`{"clip", "video_features", "labels"}` of one row.
 
         The clip has its waveform and no frames; `video_features` are `(frames, video_width)`, float16, or None for a
-        clip without picture.
+        clip without video.
         """
         name = self._names[index]
         features = None if name is None else self._store.get(name)
         if features is None or len(features) == 0:
             return {**self._clips[index], "video_features": None}
         return {
-            "clip": self._without_picture(index, len(features)),
+            "clip": self._audio_clip(index, len(features)),
             "video_features": features,
             "labels": self.labels[index],
         }
 
-    def _without_picture(self, index: int, num_frames: int) -> Clip:
-        """The sound of a clip that has a picture, if it has sound as well."""
-        if self._sounds is not None and index not in self._silent:
+    def _audio_clip(self, index: int, num_frames: int) -> Clip:
+        """The audio of a clip that has video; a clip without a waveform if it has no audio."""
+        if self._audio is not None and index not in self._without_audio:
             try:
-                return self._sounds[index]["clip"]
+                return self._audio[index]["clip"]
             except MediaError:
                 if self.rows[index].get("audio") is not None:
-                    # Whether it has no sound in this range, or cannot be read, shows when the whole clip is read.
+                    # Reading the whole clip tells whether it has no audio in this range, or cannot be read.
                     clip = self._clips[index]["clip"]
                     if clip.waveform is not None:
                         return replace(clip, frames=None, frame_seconds=None)
-                self._silent.add(index)
+                self._without_audio.add(index)
         start = self.rows[index].get("start_seconds") or 0.0
         return Clip(None, None, None, None, start, start + num_frames / self.processor.frames_per_second)
 
 
 class FeatureCollator:
-    """Examples of [`FeatureClipDataset`] to the inputs of a model, padded to the longest.
+    """Batches of [`FeatureClipDataset`] examples, padded to the longest.
 
-    Trainer needs `remove_unused_columns=False` beside it: the examples hold clips, which are no argument of the model.
+    Trainer also needs `remove_unused_columns=False`, because the examples hold clips, which are not a model input.
 
     Args:
         processor ([`FoalNetProcessor`]): Prepares the waveforms.
@@ -145,15 +144,15 @@ class FeatureCollator:
         """The batch.
 
         Returns:
-            `input_values` and `attention_mask` `(batch, samples)` where any clip has sound, `video_features`
-            `(batch, frames, video_width)`, float16, and `padding_mask_videos` `(batch, frames)` where any has picture,
-            and `labels` `(batch,)`. Masks are 1 for what is there.
+            `input_values` and `attention_mask` `(batch, samples)` if any clip has audio; `video_features`
+            `(batch, frames, video_width)`, float16, and `padding_mask_videos` `(batch, frames)` if any has video; and
+            `labels` `(batch,)`. Masks are 1 for real positions and 0 for padding.
         """
         inputs = dict(self.processor.batch([example["clip"] for example in examples]))
         features = [example["video_features"] for example in examples]
-        shown = [sequence for sequence in features if sequence is not None]
-        if shown:
-            absent = shown[0][:0]
+        present = [sequence for sequence in features if sequence is not None]
+        if present:
+            absent = present[0][:0]
             sequences = [absent if sequence is None else sequence for sequence in features]
             lengths = torch.tensor([len(sequence) for sequence in sequences])
             inputs["video_features"] = pad_sequence(sequences, batch_first=True)
@@ -162,10 +161,10 @@ class FeatureCollator:
 
 
 def _names(clips: ClipDataset, keys: FeatureKeys) -> list[str | None]:
-    """The key of each clip's picture; None where it has none, or none is wanted."""
+    """The key of each clip's video; None where it has none, or none is used."""
     if "video" not in clips.modalities:
         return [None] * len(clips)
-    return [keys.key(row) for row in picture_rows(clips.rows)]
+    return [keys.key(row) for row in video_rows(clips.rows)]
 
 
 __all__ = ["FeatureClipDataset", "FeatureCollator", "FeatureStore", "FeatureStoreError", "embed"]

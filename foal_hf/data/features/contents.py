@@ -1,4 +1,4 @@
-"""What media hold, told by its digest, and remembered so that no file is read twice for it."""
+"""Digests of media content. Each file is read once for its digest, which is then remembered."""
 
 import contextlib
 import hashlib
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ...foal_net.arrays_foal_net import frames_from_array
 from ...foal_net.sources_foal_net import MediaError, is_url, source_name
+from ...identity import digest_of_file, digest_of_tensors
 
 
 _FILES = "files.jsonl"
@@ -22,13 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class ContentDigests:
-    """SHA-256 of what media hold.
+    """SHA-256 of media content.
 
-    A file is read once: its digest is remembered, for as long as path, size, and the times of modification and of
-    change stay the same.
+    The digest of a file is remembered as long as its path, size, modification time and change time stay the same.
 
     Args:
-        store_dir (`str` or `os.PathLike`): Folder that remembers, in `files.jsonl`.
+        store_dir (`str` or `os.PathLike`): Folder of the record, `files.jsonl`.
     """
 
     def __init__(self, store_dir: str | os.PathLike[str]) -> None:
@@ -40,7 +40,7 @@ class ContentDigests:
                 self._known[path] = (state, digest)
 
     def digest(self, source: Any) -> str:
-        """Digest of the content of `source`: a path, bytes, a `datasets` row or decoder, or pictures in an array.
+        """Digest of the content of a path, bytes, a `datasets` row or decoder, or frames in an array.
 
         Raises:
             MediaError: If it is a URL, or a file that is missing or cannot be read.
@@ -52,17 +52,14 @@ class ContentDigests:
         if isinstance(source, bytes | bytearray | memoryview):
             return hashlib.sha256(source).hexdigest()
         if hasattr(source, "shape") or isinstance(source, list | tuple) or hasattr(source, "convert"):
-            frames = frames_from_array([source] if hasattr(source, "convert") else source).contiguous()
-            digest = hashlib.sha256(f"frames {tuple(frames.shape)} ".encode())
-            digest.update(frames.cpu().numpy().data)
-            return digest.hexdigest()
+            return digest_of_tensors({"frames": frames_from_array([source] if hasattr(source, "convert") else source)})
         raise TypeError(
-            f"Features of a {type(source).__name__} cannot be kept, since its content cannot be told again later; give "
-            "a path, bytes, a datasets row or an array."
+            f"Cannot store features of a {type(source).__name__}: its content cannot be recognised later. Expected a "
+            "path, bytes, a datasets row or an array."
         )
 
     def read_ahead(self, sources: Iterable[Any], *, num_threads: int, progress: bool = False) -> None:
-        """Digest many files at once; one that cannot be read is left to [`ContentDigests.digest`]."""
+        """Digest many files at once. Files that cannot be read raise later, in [`ContentDigests.digest`]."""
         plain = (plain_source(source) for source in sources)
         paths = {os.path.abspath(os.fsdecode(path)) for path in plain if isinstance(path, str | os.PathLike)}
         unread = [path for path in sorted(paths) if os.path.isfile(path) and not self._is_known(path)]
@@ -74,7 +71,7 @@ class ContentDigests:
                 bar.update()
 
     def has_changed(self, source: Any) -> bool:
-        """Whether `source` is a file that is no longer the one that was digested."""
+        """Whether `source` is a file that has changed since it was digested."""
         source = plain_source(source)
         return isinstance(source, str | os.PathLike) and not self._is_known(_file_path(source))
 
@@ -87,23 +84,21 @@ class ContentDigests:
 
     def _of_file(self, path: str) -> str:
         try:
-            state = _state(path)
-            if path in self._known and self._known[path][0] == state:
+            if self._is_known(path):
                 return self._known[path][1]
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            state, digest = _state(path), digest_of_file(path)
             is_settled = _state(path) == state
         except OSError as error:
             raise MediaError(path, f"cannot be read ({error.strerror}).") from error
         if not is_settled:
-            raise MediaError(path, "was changed while it was read; wait until it is whole.")
+            raise MediaError(path, "was changed while it was read; wait until it is complete.")
         self._known[path] = (state, digest)
         append_record(self._records, [path, state, digest])
         return digest
 
 
 def plain_source(source: Any) -> Any:
-    """A `datasets` row or decoder as the path or bytes that it stands for; anything else as it is."""
+    """The path or bytes of a `datasets` row or decoder; anything else unchanged."""
     source = getattr(source, "_hf_encoded", None) or source
     if isinstance(source, Mapping) and ("bytes" in source or "path" in source):
         return source["bytes"] if source.get("bytes") is not None else source.get("path")
@@ -111,7 +106,7 @@ def plain_source(source: Any) -> Any:
 
 
 def read_records(path: Path) -> list[Any]:
-    """The lines of a file that only grows; one that a killed process left unfinished is passed over."""
+    """The lines of an append-only JSON file. Incomplete lines of killed processes are skipped."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
@@ -120,13 +115,14 @@ def read_records(path: Path) -> list[Any]:
 
 
 def append_record(path: Path, record: Any) -> None:
-    """Add a line to such a file, if it may be written."""
-    # In one piece, so that processes do not mix their lines; after a line break, in case the last line has none.
+    """Add a line to such a file. A file that cannot be written is left as it is: the record is computed again."""
+    # One write call, so that processes do not mix their lines. It starts with a line break, because a killed process
+    # may have left the last line without one.
     line = f"\n{json.dumps(record)}\n".encode()
     try:
         with open(path, "ab", buffering=0) as file:
             file.write(line)
-    except OSError as error:  # a store that may only be read, or a full disk: it is found out again next time
+    except OSError as error:
         logger.debug("%s cannot be written (%s)", path, error)
 
 
@@ -138,7 +134,7 @@ def _file_path(source: str | os.PathLike[str]) -> str:
     """
     if is_url(source):
         raise MediaError(
-            source_name(source), "is an address; what it gives may change, so download it first to store its features."
+            source_name(source), "is a URL, whose content may change: download the file first to store its features."
         )
     path = os.path.abspath(os.fsdecode(source))
     if not os.path.isfile(path):
@@ -147,7 +143,7 @@ def _file_path(source: str | os.PathLike[str]) -> str:
 
 
 def _state(path: str) -> list[int]:
-    """What differs once a file has been written to or replaced, also by a copy that keeps the time of modification."""
+    """Differs once a file was written to or replaced, even by a copy that keeps the modification time."""
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 

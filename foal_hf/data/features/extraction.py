@@ -1,7 +1,7 @@
-"""Runs the frozen image encoder over the pictures of a corpus, once, and keeps what it gives.
+"""Runs the frozen image encoder over the video of a corpus, once, and stores its outputs.
 
-Workers decode; the main process encodes, in passes of equally many frames whatever the lengths of the clips, and writes
-a shard at a time.
+Workers decode. The main process encodes in batches of equally many frames, whatever the lengths of the clips, and
+writes one shard at a time.
 """
 
 import logging
@@ -24,11 +24,11 @@ from ...foal_net.media_foal_net import MediaFile
 from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
 from .contents import plain_source
-from .keys import FeatureKeys, base_model, picture_rows
+from .keys import FeatureKeys, base_model, video_rows
 from .store import FeatureStore, FeatureStoreError
 
 
-# A shard is written when it is this large or this old. It is what a killed run loses.
+# A shard is written at this size or age. A killed run loses at most one shard.
 _SHARD_BYTES = 64 * 1024**2
 _SHARD_SECONDS = 120.0
 
@@ -48,38 +48,37 @@ def embed(
     shard_bytes: int = _SHARD_BYTES,
     shard_seconds: float = _SHARD_SECONDS,
 ) -> FeatureStore:
-    """Compute and store the features of a corpus' pictures, as far as the store does not hold them.
+    """Compute and store the features of a corpus' video that the store does not hold yet.
 
-    It may be interrupted, or killed, at any moment, and goes on from there when it is called again; what is lost is the
-    shard in the making. Called in several processes at once with one folder, it shares the work between them. A damaged
-    shard is computed anew.
+    It can be interrupted or killed at any moment: called again, it continues, and computes at most the last shard
+    again. Several processes that are called with one folder share the work. Damaged shards are computed again.
 
-    The encoder runs where the model is, in the model's precision. On a GPU a call inside
-    `torch.autocast("cuda", torch.float16)` is faster, and its features have the same keys.
+    The encoder runs on the model's device, in the model's precision. On a GPU, a call inside
+    `torch.autocast("cuda", torch.float16)` is faster; its features have the same keys.
 
     Args:
-        rows (`datasets.Dataset` or `Sequence[Mapping]`): As in [`~foal_hf.data.ClipDataset`]; emotions are not looked
-            at. `video` may be a path, bytes, a `datasets` row or decoder, or an array of pictures.
+        rows (`datasets.Dataset` or `Sequence[Mapping]`): As in [`~foal_hf.data.ClipDataset`]; the labels are not used.
+            `video` can be a path, bytes, a `datasets` row or decoder, or an array of frames.
         model ([`FoalNetModel`] or [`FoalNetForEmotionClassification`]): Has the image encoder, which has to be frozen.
         processor ([`FoalNetProcessor`]): The one that training will use.
-        store_dir (`str` or `os.PathLike`): Folder of the store; made where it does not exist.
-        batch_frames (`int`, defaults to 64): Frames in a pass of the encoder, of as many clips as it takes.
+        store_dir (`str` or `os.PathLike`): Folder of the store; created if it does not exist.
+        batch_frames (`int`, defaults to 64): Frames per forward pass of the encoder, of any number of clips.
         num_workers (`int`, defaults to 1): Processes that decode while the encoder runs; 0 decodes in between.
         progress (`bool`, defaults to `True`): Show progress bars.
-        on_error (`"raise"` or `"skip"`, defaults to `"raise"`): What to do about a clip that cannot be read. Those left
-            out stand, with the reason, in `skipped` of the store.
+        on_error (`"raise"` or `"skip"`, defaults to `"raise"`): What to do about a clip that cannot be read. Skipped
+            clips are logged, and listed with the reason in `skipped` of the store.
         shard_bytes (`int`, defaults to 64 MiB): Size at which a shard is written.
-        shard_seconds (`float`, defaults to 120): Age at which a shard is written that is not as large by then.
+        shard_seconds (`float`, defaults to 120): Age at which a smaller shard is written.
 
     Returns:
-        [`FeatureStore`]: With features for every row that names a picture and was not left out.
+        [`FeatureStore`]: With features for every row that names a video and was not skipped.
 
     Raises:
-        FeatureStoreError: If the disk is full, or is sure to be before the end.
+        FeatureStoreError: If the disk is full, or is certain to be before the end.
         MediaError: If a clip cannot be read.
-        TypeError: If the rows come as a stream, or the content of a picture cannot be told.
-        ValueError: If the image encoder is trained along with the model, a feature is beyond the range of float16, or
-            an argument makes no sense.
+        TypeError: If the rows are a stream, or the content of a video cannot be recognised later.
+        ValueError: If the model trains its image encoder, a feature is beyond the range of float16, or an argument is
+            out of range.
 
     Example:
 
@@ -91,12 +90,13 @@ def embed(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` has to be 'raise' or 'skip', got {on_error!r}.")
-    if batch_frames < 1 or num_workers < 0:
-        raise ValueError(f"`batch_frames` has to be 1 or more, `num_workers` 0 or more: {batch_frames}, {num_workers}.")
-    rows = picture_rows(rows, with_sound=True)
+    for name, value, least in (("batch_frames", batch_frames, 1), ("num_workers", num_workers, 0)):
+        if value < least:
+            raise ValueError(f"`{name}` has to be {least} or more, got {value}.")
+    rows = video_rows(rows, with_audio=True)
     keys = FeatureKeys(model, processor, store_dir)
     Path(store_dir).mkdir(parents=True, exist_ok=True)
-    keys.note_settings()
+    keys.record_settings()
     store = FeatureStore(store_dir)
     errors = _Errors(rows, store, on_error)
 
@@ -109,15 +109,15 @@ def embed(
     width = base_model(model).config.video_width
     _check_space(store, [rows[index] for index in missing], processor, width)
     with (
-        tqdm(total=len(missing), desc="Encoding pictures", unit="clip", disable=not (progress and missing)) as bar,
+        tqdm(total=len(missing), desc="Encoding video", unit="clip", disable=not progress) as bar,
         _ShardWriter(store, shard_bytes, shard_seconds) as writer,
     ):
         decoded = DataLoader(
-            _Pictures(rows, processor),
+            _Frames(rows, processor),
             batch_size=None,
             sampler=_still_missing(missing, store, bar),
             num_workers=num_workers,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
         )
         readable = _readable(decoded, rows, keys, errors)
         for index, features in _encoded(readable, _encoder(model, processor), batch_frames, width):
@@ -132,7 +132,7 @@ def embed(
 
 
 class _Errors:
-    """What is done about clips that cannot be used: the first is raised, or all are noted in the store."""
+    """Raises the first error of a clip, or records all of them in the store."""
 
     def __init__(self, rows: Any, store: FeatureStore, on_error: str) -> None:
         self._rows, self._store, self._on_error = rows, store, on_error
@@ -142,11 +142,11 @@ class _Errors:
             raise error
         name = str(self._rows[index].get("clip_id") or f"row {index}")
         self._store.skipped[name] = str(error)
-        logger.warning("%s is left out: %s", name, error)
+        logger.warning("%s is skipped: %s", name, error)
 
 
-class _Pictures(Dataset):
-    """Of each row the frames, `(frames, 3, height, width)`, resized and cropped, or the error that reading gave."""
+class _Frames(Dataset):
+    """The frames of each row, `(frames, 3, height, width)`, resized and cropped, or the error of reading them."""
 
     def __init__(self, rows: Any, processor: FoalNetProcessor) -> None:
         self._rows, self._processor = rows, processor
@@ -171,15 +171,15 @@ class _Pictures(Dataset):
         except MediaError:
             if row.get("audio") is None:
                 raise
-            # Beside a sound, a clip may do without a picture, and a still picture lasts as long as the sound: what is
-            # there is what training would read.
+            # With audio, a clip may have no video, and a still image lasts as long as the audio: read what training
+            # would read.
             start = row.get("audio_start_seconds")
             part |= {} if start is None else {"audio_start_seconds": start}
             clip = self._processor.read(audio=row["audio"], video=row["video"], **part)
         return torch.zeros(0, 3, 1, 1, dtype=torch.uint8) if clip.frames is None else clip.frames
 
     def _open(self, source: Any) -> MediaFile:
-        """The medium; a file stays open, since the next row is often another part of it."""
+        """The media file. It stays open, because the next row is often another part of it."""
         source = plain_source(source)
         name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
         if name is not None and self._opened is not None and self._opened[0] == name:
@@ -194,7 +194,7 @@ class _Pictures(Dataset):
 
 
 class _ShardWriter:
-    """Collects features and writes them, a shard at a time; at the end, whatever brings it about, what is left."""
+    """Collects features and writes them one shard at a time; the last one at the end, even after an error."""
 
     def __init__(self, store: FeatureStore, shard_bytes: int, shard_seconds: float) -> None:
         self._store, self._shard_bytes, self._shard_seconds = store, shard_bytes, shard_seconds
@@ -208,7 +208,7 @@ class _ShardWriter:
         self._write()
 
     def add(self, key: str, features: torch.Tensor) -> None:
-        self._collected[key] = features.cpu()
+        self._collected[key] = features
         self._num_bytes += features.nbytes
         if self._num_bytes >= self._shard_bytes or time.monotonic() - self._since >= self._shard_seconds:
             self._write()
@@ -221,7 +221,7 @@ class _ShardWriter:
 
 
 def _wanted(rows: Any, keys: FeatureKeys, errors: _Errors) -> dict[int, str]:
-    """The keys of the pictures in `rows`, each with the first row that has it."""
+    """The keys of the videos in `rows`, each with the first row that has it."""
     first: dict[str, int] = {}
     for index, row in enumerate(rows):
         try:
@@ -235,7 +235,7 @@ def _wanted(rows: Any, keys: FeatureKeys, errors: _Errors) -> dict[int, str]:
 
 
 def _check_space(store: FeatureStore, rows: list[Any], processor: FoalNetProcessor, width: int) -> None:
-    """Raise where what is known of the lengths says already that the disk will be full."""
+    """Raise if the known lengths already exceed the free disk space."""
     frames = 0
     for row in rows:
         if row.get("end_seconds") is not None:
@@ -244,16 +244,15 @@ def _check_space(store: FeatureStore, rows: list[Any], processor: FoalNetProcess
     num_bytes, free = frames * width * torch.float16.itemsize, shutil.disk_usage(store.directory).free
     if num_bytes > free:
         raise FeatureStoreError(
-            f"The features of {len(rows)} clips take about {num_bytes / 1e9:.1f} GB, and {store.directory} has "
-            f"{free / 1e9:.1f} GB left. Make room, choose another folder, or take fewer frames a second."
+            f"The features of {len(rows)} clips need about {num_bytes / 1e9:.1f} GB, and {store.directory} has "
+            f"{free / 1e9:.1f} GB left. Free some space, choose another folder, or read fewer frames per second."
         )
 
 
 def _still_missing(missing: Mapping[int, str], store: FeatureStore, bar: tqdm) -> Iterator[int]:
-    """Rows to be computed: each process begins elsewhere, and passes over what others have stored meanwhile."""
+    """Rows to compute. Each process starts at another row, and skips those that others have stored meanwhile."""
     indices = deque(missing)
-    if indices:
-        indices.rotate(secrets.randbelow(len(indices)))
+    indices.rotate(secrets.randbelow(len(indices)))
     for index in indices:
         if missing[index] in store:
             bar.update()
@@ -264,7 +263,7 @@ def _still_missing(missing: Mapping[int, str], store: FeatureStore, bar: tqdm) -
 def _readable(
     decoded: Iterable[tuple[int, Any]], rows: Any, keys: FeatureKeys, errors: _Errors
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """The rows whose frames were read, from the very file that the key was made of."""
+    """The rows whose frames were read from the same file content as the key."""
     for index, frames in decoded:
         if keys.contents.has_changed(rows[index]["video"]):
             errors.add(index, MediaError(str(plain_source(rows[index]["video"])), "was changed while it was read."))
@@ -275,14 +274,14 @@ def _readable(
 
 
 def _encoder(model: Any, processor: FoalNetProcessor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Makes features `(frames, video_width)` of frames `(frames, 3, height, width)`, uint8."""
+    """Computes features `(frames, video_width)` from frames `(frames, 3, height, width)`, uint8."""
     base = base_model(model)
     encoder = base.vision_encoder.eval()
 
     def encode(frames: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            pictures = processor.video_processor.scale_and_normalize(frames.to(encoder.device))
-            return encode_pictures(encoder, base.config, pictures[None])[0].float().cpu()
+            pixel_values = processor.video_processor.scale_and_normalize(frames.to(encoder.device))
+            return encode_pictures(encoder, base.config, pixel_values[None])[0].float().cpu()
 
     return encode
 
@@ -293,10 +292,10 @@ def _encoded(
     batch_frames: int,
     width: int,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """The clips in their order, encoded in passes of `batch_frames` frames, whichever clips these are from."""
-    waiting: deque[tuple[int, int]] = deque()  # row and number of frames of the clips that were not given yet
-    frames = torch.zeros(0, 3, 0, 0, dtype=torch.uint8)  # of these clips, what is to be encoded
-    features = torch.zeros(0, width)  # and before it, what has been
+    """The features of the clips, in order, computed in batches of `batch_frames` frames of any number of clips."""
+    waiting: deque[tuple[int, int]] = deque()  # row and number of frames of the clips that were not returned yet
+    frames = torch.zeros(0, 3, 0, 0, dtype=torch.uint8)  # their frames that are not encoded yet
+    features = torch.zeros(0, width)  # the features of the frames before these
 
     def complete() -> Iterator[tuple[int, torch.Tensor]]:
         nonlocal features
@@ -306,7 +305,7 @@ def _encoded(
             features = features[num_frames:]
 
     for index, clip in clips:
-        if len(clip) and len(frames) and clip.shape[1:] != frames.shape[1:]:  # pictures of another size
+        if len(clip) and len(frames) and clip.shape[1:] != frames.shape[1:]:  # another frame size
             features, frames = torch.cat([features, encode(frames)]), frames[:0]
         waiting.append((index, len(clip)))
         if len(clip):
@@ -319,7 +318,7 @@ def _encoded(
     yield from complete()
 
 
-def _as_it_is(example: Any) -> Any:
+def _unchanged(example: Any) -> Any:
     return example
 
 
