@@ -8,7 +8,7 @@ from ..foal_net.evidence_foal_net import measure_evidence, usable_part, why_noth
 from ..foal_net.media_foal_net import Clip, MediaFile
 from ..foal_net.recordings_foal_net import MODALITIES, PendingWindow, RecordingReader, drop_too_short_audio
 from ..foal_net.sources_foal_net import MediaError
-from ..foal_net.timeline_foal_net import JudgedStretch
+from ..foal_net.timeline_foal_net import ScoredSegment
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClipReader:
         Raises:
             MediaError: If it cannot be read, or nothing is there.
         """
-        medium = {
+        media = {
             "source": path,
             "sampling_rate": self.processor.sampling_rate,
             "frames_per_second": self.processor.frames_per_second,
@@ -44,9 +44,9 @@ class ClipReader:
         }
         transform = self.processor.video_processor.resize_and_crop
         if self.window_seconds is None:
-            with MediaFile(**medium) as media:
-                clip = media.read(max_seconds=self.processor.max_seconds, transform=transform)
-                yield self._whole(clip, media)
+            with MediaFile(**media) as opened:
+                clip = opened.read(max_seconds=self.processor.max_seconds, transform=transform)
+                yield self._whole(clip, opened)
             return
         windows = {
             "window_seconds": self.window_seconds,
@@ -54,10 +54,10 @@ class ClipReader:
             "transform": transform,
         }
         recording = RecordingReader(
-            medium,
+            media,
             windows,
             shortest_sound=self.shortest_sound,
-            leaves_out_empty=self.modality == "auto",
+            skip_empty=self.modality == "auto",
             detect_speech=False,
         )
         for window in recording:
@@ -74,8 +74,8 @@ class ClipReader:
             evidence = measure_evidence(kept, detect_speech=False)
             kept, reason = usable_part(kept, evidence), why_nothing(evidence)
         modalities = () if kept is None else kept.modalities
-        stretch = JudgedStretch(start_seconds, end_seconds, {}, end_seconds, None, modalities, reason)
-        return PendingWindow(stretch, kept, media.duration_seconds)
+        segment = ScoredSegment(start_seconds, end_seconds, {}, end_seconds, None, modalities, reason)
+        return PendingWindow(segment, kept, media.duration_seconds)
 
 
 __all__ = ["ClipReader"]

@@ -9,7 +9,7 @@ import torch
 
 from ..foal_net.media_foal_net import Clip
 from ..foal_net.recordings_foal_net import PendingWindow
-from ..foal_net.timeline_foal_net import JudgedStretch, merge_windows, named_scores, probabilities_of, why_unsure
+from ..foal_net.timeline_foal_net import ScoredSegment, merge_windows, named_scores, probabilities_of, why_unsure
 from .job import Task
 from .journals import Record, Segment
 from .workers import Ended, Read
@@ -102,7 +102,7 @@ class Scorer:
     def _record(self, file: "_InWork") -> Record:
         return Record(
             file=file.task.name,
-            segments=() if file.error_type is not None else tuple(self._segments(file.stretches)),
+            segments=() if file.error_type is not None else tuple(self._segments(file.segments)),
             error_type=file.error_type,
             error=file.error,
             duration_seconds=file.duration_seconds,
@@ -112,10 +112,10 @@ class Scorer:
             modified_ns=file.task.modified_ns,
         )
 
-    def _segments(self, stretches: list[JudgedStretch]) -> Iterator[Segment]:
-        merged = merge_windows(stretches, self._described)
-        if len(stretches) == 1:
-            merged = iter([_alone(stretches[0], self._described(stretches[0].scores, stretches[0].reason))])
+    def _segments(self, segments: list[ScoredSegment]) -> Iterator[Segment]:
+        merged = merge_windows(segments, self._described)
+        if len(segments) == 1:
+            merged = iter([_alone(segments[0], self._described(segments[0].scores, segments[0].reason))])
         for segment in merged:
             yield Segment(**{name: value for name, value in segment.items() if name != "evidence"})
 
@@ -145,7 +145,7 @@ class _InWork:
     """A file of which something has come from the workers, and not yet everything from the model."""
 
     task: Task
-    stretches: list[JudgedStretch] = field(default_factory=list)
+    segments: list[ScoredSegment] = field(default_factory=list)
     error_type: str | None = None
     error: str | None = None
     duration_seconds: float | None = None
@@ -156,11 +156,11 @@ class _InWork:
     def add(self, window: PendingWindow) -> list[_Waiting]:
         """Note what was read; gives what the model is to see of it."""
         self.duration_seconds = window.duration_seconds
-        self.stretches.append(window.stretch)
+        self.segments.append(window.segment)
         if window.clip is None:
             return []
         self.num_waiting += 1
-        return [_Waiting(self, len(self.stretches) - 1, window.clip)]
+        return [_Waiting(self, len(self.segments) - 1, window.clip)]
 
     def judge(self, position: int, answer: Any, seconds: float) -> None:
         """Note what the model said, or the error that it ended in."""
@@ -171,7 +171,7 @@ class _InWork:
         elif not torch.isfinite(answer).all():
             self.error_type, self.error = "ValueError", "the model gives scores that are no numbers."
         else:
-            self.stretches[position] = replace(self.stretches[position], scores=answer)
+            self.segments[position] = replace(self.segments[position], scores=answer)
 
     def end(self, ended: Ended[Task]) -> None:
         """Note that no more will come."""
@@ -181,10 +181,10 @@ class _InWork:
             self.error_type, self.error = ended.error_type, ended.error
 
 
-def _alone(stretch: JudgedStretch, described: dict[str, Any]) -> dict[str, Any]:
+def _alone(segment: ScoredSegment, described: dict[str, Any]) -> dict[str, Any]:
     """What a clip without neighbours gives: no mean is taken."""
-    times = {"start_seconds": round(stretch.start_seconds, 6), "end_seconds": round(stretch.end_seconds, 6)}
-    return {**times, **described, "modalities": stretch.modalities}
+    times = {"start_seconds": round(segment.start_seconds, 6), "end_seconds": round(segment.end_seconds, 6)}
+    return {**times, **described, "modalities": segment.modalities}
 
 
 __all__ = ["Scorer"]

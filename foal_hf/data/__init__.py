@@ -1,4 +1,4 @@
-"""Rows of a corpus as training examples: clips that the processor reads, with the index of their emotion."""
+"""Rows of a corpus as training examples: clips read by the processor, with the index of their emotion."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ..foal_net.processing_foal_net import FoalNetProcessor
 
 
 class ClipDataset(Dataset):
-    """Clips of a corpus, read when they are asked for.
+    """Clips of a corpus, read on access.
 
     Args:
         rows (`datasets.Dataset` or `Sequence[Mapping]`): A corpus of [`~foal_hf.corpora.load_corpus`], whose files each
@@ -20,15 +20,15 @@ class ClipDataset(Dataset):
             reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`
             and `crop_box`.
         processor ([`FoalNetProcessor`]): Reads the clips.
-        label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index that a class has in the
-            corpus does not matter.
+        label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index of a class in the corpus
+            does not matter.
         modalities (`Sequence[str]`, defaults to both): What to read of each clip.
-        keep_in_memory (`bool`, defaults to `False`): Decode each clip once and keep it, as small frames and samples:
-            for small corpora and many epochs.
+        keep_in_memory (`bool`, defaults to `False`): Decode each clip once and keep its resized frames and samples: for
+            small corpora and many epochs.
 
     Raises:
-        ValueError: If a row has an emotion that `label2id` does not know.
-        TypeError: If the rows come as a stream.
+        ValueError: If a row has an emotion that is not in `label2id`.
+        TypeError: If the rows are a stream.
     """
 
     def __init__(
@@ -42,10 +42,11 @@ class ClipDataset(Dataset):
     ) -> None:
         if not hasattr(rows, "__len__"):
             raise TypeError(
-                f"Clips are read in any order: load the corpus without streaming. Got {type(rows).__name__}."
+                f"`rows` are read in any order, so they must have a length; got {type(rows).__name__}. Load the corpus "
+                "without streaming."
             )
         is_corpus = hasattr(rows, "features")
-        # As stored: a decoder that was opened in one process is of no use to the next.
+        # As stored: a decoder that was opened in one process cannot be used in another.
         self.rows = undecoded(rows.with_format(None)) if is_corpus else rows
         emotions = list(self.rows["emotion"]) if is_corpus else [row["emotion"] for row in rows]
         names = getattr(self.rows.features["emotion"], "names", None) if is_corpus else None
@@ -86,7 +87,7 @@ class ClipDataset(Dataset):
 class ClipCollator:
     """Examples of [`ClipDataset`] to the inputs of [`FoalNetForEmotionClassification`], padded to the longest.
 
-    Trainer needs `remove_unused_columns=False` beside it: the examples hold clips, which are no argument of the model.
+    Trainer also needs `remove_unused_columns=False`: the examples have clips, which are not an argument of the model.
     """
 
     def __init__(self, processor: FoalNetProcessor) -> None:
@@ -102,7 +103,7 @@ def _check_known(emotions: Sequence[str | None], label2id: Mapping[str, int]) ->
     unknown = Counter(str(emotion) for emotion in emotions if emotion not in label2id)
     if unknown:
         raise ValueError(
-            f"The rows hold the emotions {', '.join(sorted(set(map(str, emotions))))}, but the model knows "
+            f"The rows have the emotions {', '.join(sorted(set(map(str, emotions))))}, but the model has the labels "
             f"{', '.join(label2id)}: {unknown.total()} of {len(emotions)} rows have none of these. Rename the classes, "
-            "leave those rows out, or make a model with the labels of the corpus."
+            "remove those rows, or create a model with the labels of the corpus."
         )

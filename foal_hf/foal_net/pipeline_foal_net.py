@@ -1,12 +1,14 @@
 """`pipeline("audio-video-emotion")`: recordings in, emotions out."""
 
 import copy
+import functools
+import inspect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import Pipeline
 from transformers.utils import ModelOutput, logging
 
@@ -16,7 +18,9 @@ from .recordings_foal_net import (
     MODALITIES,
     TIMELINE_SETTINGS,
     UNREADABLE,
+    RecordingReader,
     TimelinePredictor,
+    check_windows,
     drop_too_short_audio,
     given,
     portable,
@@ -29,21 +33,21 @@ from .video_processing_foal_net import as_batch
 
 logger = logging.get_logger(__name__)
 
-# Things that Python can iterate over, but that are one clip: files, arrays, decoders, pictures.
+# What Python can iterate over, but is one clip: files, arrays, decoders, images.
 _MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
-class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
-    r"""Names the emotion of a speaking person in clips with sound, picture or both.
+class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
+    r"""Predicts the emotion of a speaking person in clips with audio, video or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
     `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
-    `crop_box` and the `sampling_rate` of sound given as array. A `video` without the key `audio` is read for its sound
-    as well; `"audio": None` says that there is none. Clips come one at a time, in lists, generators, torch datasets
-    (`KeyDataset`), or as a `datasets` dataset of rows or a column of one.
+    `crop_box` and the `sampling_rate` of audio given as an array. The audio of a `video` is used too, unless the row
+    has the key `audio`; `"audio": None` means no audio. Clips are given one at a time, in lists, generators, torch
+    datasets (`KeyDataset`), or as a `datasets` dataset of rows or one of its columns.
 
-    `model` may be a folder that `foal-hf export` wrote, where `foal_hf` is imported; `backend` (`"torch"`, `"openvino"`
-    or `"onnx"`) then says what has to run it, and anything else is an error.
+    With `foal_hf` imported, `model` may be a folder written by `foal-hf export`; `backend` (`"torch"`, `"openvino"` or
+    `"onnx"`) then requires that backend.
 
     Example:
 
@@ -69,80 +73,80 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
 
     def __init__(self, *args: Any, backend: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        runs_it = getattr(self.model, "backend", "torch")
-        if backend not in (None, runs_it):
+        model_backend = getattr(self.model, "backend", "torch")
+        if backend not in (None, model_backend):
             raise ValueError(
-                f"`backend` is {backend!r}, but this model runs in {runs_it}. With the package installed, "
-                "`foal-hf export CHECKPOINT --format openvino` (or onnx) writes a folder to be given as `model`."
+                f"`backend` is {backend!r}, but this model runs in {model_backend}. With the package installed, "
+                "`foal-hf export CHECKPOINT --format openvino` (or onnx) writes a folder that can be given as `model`."
             )
         self.processor: Any
         if self.processor is None:
             raise ValueError(
-                "The pipeline needs a processor: give `processor=`, or a `model` whose folder or repository holds one."
+                "The pipeline needs a processor: give `processor=`, or a `model` whose folder or repository has one."
             )
-        self.tokenizer = None  # the processor's is a stub, for Trainer
+        self.tokenizer = None  # that of the processor is a stub for Trainer
         if getattr(self.model.config, "trained_on_generated_data", False):
             logger.warning(
                 "This checkpoint was trained on generated voices and drawn faces only. Its labels mean nothing on real "
-                "people: give `model=` a checkpoint that was trained on them."
+                "people: give `model=` a checkpoint that was trained on real people."
             )
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Name the emotion in one or many clips, or over the time of one or many recordings.
+        """Predict the emotion of clips, or of the segments of recordings.
 
-        With `window_seconds` a recording of any length is read from front to back, in the memory of a few windows, and
-        judged window by window. Each moment's scores are the mean of the windows that cover it, given for every stride;
-        the last window is the first that reaches the end, and may be shorter.
+        With `window_seconds`, a recording of any length is read from start to end in the memory of a few windows. The
+        scores of each segment (one stride) are the mean of the windows that cover it. The last window is the first that
+        reaches the end, and may be shorter.
 
         Args:
             inputs: A clip, or a list, generator or dataset of clips.
-            modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): What to look at. With `"both"`
-                a clip that lacks one is judged by the other. `"auto"` also leaves out silent sound and black pictures.
-            top_k (`int`, *optional*): Give the most likely ones only; all by default.
-            min_score (`float`, *optional*): Below this, from 0 to 1, the best score counts as unsure: the label is
-                None.
-            return_embeddings (`bool`, defaults to `False`): Give the aligned embeddings too. Not with `window_seconds`.
-            return_evidence (`bool`, defaults to `False`): Say what the answer could rest on, as `measure_evidence`
-                does. With `window_seconds` it is always said.
-            detect_speech (`bool`, defaults to `True`): Whether the evidence says if somebody speaks, which takes the
+            modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): What to use. With `"both"`, a
+                clip without one of them is predicted from the other. `"auto"` also skips silent audio and black video.
+            top_k (`int`, *optional*): Return the most likely classes only; all by default.
+            min_score (`float`, *optional*): If the best score is below this, from 0 to 1, the label is None.
+            return_embeddings (`bool`, defaults to `False`): Also return the aligned embeddings. Not with
+                `window_seconds`.
+            return_evidence (`bool`, defaults to `False`): Also return what the media contain, see `measure_evidence`.
+                With `window_seconds` it is always returned.
+            detect_speech (`bool`, defaults to `True`): Whether the evidence includes speech detection, which needs the
                 extra `speech`, and time.
-            on_error (`"raise"` or `"skip"`, defaults to `"raise"`): With `"skip"` a clip that cannot be read gives an
-                entry that carries the error, and the others are not lost.
+            on_error (`"raise"` or `"skip"`, defaults to `"raise"`): With `"skip"`, the result of a clip that cannot be
+                read is the error, and the other clips are not lost.
             frames_per_second, max_seconds (`float`, *optional*): Instead of the processor's. No `max_seconds` with
                 `window_seconds`.
-            start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for every clip whose row does
-                not say otherwise.
-            window_seconds (`float`, *optional*): Judge windows of this length instead of one clip.
-            stride_seconds (`float`, *optional*): From the start of one window to that of the next; at most
-                `window_seconds`, by default half of it.
-            stream (`bool`, defaults to `False`): Give the segments of a recording while it is read, as an iterator.
-            progress (`bool`, defaults to `False`): Show how far a recording is read.
-            batch_size, num_workers (`int`, *optional*): As in every pipeline; workers decode. With `window_seconds` a
-                batch is of windows of one recording, and one worker reads it.
+            start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for all clips whose row does
+                not set them.
+            window_seconds (`float`, *optional*): Predict windows of this length instead of one clip.
+            stride_seconds (`float`, *optional*): From the start of one window to the start of the next; at most
+                `window_seconds`, half of it by default.
+            stream (`bool`, defaults to `False`): Return the segments of a recording while it is read, as an iterator.
+            progress (`bool`, defaults to `False`): Show a progress bar for each recording.
+            batch_size, num_workers (`int`, *optional*): As in every pipeline; workers decode. With `window_seconds`, a
+                batch has windows of one recording, and one worker reads it.
 
         Returns:
-            For each clip a list of `{"label": str, "score": float}`, the most likely first; scores of all classes add
-            up to 1. An answer that is unsure (`min_score`), or has nothing to rest on (`"auto"`), begins with an entry
-            more, `{"label": None, "score": float, "reason": str}`: the score of the likeliest, or 0. With
+            For each clip a list of `{"label": str, "score": float}`, the most likely first; the scores of all classes
+            add up to 1. If the best score is too low (`min_score`) or nothing is usable (`"auto"`), the list begins
+            with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0. With
             `return_embeddings` or `return_evidence` a dict with that list as `scores`, `audio_embeds` and
-            `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None where the clip has no such
-            modality) or `evidence`, and `modalities`, what the scores rest on. For a skipped clip a dict with `error`
-            and `error_type`. Many clips give a list of these; generators and datasets an iterator.
+            `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None if the clip does not have
+            the modality) or `evidence`, and `modalities`, what the scores are based on. For a skipped clip a dict with
+            `error` and `error_type`. Many clips give a list of these; generators and datasets an iterator.
 
-            With `window_seconds`, for each recording a list of segments, one a stride:
+            With `window_seconds`, for each recording a list of segments, one for each stride:
 
             - `start_seconds`, `end_seconds` (`float`): half open, on the time axis of the recording;
-            - `label` (`str`, or None for unsure or nothing to judge) and `score`, that of the likeliest, or 0;
-            - `scores`: the list of a clip's answer, empty where nothing was there to judge by;
-            - `modalities`: what they rest on, a subset of `("audio", "video")`;
-            - `evidence`: what this stride holds; `reason` (`str`, *optional*): why the label is None.
+            - `label` (`str`, or None if the score is too low or nothing is usable) and `score`, the best one, or 0;
+            - `scores`: as for a clip; empty if nothing is usable;
+            - `modalities`: what they are based on, a subset of `("audio", "video")`;
+            - `evidence`: what this segment contains; `reason` (`str`, *optional*): why the label is None.
 
-            With `stream` an iterator over them. A recording that is skipped gives a dict with `error`, `error_type` and
-            the `segments` up to there; with `stream` its last item is a dict with `error` and `error_type`.
+            With `stream`, an iterator over them. A skipped recording gives a dict with `error`, `error_type` and the
+            `segments` before the error; with `stream`, the last item is a dict with `error` and `error_type`.
 
         Raises:
             MediaError: If a clip cannot be read and `on_error` is `"raise"`.
-            ValueError: If an argument is none of the values above.
+            ValueError: If an argument has none of the values above.
         """
         if isinstance(inputs, list | tuple) and not inputs:
             return []
@@ -153,16 +157,86 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
         if "window_seconds" not in preprocess:
             for name in TIMELINE_SETTINGS:
                 if name in preprocess:
-                    raise ValueError(f"`{name}` goes with `window_seconds`, the length of a window; give that too.")
+                    raise ValueError(f"`{name}` needs `window_seconds`, the length of a window; give that too.")
             return super().__call__(inputs, **kwargs)
 
-        return self.judge_recordings(
-            inputs,
+        postprocess = {**self._postprocess_params, **postprocess}
+        check_windows(**preprocess, return_embeddings=postprocess.get("return_embeddings", False))
+        predict = self._timeline_predictor(
             preprocess,
-            {**self._postprocess_params, **postprocess},
-            skips_errors={**self._forward_params, **forward}.get("on_error") == "skip",
+            postprocess,
+            skip_errors={**self._forward_params, **forward}.get("on_error") == "skip",
             batch_size=kwargs.get("batch_size") or self._batch_size or 1,
             num_workers=kwargs.get("num_workers") or self._num_workers or 0,
+        )
+        if isinstance(inputs, list):
+            return [predict(recording) for recording in inputs]
+        if isinstance(inputs, Dataset) and hasattr(inputs, "__len__"):
+            return (predict(inputs[index]) for index in range(len(inputs)))
+        if isinstance(inputs, IterableDataset) or inspect.isgenerator(inputs):
+            return (predict(recording) for recording in inputs)
+        return predict(inputs)
+
+    def _timeline_predictor(
+        self,
+        settings: dict[str, Any],
+        postprocess: dict[str, Any],
+        *,
+        skip_errors: bool,
+        batch_size: int,
+        num_workers: int,
+    ) -> Callable[[Any], Any]:
+        """A function that predicts one recording window by window."""
+
+        def score(clips: list[Any]) -> torch.Tensor:
+            return self._probabilities(self.forward({"clip": clips, "error": [None] * len(clips)})["logits"])
+
+        def describe(probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
+            named = self._named(probabilities, reason, postprocess.get("top_k"), postprocess.get("min_score"))
+            first = {name: named[0].get(name) for name in ("label", "score", "reason")}
+            return {**first, "scores": [entry for entry in named if entry["label"] is not None]}
+
+        timeline = TimelinePredictor(
+            functools.partial(self._reader, settings=settings),
+            score,
+            describe,
+            batch_size,
+            num_workers,
+            settings.get("progress", False),
+        )
+
+        def predict(recording: Any) -> Any:
+            segments = timeline.segments_and_error(recording) if skip_errors else timeline.segments(recording)
+            if settings.get("stream"):
+                return segments
+            result = list(segments)
+            return {**result.pop(), "segments": result} if result and "error" in result[-1] else result
+
+        return predict
+
+    def _reader(self, recording: Any, settings: dict[str, Any]) -> RecordingReader:
+        modality = settings.get("modality", "both")
+        source, settings = source_and_settings(recording, settings)
+        media = {
+            **source,
+            "sampling_rate": self.processor.sampling_rate,
+            "frames_per_second": settings.get("frames_per_second", self.processor.frames_per_second),
+            "modalities": MODALITIES[modality],
+            "source_sampling_rate": settings.get("sampling_rate"),
+        }
+        part = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box")
+        windows = {
+            "window_seconds": settings["window_seconds"],
+            "stride_seconds": settings.get("stride_seconds", settings["window_seconds"] / 2),
+            "transform": self.processor.video_processor.resize_and_crop,
+            **{name: settings[name] for name in part if name in settings},
+        }
+        return RecordingReader(
+            media,
+            windows,
+            shortest_sound=self.model.config.shortest_sound,
+            skip_empty=modality == "auto",
+            detect_speech=settings.get("detect_speech", True),
         )
 
     def _sanitize_parameters(
@@ -191,9 +265,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
         _check_choice("modality", modality, MODALITIES)
         _check_choice("on_error", on_error, ("raise", "skip"))
         if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` has to be 1 or more, got {top_k}.")
+            raise ValueError(f"`top_k` must be 1 or more, got {top_k}.")
         if min_score is not None and not 0 <= min_score <= 1:
-            raise ValueError(f"`min_score` has to lie between 0 and 1, got {min_score}.")
+            raise ValueError(f"`min_score` must be between 0 and 1, got {min_score}.")
         preprocess = {
             "modality": modality,
             "frames_per_second": frames_per_second,
@@ -226,13 +300,13 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
     ) -> dict[str, Any]:
         """Read one clip: `{"clip", "error", "evidence"}`. Runs in the workers.
 
-        There is either a clip or an error; with `modality="auto"` maybe neither. An error is handed on and not raised:
-        a worker's error reaches the caller as another type.
+        There is either a clip or an error; with `modality="auto"` possibly neither. An error is returned and not
+        raised: an error raised in a worker reaches the caller as another type.
         """
         try:
             if isinstance(inputs, Exception):
                 raise inputs
-            clip = self._without_blip(self._read(inputs, MODALITIES[modality], settings))
+            clip = self._without_too_short_audio(self._read(inputs, MODALITIES[modality], settings))
             evidence = None
             if return_evidence or modality == "auto":
                 evidence = measure_evidence(clip, detect_speech=detect_speech and return_evidence)
@@ -247,12 +321,12 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
         rate = settings.pop("sampling_rate", None)
         return self.processor.read(**source, source_sampling_rate=rate, modalities=modalities, **settings)
 
-    def _without_blip(self, clip: Any) -> Any:
+    def _without_too_short_audio(self, clip: Any) -> Any:
         shortest = self.model.config.shortest_sound
         kept = drop_too_short_audio(clip, shortest)
         if kept is None:
             raise ValueError(
-                f"The sound has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, the model needs at least "
+                f"The audio has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, but the model needs at least "
                 f"{shortest}; give a longer clip."
             )
         return kept
@@ -260,12 +334,12 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], on_error: str = "raise"
     ) -> ModelOutput:
-        """Run the clips that could be read as one batch; the others keep NaN in their rows."""
+        """Run the clips that could be read as one batch; the rows of the others are NaN."""
         clips, errors = _as_list(model_inputs["clip"]), _as_list(model_inputs["error"])
         for error in errors:
             if error is not None and on_error == "raise":
-                # A copy: this call's frames hold the original, and in a circle with its own traceback it would keep the
-                # workers alive until the garbage is collected, which then waits five seconds for them.
+                # A copy: the frames of this call refer to the original. In a cycle with its own traceback it would keep
+                # the workers alive until garbage collection, which then waits five seconds for them.
                 raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
         rows = [row for row, clip in enumerate(clips) if clip is not None]
         config: Any = self.model.config
@@ -292,7 +366,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
         return_embeddings: bool = False,
         return_evidence: bool = False,
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        """One clip's numbers to labels and scores."""
+        """Labels and scores of one clip."""
         error, modalities, evidence = (_only(model_outputs[name]) for name in ("error", "modalities", "evidence"))
         if error is not None:
             return {"error": str(error), "error_type": type(error).__name__}
@@ -314,7 +388,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
     def _named(
         self, probabilities: torch.Tensor | None, reason: str | None, top_k: int | None, min_score: float | None
     ) -> list[dict[str, Any]]:
-        """Labels and scores, the most likely first; before them an entry without label where there is no clear one."""
+        """Labels and scores, the most likely first; if no label is certain enough, an entry without one before them."""
         if probabilities is None:
             return [{"label": None, "score": 0.0, "reason": reason}]
         config: Any = self.model.config
@@ -324,13 +398,13 @@ class AudioVideoEmotionPipeline(CheckpointPart, TimelinePredictor, Pipeline):
         return emotions if unsure is None else [{"label": None, "score": best, "reason": unsure}, *emotions]
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Save model and processor, whose files say how to make this pipeline from them."""
+        """Save model and processor; `pipeline(model=save_directory)` loads them again."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
 class _Rows(Dataset):
-    """Anything with a length as the torch dataset that pipelines stream; what cannot be had becomes its error."""
+    """Anything with a length as a torch dataset, which pipelines stream; an unreadable row becomes its error."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -343,15 +417,15 @@ class _Rows(Dataset):
             return self.rows[index]
         except MediaError as error:
             return error
-        except UNREADABLE as error:  # `datasets` opens the media of its rows here
+        except UNREADABLE as error:  # `datasets` opens media files here
             return MediaError(f"row {index}", f"cannot be read ({error}).")
 
 
 def _as_stream(inputs: Any) -> Any:
-    """Many clips as what the library takes for many: a list, a torch dataset or a generator. One clip as it is."""
+    """Many clips as a list, a torch dataset or a generator, which the library iterates over. One clip as it is."""
     if isinstance(inputs, list | tuple):
         clips = as_batch(inputs)
-        is_one = len(clips) == 1 and clips[0] is inputs  # pictures or samples; the library takes a tuple for one input
+        is_one = len(clips) == 1 and clips[0] is inputs  # images or samples; the library takes a tuple for one input
         return tuple(inputs) if is_one else clips
     is_one = isinstance(inputs, str | bytes | bytearray | memoryview | dict | os.PathLike)
     is_one = is_one or any(hasattr(inputs, mark) for mark in _MARKS_OF_ONE_CLIP)
@@ -364,11 +438,11 @@ def _as_stream(inputs: Any) -> Any:
 
 def _check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     if value is not None and value not in tuple(choices):
-        raise ValueError(f"`{name}` has to be one of {', '.join(choices)}; got {value!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")
 
 
 def _as_list(value: Any) -> list[Any]:
-    """A batch comes as a list, a single clip as itself."""
+    """A batch is a list, a single clip is not."""
     return value if isinstance(value, list) else [value]
 
 

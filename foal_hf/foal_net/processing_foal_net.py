@@ -20,12 +20,12 @@ from .video_processing_foal_net import (
 )
 
 
-# What a processor of the published recipe differs in: 6 s of waveform as it stands, and every frame of 30 a second.
+# Where the published recipe differs: 6 s of waveform without normalization, and all of 30 frames per second.
 PAPER_SETTING = {"frames_per_second": 30.0, "max_seconds": 6.0}
 
 
 class FoalNetBatchFeature(BatchFeature):
-    """The inputs of a batch, which also knows what each clip has."""
+    """The inputs of a batch; also knows which modalities each clip has."""
 
     @property
     def modalities(self) -> list[tuple[str, ...]]:
@@ -37,7 +37,7 @@ class FoalNetBatchFeature(BatchFeature):
 
 
 class FoalNetProcessor(CheckpointPart, ProcessorMixin):
-    r"""Sound and picture of one or many clips to the inputs of Foal-Net.
+    r"""Audio and video of one or many clips to the inputs of Foal-Net.
 
     Args:
         feature_extractor (`SequenceFeatureExtractor`): The audio encoder's own.
@@ -58,7 +58,7 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
     """
 
     _auto_class = "AutoProcessor"  # saved with its code
-    # Trainer and its checkpoints look for special tokens on whatever they are given as `processing_class`.
+    # Trainer and its checkpoints look for special tokens on their `processing_class`.
     tokenizer = SimpleNamespace(
         eos_token_id=None, bos_token_id=None, pad_token_id=None, init_kwargs={}, special_tokens_map={}
     )
@@ -70,20 +70,20 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
     def from_encoders_pretrained(
         cls, audio_encoder: str, vision_encoder: str, *, setting: str = "default", **kwargs: Any
     ) -> "FoalNetProcessor":
-        """The processor that belongs to two pretrained encoders.
+        """The processor for two pretrained encoders.
 
         Args:
             audio_encoder (`str`): Hub name or folder of the audio encoder, for its feature extractor.
             vision_encoder (`str`): Hub name or folder of the image encoder, for its image processor.
-            setting (`"default"` or `"paper"`): `"paper"` takes 30 frames a second and leaves the waveform as it is,
-                whatever the checkpoint says, as published.
+            setting (`"default"` or `"paper"`): `"paper"` takes 30 frames per second and does not normalize the
+                waveform, whatever the checkpoint says, as published.
             **kwargs: Fields of [`FoalNetVideoProcessor`], such as `frames_per_second` and `max_seconds`.
 
         Raises:
             ValueError: If `setting` is neither.
         """
         if setting not in ("default", "paper"):
-            raise ValueError(f"`setting` has to be 'default' or 'paper', got {setting!r}.")
+            raise ValueError(f"`setting` must be 'default' or 'paper', got {setting!r}.")
         feature_extractor = AutoFeatureExtractor.from_pretrained(audio_encoder)
         image_processor = AutoImageProcessor.from_pretrained(vision_encoder)
         if setting == "paper":
@@ -93,22 +93,22 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
 
     @property
     def sampling_rate(self) -> int:
-        """Samples a second that the audio encoder hears."""
+        """Sampling rate of the audio encoder, Hz."""
         return self.feature_extractor.sampling_rate
 
     @property
     def frames_per_second(self) -> float:
-        """Frames taken of each second of picture."""
+        """Frames taken from each second of video."""
         return self.video_processor.frames_per_second
 
     @property
     def max_seconds(self) -> float | None:
-        """Longest part of a clip that is read, from its start; None for all of it."""
+        """Maximum length of a clip; longer clips are cut. None for no limit."""
         return self.video_processor.max_seconds
 
     @property
     def model_input_names(self) -> list[str]:
-        """The keys that a call can give."""
+        """The keys that a call can return."""
         return ["input_values", "attention_mask", *self.video_processor.model_input_names]
 
     def __call__(
@@ -128,15 +128,15 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
         """Read and prepare one or many clips.
 
         Args:
-            audio: The sound of a clip, or a list of sounds; an entry may be None. Path, URL, bytes, file object, array,
-                torchcodec decoder, or a row of a `datasets` Audio column; a film is read for its sound.
-            videos: The picture of a clip, or a list of pictures; an entry may be None. Kinds as for `audio`.
-            sampling_rate (`int`, *optional*): Hz of sound given as array; needed there, since a wrong guess would not
-                be noticed. Other rates than the encoder's are resampled.
-            load_audio_from_video (`bool`, defaults to `False`): Take the sound from `videos` as well, where it has one.
-            start_seconds, end_seconds (`float` or a list of them, *optional*): Part of the medium that is the clip,
+            audio: The audio of a clip, or a list; an entry may be None. Path, URL, bytes, file object, array,
+                torchcodec decoder, or a row of a `datasets` Audio column; of a video file the audio is read.
+            videos: The video of a clip, or a list; an entry may be None. Types as for `audio`.
+            sampling_rate (`int`, *optional*): Hz of audio given as an array; required there, since a wrong guess would
+                not be noticed. Other rates than the encoder's are resampled.
+            load_audio_from_video (`bool`, defaults to `False`): Also read the audio of `videos`, where there is some.
+            start_seconds, end_seconds (`float` or a list of them, *optional*): Range of the file that is the clip,
                 half open, in seconds.
-            crop_box (`(left, top, right, bottom)` or a list of them, *optional*): Part of the picture, in pixels.
+            crop_box (`(left, top, right, bottom)` or a list of them, *optional*): Region of the frames, in pixels.
             padding (`bool` or `str`, defaults to `True`): `True` or `"longest"`: to the longest of the batch;
                 `"max_length"`: to `max_seconds` of both, as published.
             return_tensors (`str`, defaults to `"pt"`): Only torch tensors are given.
@@ -144,14 +144,15 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
                 `max_bytes` of [`read_clip`].
 
         Returns:
-            [`FoalNetBatchFeature`] with `input_values` `(batch, samples)` and `attention_mask` `(batch, samples)` where
-            any clip has sound, `pixel_values_videos` `(batch, frames, 3, height, width)` and `padding_mask_videos`
-            `(batch, frames)` where any has picture. Masks are 1 for what is there. Its `modalities` say what each has.
+            [`FoalNetBatchFeature`]: `input_values` and `attention_mask` `(batch, samples)` if any clip has audio;
+            `pixel_values_videos` `(batch, frames, 3, height, width)` and `padding_mask_videos` `(batch, frames)` if any
+            clip has video. Masks are 1 where there is data. `modalities` lists those of each
+            clip.
 
         Raises:
-            MediaError: If a source cannot be read or holds nothing in the range.
+            MediaError: If a source cannot be read or has nothing in the range.
             TypeError: If an argument is none of these.
-            ValueError: If there is nothing to read, sounds and pictures differ in number, or a rate is missing.
+            ValueError: If there is nothing to read, the numbers of audios and videos differ, or a rate is missing.
         """
         check_return_tensors(return_tensors)
         check_known(kwargs, READ_SETTINGS)
@@ -159,9 +160,9 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
         if audio is None and videos is None:
             raise ValueError("Nothing to process: give `audio`, `videos` or both.")
         if load_audio_from_video and audio is not None:
-            raise ValueError("`load_audio_from_video` takes the sound from `videos`; leave `audio` out.")
-        sounds, pictures = _paired(audio, videos)
-        rows = len(sounds)
+            raise ValueError("`load_audio_from_video` reads the audio of `videos`; do not give `audio`.")
+        audios, videos = _paired(audio, videos)
+        rows = len(audios)
         starts, ends = _spread(start_seconds, rows), _spread(end_seconds, rows)
         boxes = _spread_boxes(crop_box, rows)
         if not len(starts) == len(ends) == len(boxes) == rows:
@@ -171,28 +172,28 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             )
         clips = [
             self.read(
-                **({"source": picture} if load_audio_from_video else {"audio": sound, "video": picture}),
+                **({"source": video} if load_audio_from_video else {"audio": audio, "video": video}),
                 start_seconds=start or 0.0,
                 end_seconds=end,
                 crop_box=box,
                 source_sampling_rate=sampling_rate,
                 **kwargs,
             )
-            for sound, picture, start, end, box in zip(sounds, pictures, starts, ends, boxes, strict=True)
+            for audio, video, start, end, box in zip(audios, videos, starts, ends, boxes, strict=True)
         ]
         lengths = {name: kwargs.get(name, getattr(self, name)) for name in ("max_seconds", "frames_per_second")}
         return self.batch(clips, padding=padding, **lengths)
 
     def read(self, source: Any = None, **kwargs: Any) -> Clip:
-        """Read one clip at the rates and for the length that this processor is set to; frames come resized and cropped.
+        """Read one clip at the rates and for the length of this processor; frames are resized and cropped.
 
         The arguments are those of [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
         """
-        sound = kwargs.get("audio") if source is None else source
-        is_heard = "audio" in kwargs.get("modalities", ("audio",))
-        if is_heard and kwargs.get("source_sampling_rate") is None and _is_waveform(sound):
+        audio = kwargs.get("audio") if source is None else source
+        wants_audio = "audio" in kwargs.get("modalities", ("audio",))
+        if wants_audio and kwargs.get("source_sampling_rate") is None and _is_waveform(audio):
             raise ValueError(
-                "Sound given as an array needs `sampling_rate`, its rate in Hz: a wrong guess would not be noticed."
+                "Audio given as an array needs `sampling_rate`, its rate in Hz: a wrong guess would not be noticed."
             )
         settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
         if kwargs.get("frames_per_second", 0) is None:
@@ -218,7 +219,7 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             clips (`Sequence[Clip]`): At least one.
             padding (`bool` or `str`): As in a call.
             max_seconds (`float`, *optional*): What `padding="max_length"` pads to.
-            frames_per_second (`float`, *optional*): Rate that the clips were read at, for `padding="max_length"`.
+            frames_per_second (`float`, *optional*): Rate at which the clips were read, for `padding="max_length"`.
                 Default: the processor's.
         """
         _check_padding(padding)
@@ -234,15 +235,15 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
         return FoalNetBatchFeature(data)
 
     def _batch_audio(self, waveforms: Sequence[torch.Tensor | None], num_samples: int) -> dict[str, torch.Tensor]:
-        heard = {row: waveform for row, waveform in enumerate(waveforms) if waveform is not None}
-        rows = list(heard)
+        present = {row: waveform for row, waveform in enumerate(waveforms) if waveform is not None}
+        rows = list(present)
         if not rows:
             return {}
-        longest = max([num_samples, *(len(waveform) for waveform in heard.values())])
+        longest = max([num_samples, *(len(waveform) for waveform in present.values())])
         input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
         mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
         features = self.feature_extractor(
-            [waveform.cpu().numpy() for waveform in heard.values()],
+            [waveform.cpu().numpy() for waveform in present.values()],
             sampling_rate=self.sampling_rate,
             padding=True,
             return_attention_mask=True,
@@ -254,14 +255,14 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
         return {"input_values": input_values, "attention_mask": mask}
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> type:
-        """Accept what is given: the library's check imports AutoVideoProcessor, which wants torchvision."""
+        """Accept any argument: the library's check imports AutoVideoProcessor, which needs torchvision."""
         return type(argument)
 
     @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
     ) -> list[Any]:
-        """Load both parts by class: the library would go through AutoVideoProcessor, which wants torchvision."""
+        """Load both parts by class: the library would use AutoVideoProcessor, which needs torchvision."""
         return [
             AutoFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs),
             FoalNetVideoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
@@ -269,21 +270,18 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
 
 
 def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:
-    sounds = None if audio is None else as_batch(audio)
-    pictures = None if videos is None else as_batch(videos)
-    sounds = [None] * len(pictures or []) if sounds is None else sounds
-    pictures = [None] * len(sounds) if pictures is None else pictures
-    if len(sounds) != len(pictures):
+    num_clips = len(as_batch(videos if audio is None else audio))
+    audios, videos = ([None] * num_clips if given is None else as_batch(given) for given in (audio, videos))
+    if len(audios) != len(videos):
         raise ValueError(
-            f"{len(sounds)} sounds and {len(pictures)} pictures: give one of each for every clip, None where it has "
-            "none."
+            f"{len(audios)} audios and {len(videos)} videos: give one of each for every clip, None where it has none."
         )
-    if not sounds:
+    if not audios:
         raise ValueError("Nothing to process: the list of clips is empty.")
-    for row, (sound, picture) in enumerate(zip(sounds, pictures, strict=True)):
-        if sound is None and picture is None:
-            raise ValueError(f"Clip {row} has neither sound nor picture: leave it out, or give one of them.")
-    return sounds, pictures
+    for row, pair in enumerate(zip(audios, videos, strict=True)):
+        if all(given is None for given in pair):
+            raise ValueError(f"Clip {row} has neither audio nor video: remove it, or give one of them.")
+    return audios, videos
 
 
 def _spread(value: Any, rows: int) -> list[Any]:
@@ -304,7 +302,7 @@ def _spread_boxes(value: Any, rows: int) -> list[Any]:
 def _check_padding(padding: bool | str) -> None:
     if padding not in (True, "longest", "max_length"):
         raise ValueError(
-            f"`padding` has to be True or 'longest' (to the longest of the batch) or 'max_length', got {padding!r}."
+            f"`padding` must be True or 'longest' (to the longest of the batch) or 'max_length', got {padding!r}."
         )
 
 

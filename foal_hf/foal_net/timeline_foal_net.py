@@ -1,12 +1,12 @@
-"""From the scores of overlapping windows to one curve over the time of a recording.
+"""Scores of overlapping windows to segments of a recording.
 
-Every moment counts the windows that cover it:
+The score of each moment is the mean over the windows that cover it:
 
     score(t) = mean of the scores of the windows with start <= t < end
 
-The curve is given on the grid of the stride. A segment is one stride long (the last one may be shorter) and has the
-mean of `score(t)` over its time. A window counts for the seconds of the segment that it covers, so where the window is
-a whole number of strides, as by default, a segment has the plain mean of its windows.
+A segment is one stride long and has the mean of `score(t)` over its time: each window is weighted by the seconds of the
+segment that it covers. Where the window is a whole number of strides, as by default, this is the plain mean of the
+windows.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import torch
 
 
 @dataclass(frozen=True)
-class JudgedStretch:
-    """One stride of a recording with what the model said of the window that begins with it.
+class ScoredSegment:
+    """One stride of a recording, with the scores of the window that begins with it.
 
     Attributes:
         start_seconds, end_seconds (`float`): The stride, half open.
-        evidence (`dict`): What the stride holds, as `measure_evidence` gives it.
-        window_end_seconds (`float`): Where the window ends.
+        evidence (`dict`): What the stride holds, see `measure_evidence`.
+        window_end_seconds (`float`): End of the window.
         scores (`torch.Tensor` of shape `(num_labels,)`, *optional*): Probabilities; None without a window, or where it
-            held nothing to judge by.
-        modalities (`tuple[str, ...]`): What they rest on.
-        reason (`str`, *optional*): Why there are no scores, if there are none.
+            holds no usable audio or video.
+        modalities (`tuple[str, ...]`): What the scores are based on.
+        reason (`str`, *optional*): Why there are no scores.
     """
 
     start_seconds: float
@@ -43,24 +43,24 @@ class JudgedStretch:
 
 
 def merge_windows(
-    stretches: Iterable[JudgedStretch], describe: Callable[[torch.Tensor | None, str | None], dict[str, Any]]
+    strides: Iterable[ScoredSegment], describe: Callable[[torch.Tensor | None, str | None], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """One segment for each stretch, as soon as it is known.
+    """Merge overlapping windows into one segment for each stride, as soon as its windows are scored.
 
     Args:
-        stretches (`Iterable[JudgedStretch]`): In order, without gaps.
-        describe (`Callable`): Gives `label`, `score`, `scores` and `reason` for probabilities `(num_labels,)`, or for
+        strides (`Iterable[ScoredSegment]`): In order, without gaps.
+        describe (`Callable`): Returns `label`, `score`, `scores` and `reason` for probabilities `(num_labels,)`, or for
             None and the reason why there are none.
 
     Yields:
-        `dict`: A segment, as the pipeline's `__call__` documents it.
+        `dict`: A segment, as documented by the pipeline's `__call__`.
     """
     windows: list[tuple[float, torch.Tensor, tuple[str, ...]]] = []  # end, scores and modalities
-    for stretch in stretches:
-        start, end = stretch.start_seconds, stretch.end_seconds
+    for stride in strides:
+        start, end = stride.start_seconds, stride.end_seconds
         windows = [window for window in windows if window[0] > start]
-        if stretch.scores is not None:
-            windows.append((stretch.window_end_seconds, stretch.scores, stretch.modalities))
+        if stride.scores is not None:
+            windows.append((stride.window_end_seconds, stride.scores, stride.modalities))
         mean = None
         if windows:
             covered = torch.tensor([min(window_end, end) - start for window_end, _, _ in windows])
@@ -70,21 +70,21 @@ def merge_windows(
         yield {
             "start_seconds": round(start, 6),
             "end_seconds": round(end, 6),
-            **describe(mean, stretch.reason),
+            **describe(mean, stride.reason),
             "modalities": tuple(name for name in ("audio", "video") if name in used),
-            "evidence": stretch.evidence,
+            "evidence": stride.evidence,
         }
 
 
 def runs_of_one_label(segments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Segments that follow one another with one label as one.
+    """Join adjacent segments that have the same label.
 
     Args:
         segments (`Iterable[Mapping]`): With `start_seconds`, `end_seconds`, `label` and `score`, in order.
 
     Returns:
         `list[dict]`: `start_seconds`, `end_seconds`, `label` and `score`, the mean over the time of the run. Segments
-        without a label (None) make runs as well; a gap ends a run.
+        without a label (None) form runs too; a gap ends a run.
 
     Example:
 
@@ -111,7 +111,7 @@ def probabilities_of(logits: torch.Tensor, temperature: float | None) -> torch.T
     """Calibrated probabilities: `softmax(logits / temperature)`, over the last axis.
 
     Args:
-        logits (`torch.Tensor` of shape `(..., num_labels)`): As the model gives them.
+        logits (`torch.Tensor` of shape `(..., num_labels)`): From the model.
         temperature (`float`, *optional*): `calibration_temperature` of the config; 1 where it has none.
     """
     return (logits / (temperature or 1.0)).softmax(dim=-1)
@@ -133,14 +133,14 @@ def named_scores(
 
 
 def why_unsure(score: float, min_score: float | None) -> str | None:
-    """Why a best score is not good enough, in words; None where it is."""
+    """The reason why a best score gives no label; None if it is high enough."""
     if min_score is None or score >= min_score:
         return None
-    return f"unsure: the likeliest emotion has {score:.2f}, less than {min_score:g}"
+    return f"unsure: the best score is {score:.2f}, below {min_score:g}"
 
 
 __all__ = [
-    "JudgedStretch",
+    "ScoredSegment",
     "merge_windows",
     "named_scores",
     "probabilities_of",

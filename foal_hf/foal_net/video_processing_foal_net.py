@@ -1,7 +1,7 @@
-"""Frames of a clip as the image encoder wants them: sampled in time, resized, cropped, normalised.
+"""Frames of a clip to inputs of the image encoder: sampled in time, resized, cropped, normalized.
 
-Everything is done with torch, so torchvision is not needed (its wheels do not import beside a CPU build of torch), and
-frames on a GPU stay there. The numbers are those of the encoder's own image processor.
+This uses torch only: torchvision is not needed (its wheels do not import beside a CPU build of torch), and frames on a
+GPU stay there. The values equal those of the encoder's own image processor.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from .media_foal_net import read_clip
 
 
-# PIL's numbers for the filters, as preprocessor_config.json holds them.
+# PIL's numbers of the filters, as in preprocessor_config.json.
 _INTERPOLATION = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 _IMAGE_PROCESSOR_FIELDS = (
     "do_resize",
@@ -30,7 +30,7 @@ _IMAGE_PROCESSOR_FIELDS = (
     "image_mean",
     "image_std",
 )
-# What a call may set of `read_clip` beside the part of the medium; the rest is the processors' own business.
+# Arguments of `read_clip` that a call may set, beside the range; the processors set the others.
 READ_SETTINGS = ("frames_per_second", "max_seconds", "source_frames_per_second", "device", "max_bytes")
 _RANGE = ("start_seconds", "end_seconds", "crop_box")
 
@@ -39,8 +39,8 @@ class FoalNetVideosKwargs(VideosKwargs, total=False):
     """Settings of [`FoalNetVideoProcessor`] beyond those of every video processor.
 
     Attributes:
-        frames_per_second (`float`): Frames taken of each second of picture.
-        max_seconds (`float`, *optional*): Longest part of a clip that is read, from its start.
+        frames_per_second (`float`): Frames taken from each second of video.
+        max_seconds (`float`, *optional*): Maximum length of a clip; longer clips are cut.
     """
 
     frames_per_second: float
@@ -48,11 +48,11 @@ class FoalNetVideosKwargs(VideosKwargs, total=False):
 
 
 class FoalNetVideoProcessor(BaseVideoProcessor):
-    r"""Turns pictures into `pixel_values_videos` and `padding_mask_videos`.
+    r"""Converts video to `pixel_values_videos` and `padding_mask_videos`.
 
     Args:
-        frames_per_second (`float`, defaults to 5.0): Frames taken of each second (30 in the published recipe).
-        max_seconds (`float`, *optional*, defaults to 6.0): Longest part of a clip that is read, from its start.
+        frames_per_second (`float`, defaults to 5.0): Frames taken from each second (30 in the published recipe).
+        max_seconds (`float`, *optional*, defaults to 6.0): Maximum length of a clip; longer clips are cut.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
             image_std: As in the image processor of the encoder; default to those of CLIP ViT-L/14. `size` is
             `{"shortest_edge": pixels}` or `{"height": pixels, "width": pixels}`; `resample` is 0 (nearest), 2
@@ -88,25 +88,25 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if "max_seconds" in kwargs:  # the base class reads None, which means the whole clip here, as "not given"
+        if "max_seconds" in kwargs:  # None means the whole clip; the base class takes it as "not given"
             self.max_seconds = kwargs["max_seconds"]
         if not self.frames_per_second > 0:
-            raise ValueError(f"`frames_per_second` has to be more than 0, got {self.frames_per_second}.")
+            raise ValueError(f"`frames_per_second` must be above 0, got {self.frames_per_second}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"`max_seconds` has to be more than 0 or None, got {self.max_seconds}.")
+            raise ValueError(f"`max_seconds` must be above 0 or None, got {self.max_seconds}.")
         if self.do_resize and self.resample not in _INTERPOLATION:
-            raise ValueError(f"`resample` has to be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
+            raise ValueError(f"`resample` must be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
         size = dict(self.size or {})
         if self.do_resize and set(size) not in ({"shortest_edge"}, {"height", "width"}):
-            raise ValueError(f"`size` has to hold 'shortest_edge', or 'height' and 'width', got {size}.")
+            raise ValueError(f"`size` must have 'shortest_edge', or 'height' and 'width', got {size}.")
 
     @classmethod
     def from_image_processor(cls, image_processor: Any, **kwargs: Any) -> "FoalNetVideoProcessor":
         """A video processor that treats every frame as `image_processor` treats an image.
 
         Args:
-            image_processor (`BaseImageProcessor`): The one that belongs to the image encoder.
-            **kwargs: `frames_per_second`, `max_seconds`, or any field to be set otherwise.
+            image_processor (`BaseImageProcessor`): That of the image encoder.
+            **kwargs: `frames_per_second`, `max_seconds`, or any other field to change.
 
         Raises:
             TypeError: If an argument is none of these.
@@ -114,16 +114,16 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         check_known(kwargs, ("frames_per_second", "max_seconds", *_IMAGE_PROCESSOR_FIELDS))
         fields = image_processor.to_dict()
         fields = {name: fields[name] for name in _IMAGE_PROCESSOR_FIELDS if fields.get(name) is not None}
-        # What an image processor does not have it does not do: the defaults of this class are those of CLIP.
+        # An image processor without a field skips that step; the defaults of this class are those of CLIP.
         fields = {"do_center_crop": False, "do_normalize": False, "do_rescale": False, "do_resize": False} | fields
         return cls(**{**fields, **kwargs})
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        """Read and prepare the pictures of one or many clips.
+        """Read and prepare the video of one or many clips.
 
         Args:
             videos: One source or a list of sources, as in [`MediaFile`].
-            **kwargs: For this call: any argument of [`read_clip`] that concerns pictures, such as
+            **kwargs: For this call: any argument of [`read_clip`] that concerns video, such as
                 `frames_per_second`, `start_seconds` or `crop_box` (the same for all clips), and any field of the image
                 processor, such as `size` or `do_normalize`. `return_tensors` is always `"pt"`.
 
@@ -132,9 +132,9 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             with zeros to the longest, and `padding_mask_videos` of shape `(batch, frames)`, 1 for frames.
 
         Raises:
-            MediaError: If a source cannot be read or holds no picture.
+            MediaError: If a source cannot be read or has no video.
             TypeError: If an argument is none of these.
-            ValueError: If there is no video, or other tensors than torch's are wanted.
+            ValueError: If there is no video, or other tensors than those of torch are requested.
         """
         check_return_tensors(kwargs.pop("return_tensors", None))
         fields = {name: kwargs.pop(name) for name in _IMAGE_PROCESSOR_FIELDS if name in kwargs}
@@ -144,7 +144,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         kwargs = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds, **kwargs}
         sources = as_batch(videos)
         if not sources or any(source is None for source in sources):
-            raise ValueError(f"`videos` has to hold at least one video and no None, got {len(sources)} entries.")
+            raise ValueError(f"`videos` must have at least one video and no None, got {len(sources)} entries.")
         clips = [
             read_clip(video=source, modalities=("video",), transform=self.resize_and_crop, **kwargs)
             for source in sources
@@ -152,7 +152,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         return BatchFeature(self.pad([clip.frames for clip in clips]))
 
     def resize_and_crop(self, frames: torch.Tensor) -> torch.Tensor:
-        """`(frames, 3, height, width)`, uint8, to the size that the encoder takes, uint8 as well."""
+        """`(frames, 3, height, width)`, uint8, to the size of the encoder's input, uint8."""
         if self.do_resize:
             frames = _resize(frames, _target_size(frames, dict(self.size)), _INTERPOLATION[int(self.resample)])
         if self.do_center_crop:
@@ -160,7 +160,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         return frames
 
     def scale_and_normalize(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pixels 0 to 255 to the float32 numbers that the encoder was trained on, in one pass over them."""
+        """Pixels 0 to 255 to the float32 values that the encoder was trained on, in one pass."""
         scale = self.rescale_factor if self.do_rescale else 1.0
         if not self.do_normalize:
             return frames.float() * scale
@@ -176,23 +176,23 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
 
         Args:
             clips (`Sequence[torch.Tensor]`): Frames of each clip, `(frames, 3, height, width)`, uint8; None for a clip
-                without picture. At least one has some.
+                without video. At least one clip has video.
             num_frames (`int`, *optional*): Pad to this many frames instead of to the longest clip.
 
         Returns:
-            `pixel_values_videos` and `padding_mask_videos`; a clip without picture is all padding.
+            `pixel_values_videos` and `padding_mask_videos`; a clip without video is all padding.
         """
-        pictures = [clip for clip in clips if clip is not None]
-        sizes = {tuple(clip.shape[1:]) for clip in pictures}
+        present = [clip for clip in clips if clip is not None]
+        sizes = {tuple(clip.shape[1:]) for clip in present}
         if len(sizes) != 1:
             raise ValueError(
-                f"Frames of one batch must be of one size, got {sorted(sizes)}; turn `do_resize` and `do_center_crop` "
-                "on, or give clips of one size at a time."
+                f"Frames of one batch must have one size, got {sorted(sizes)}; set `do_resize` and `do_center_crop`, "
+                "or give clips of one size at a time."
             )
-        longest = max(max(len(clip) for clip in pictures), num_frames or 0)
-        shape = (len(clips), longest, *pictures[0].shape[1:])
-        pixel_values = torch.zeros(shape, device=pictures[0].device)
-        mask = torch.zeros(shape[:2], dtype=torch.long, device=pictures[0].device)
+        longest = max(max(len(clip) for clip in present), num_frames or 0)
+        shape = (len(clips), longest, *present[0].shape[1:])
+        pixel_values = torch.zeros(shape, device=present[0].device)
+        mask = torch.zeros(shape[:2], dtype=torch.long, device=present[0].device)
         for row, clip in enumerate(clips):
             if clip is not None:
                 pixel_values[row, : len(clip)] = self.scale_and_normalize(clip)
@@ -203,28 +203,28 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
 def as_batch(value: Any) -> list[Any]:
     """One source, or many, as a list of sources.
 
-    A list is many sources, unless it is itself one: numbers (a waveform), or pictures (PIL images, or arrays of one
-    picture each). An array of five axes is many videos.
+    A list is many sources, unless it is one itself: numbers (a waveform), or frames (PIL images, or arrays of one frame
+    each). An array of five axes is many videos.
     """
     if isinstance(value, list | tuple):
         first = next((item for item in value if item is not None), None)
-        is_number, is_picture = isinstance(first, int | float), hasattr(first, "convert")
-        is_one = is_number or is_picture or getattr(first, "ndim", None) in (0, 3)
+        is_number, is_image = isinstance(first, int | float), hasattr(first, "convert")
+        is_one = is_number or is_image or getattr(first, "ndim", None) in (0, 3)
         return [value] if is_one else list(value)
     return list(value) if getattr(value, "ndim", None) == 5 else [value]
 
 
 def check_known(arguments: Iterable[str], known: Sequence[str]) -> None:
-    """Raise `TypeError` for a name that is not among `known`: a mistyped one must not pass unnoticed."""
+    """Raise `TypeError` for a name that is not in `known`: a mistyped name must not go unnoticed."""
     unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise TypeError(f"Unknown arguments: {', '.join(unknown)}. There are {', '.join(known)}.")
+        raise TypeError(f"Unknown arguments: {', '.join(unknown)}. Expected some of {', '.join(known)}.")
 
 
 def check_return_tensors(value: str | None) -> None:
-    """Raise `ValueError` unless torch tensors are wanted."""
+    """Raise `ValueError` unless torch tensors are requested."""
     if value not in (None, "pt"):
-        raise ValueError(f"`return_tensors` has to be 'pt', got {value!r}.")
+        raise ValueError(f"`return_tensors` must be 'pt', got {value!r}.")
 
 
 def _target_size(frames: torch.Tensor, size: dict[str, int]) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """A recording of any length, window by window, in the memory of a few windows.
 
-    |--- stretch 0 ---|--- stretch 1 ---|--- stretch 2 ---|-- stretch 3 --|      one stride each; the last is shorter
+    |--- segment 0 ---|--- segment 1 ---|--- segment 2 ---|-- segment 3 --|      one stride each; the last is shorter
     |----------- window 0 --------------|
                       |------------ window 1 -------------|
                                         |------------ window 2 -----------|      the first to reach the end is the last
 
-Sound and picture are read from front to back in blocks, each part once; windows and stretches are cut out of the
-blocks that are still held.
+Audio and video are decoded from start to end in blocks, each block once; windows and segments are cut from the blocks
+that are still in memory.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from .sources_foal_net import MediaError
 
 _EPSILON_SECONDS = 1e-6
 _ENDS_SECONDS = 1e-3  # a block that is shorter than asked for by more has reached an end
-_REST_STRIDES = 0.1  # less than this is no stretch of its own
+_REST_STRIDES = 0.1  # less than this is not a segment of its own
 _MOST_STRIDES_OF_A_BLOCK = 10
 _MISFIT_FRAMES = 0.1  # between the frames of one block and those of the next
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Stride:
     """One stride of a recording, and the window that begins with it.
 
     Attributes:
-        clip (`Clip`): What the stretch holds; maybe nothing.
-        window (`Clip`, *optional*): What the window holds; None where an earlier window reaches the end already.
+        segment (`Clip`): Content of the stride; may be empty.
+        window (`Clip`, *optional*): Content of the window; None where an earlier window already reaches the end.
     """
 
-    clip: Clip
+    segment: Clip
     window: Clip | None
 
     @property
     def start_seconds(self) -> float:
-        """Its start on the time axis of the recording."""
-        return self.clip.start_seconds
+        """Start on the time axis of the recording."""
+        return self.segment.start_seconds
 
     @property
     def end_seconds(self) -> float:
-        """Its end, exclusive."""
-        return self.clip.end_seconds
+        """End, exclusive."""
+        return self.segment.end_seconds
 
 
-def read_stretches(
+def read_windows(
     media: MediaFile,
     *,
     window_seconds: float,
@@ -64,35 +64,35 @@ def read_stretches(
     audio_start_seconds: float | None = None,
     crop_box: Sequence[int] | None = None,
     transform: Any = None,
-) -> Iterator[Stretch]:
-    """Read a recording from front to back.
+) -> Iterator[Stride]:
+    """Read a recording from start to end.
 
-    Frames lie on one grid for the whole recording, `start_seconds + k / frames_per_second`. Where the stride is a whole
-    number of frames, a window is the same as a clip of these seconds read alone. What the end leaves over, less than a
-    tenth of a stride, belongs to the stretch before it.
+    Frames of the whole recording lie on one grid, `start_seconds + k / frames_per_second`. Where the stride is a whole
+    number of frames, a window equals a clip of these seconds that is read alone. A remainder of less than a tenth of a
+    stride at the end belongs to the segment before it.
 
     Args:
-        media ([`MediaFile`]): Open, and used for nothing else; with `in_order=True`, that memory does not grow.
+        media ([`MediaFile`]): Open, and used for nothing else; with `in_order=True`, memory does not grow.
         window_seconds (`float`): Length of a window.
-        stride_seconds (`float`): From the start of one window to that of the next; up to `window_seconds`.
-        start_seconds, end_seconds (`float`): Part of the recording; by default all of it.
+        stride_seconds (`float`): From the start of one window to the start of the next; at most `window_seconds`.
+        start_seconds, end_seconds (`float`): Range of the recording; by default all of it.
         audio_start_seconds, crop_box, transform: As in [`MediaFile.read`].
 
     Yields:
-        [`Stretch`]: Without gaps, in order.
+        [`Stride`]: In order, without gaps.
 
     Raises:
-        MediaError: If nothing is there from `start_seconds` on, or decoding fails on the way.
+        MediaError: If the recording has nothing from `start_seconds` on, or decoding fails.
     """
     grid = _Grid(start_seconds, stride_seconds, media.sampling_rate)
     blocks = _blocks(media, grid, end_seconds, audio_start_seconds, crop_box=crop_box, transform=transform)
     rest = _REST_STRIDES * stride_seconds
     held: deque[Clip] = deque()
-    is_judged = False  # the last window has been given
+    is_complete = False  # the last window has been read
     for index in itertools.count():
         start, next_start = grid.at(index), grid.at(index + 1)
         window_end = grid.at(index, plus_seconds=window_seconds)
-        # A little further than needed, to see what is the last.
+        # Read a little further than needed, to see which stride is the last.
         while not held or held[-1].end_seconds < window_end + rest + _EPSILON_SECONDS:
             block = next(blocks, None)
             if block is None:
@@ -104,16 +104,16 @@ def read_stretches(
             return
         last = held[-1].end_seconds
         is_last = last <= next_start + rest
-        stretch = _cut(held, start, last if is_last else next_start, media)
-        yield Stretch(stretch, None if is_judged else _cut(held, start, min(window_end, last), media))
-        is_judged = is_judged or last <= window_end + rest
+        segment = _cut(held, start, last if is_last else next_start, media)
+        yield Stride(segment, None if is_complete else _cut(held, start, min(window_end, last), media))
+        is_complete = is_complete or last <= window_end + rest
         if is_last:
             return
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where strides begin: on whole samples, so that stretches fit together."""
+    """Start times of strides, on whole samples, so that segments fit together."""
 
     start_seconds: float
     stride_seconds: float
@@ -130,7 +130,7 @@ def _blocks(
     """The recording block by block. A block is as many strides as make a whole number of frames, or nearly."""
     strides = _strides_of_a_block(grid.stride_seconds * media.frames_per_second)
     late = 0.0 if audio_start_seconds is None else audio_start_seconds - grid.start_seconds
-    empty: list[Clip] = []  # only given if something follows
+    empty: list[Clip] = []  # only yielded if something follows
     for index in itertools.count(step=strides):
         start, stop = grid.at(index), grid.at(index + strides)
         if end_seconds is not None:
@@ -175,7 +175,7 @@ def _read_block(media: MediaFile, start: float, stop: float, *, is_first: bool, 
 
 
 def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
-    """A block in which nothing is there, or no longer, up to its full length: something follows behind it."""
+    """A block that is empty or ends early, extended to its full length, since something follows it."""
     waveform, rate, frames, times = (
         (None, None, None, None)
         if clip is None
@@ -185,21 +185,21 @@ def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
 
 
 def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) -> Clip:
-    """The part `[start, stop)` of blocks that touch one another."""
+    """The range `[start, stop)` of adjacent blocks."""
     blocks = [block for block in blocks if block.start_seconds < stop and block.end_seconds > start]
-    waveform = _cut_sound(blocks, start, stop, media.sampling_rate)
-    pictures = _cut_pictures(blocks, start, stop, 1 / media.frames_per_second)
+    waveform = _cut_audio(blocks, start, stop, media.sampling_rate)
+    shown = _cut_frames(blocks, start, stop, 1 / media.frames_per_second)
     return Clip(
         waveform=waveform,
         sampling_rate=None if waveform is None else media.sampling_rate,
-        frames=torch.stack([picture for picture, _ in pictures]) if pictures else None,
-        frame_seconds=torch.tensor([time for _, time in pictures], dtype=torch.float64) - start if pictures else None,
+        frames=torch.stack([frame for frame, _ in shown]) if shown else None,
+        frame_seconds=torch.tensor([time for _, time in shown], dtype=torch.float64) - start if shown else None,
         start_seconds=start,
         end_seconds=stop,
     )
 
 
-def _cut_sound(blocks: Sequence[Clip], start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
+def _cut_audio(blocks: Sequence[Clip], start: float, stop: float, sampling_rate: int) -> torch.Tensor | None:
     num_samples = round((stop - start) * sampling_rate)
     waveform, end = torch.zeros(num_samples), 0
     for block in blocks:
@@ -209,14 +209,14 @@ def _cut_sound(blocks: Sequence[Clip], start: float, stop: float, sampling_rate:
             begin = max(offset, 0)
             waveform[begin : begin + len(part)] = part
             end = begin + len(part) if len(part) else end
-    return waveform[:end].clone() if end else None  # a clone: a view would keep what lies behind it
+    return waveform[:end].clone() if end else None  # a clone: a view would keep all of it in memory
 
 
-def _cut_pictures(
+def _cut_frames(
     blocks: Sequence[Clip], start: float, stop: float, step_seconds: float
 ) -> list[tuple[torch.Tensor, float]]:
-    """Pictures and their times. Between two points of the grid the one that is still shown counts."""
-    pictures: list[tuple[torch.Tensor, float]] = []
+    """Frames and their times. Where no frame lies in the range, the one that is still shown counts."""
+    frames: list[tuple[torch.Tensor, float]] = []
     for block in blocks:
         if block.frames is None or block.frame_seconds is None:
             continue
@@ -227,8 +227,8 @@ def _cut_pictures(
         earlier = [index for index, time in enumerate(times) if time < start]
         if not shown and earlier and (len(times) == 1 or start - times[earlier[-1]] < step_seconds):
             shown = earlier[-1:]
-        pictures += [(block.frames[index], max(times[index], start)) for index in shown]
-    return pictures
+        frames += [(block.frames[index], max(times[index], start)) for index in shown]
+    return frames
 
 
-__all__ = ["Stretch", "read_stretches"]
+__all__ = ["Stride", "read_windows"]

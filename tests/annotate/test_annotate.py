@@ -182,7 +182,7 @@ def test_where_nothing_is_clear_there_is_no_label(run: Callable[..., Summary], a
     unsure, dark = rows["b/clip-00.mp4"], rows["dark.mp4"]
     assert unsure["label"] is None and "less than 1" in unsure["reason"] and unsure["score_sad"] > 0
     assert dark["label"] is None and dark["score_sad"] is None and dark["modalities"] == []
-    assert dark["reason"] == "nothing to judge: the sound is silent, the picture is black"
+    assert dark["reason"] == "nothing to score: the audio is silent, the video is black"
 
 
 def test_the_manifest_says_what_became_of_each_file(run: Callable[..., Summary], archive: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from foal_hf import Clip, MediaError
 from foal_hf.annotate.workers import DecodeWorkers, Ended, Read
 from foal_hf.foal_net.recordings_foal_net import PendingWindow
-from foal_hf.foal_net.timeline_foal_net import JudgedStretch
+from foal_hf.foal_net.timeline_foal_net import ScoredSegment
 
 
 class Named(NamedTuple):
@@ -27,8 +27,8 @@ def clip(number: float) -> Clip:
 
 
 def window(number: float) -> PendingWindow:
-    stretch = JudgedStretch(number, number + 1, {"audio": None}, number + 2, None, ("audio", "video"), None)
-    return PendingWindow(stretch, None if number == 1 else clip(number), 13.0)
+    segment = ScoredSegment(number, number + 1, {"audio": None}, number + 2, None, ("audio", "video"), None)
+    return PendingWindow(segment, None if number == 1 else clip(number), 13.0)
 
 
 def read_or_fail(path: str) -> Iterator[PendingWindow]:

@@ -38,7 +38,7 @@ def test_examples_hold_the_clip_and_the_index_of_its_emotion(rows) -> None:
 
 
 def test_an_unknown_emotion_is_refused_before_anything_is_read(rows) -> None:
-    with pytest.raises(ValueError, match="hold the emotions bored, but the model knows happy, neutral, sad, angry"):
+    with pytest.raises(ValueError, match="emotions bored, but the model has the labels happy, neutral, sad, angry"):
         ClipDataset([{**rows[0], "emotion": "bored"}], make_tiny_processor(), LABEL2ID)
 
 
@@ -71,7 +71,7 @@ def test_workers_open_the_files_of_a_corpus_themselves(corpus: Dataset) -> None:
 
 
 def test_a_corpus_with_other_classes_than_the_model_is_refused_with_both_lists(corpus: Dataset) -> None:
-    message = "hold the emotions angry, happy, neutral, sad, but the model knows sad, happy: 6 of 12 rows"
+    message = "have the emotions angry, happy, neutral, sad, but the model has the labels sad, happy: 6 of 12 rows"
     with pytest.raises(ValueError, match=message):
         ClipDataset(corpus, make_tiny_processor(), {"sad": 0, "happy": 1})
 

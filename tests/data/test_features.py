@@ -693,9 +693,7 @@ def test_missing_features_are_refused_with_the_reason(
         other_processor,
         model.config.label2id,
     )
-    with pytest.raises(
-        FeatureStoreError, match=f"8 of 8 clips have no features in .*holds 8 clips: .*{reason}"
-    ):
+    with pytest.raises(FeatureStoreError, match=f"8 of 8 clips have no features in .*holds 8 clips: .*{reason}"):
         FeatureClipDataset(clips, FeatureStore(complete), other_model)
 
 

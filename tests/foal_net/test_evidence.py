@@ -15,7 +15,8 @@ from tiny_models import tiny_config
 from tiny_processors import picture, tiny_processor
 from transformers import pipeline
 
-from foal_hf.foal_net import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, evidence_foal_net, read_clip
+from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, read_clip
+from foal_hf.foal_net import evidence_foal_net
 from foal_hf.foal_net.evidence_foal_net import measure_evidence, usable_part, why_nothing
 from foal_hf.foal_net.media_foal_net import Clip
 from foal_hf.synthetic import EMOTIONS, synthesize_clip
@@ -205,7 +206,7 @@ def test_what_carries_nothing_is_left_out(media: SimpleNamespace) -> None:
     clip = read_clip(media.nothing)
     evidence = measure_evidence(clip, detect_speech=False)
     assert usable_part(clip, evidence) is None
-    assert why_nothing(evidence) == "nothing to judge: the sound is silent, the picture is black"
+    assert why_nothing(evidence) == "nothing to score: the audio is silent, the video is black"
 
 
 def test_auto_is_what_the_usable_modality_says(classify: AudioVideoEmotionPipeline, media: SimpleNamespace) -> None:
@@ -220,12 +221,12 @@ def test_auto_is_what_the_usable_modality_says(classify: AudioVideoEmotionPipeli
 def test_nothing_to_judge_is_no_label_and_the_reason(
     classify: AudioVideoEmotionPipeline, media: SimpleNamespace
 ) -> None:
-    nothing = {"label": None, "score": 0.0, "reason": "nothing to judge: the sound is silent, the picture is black"}
+    nothing = {"label": None, "score": 0.0, "reason": "nothing to score: the audio is silent, the video is black"}
     for batch_size in (1, 3):
         film, answer, mute = classify([media.film, media.nothing, media.mute], modality="auto", batch_size=batch_size)
         assert set(scores(film)) == {"happy", "neutral", "sad", "angry"}
         assert answer == [nothing]
-        assert mute == [{**nothing, "reason": "nothing to judge: no sound, the picture is black"}]
+        assert mute == [{**nothing, "reason": "nothing to score: no audio, the video is black"}]
     full = classify(media.nothing, modality="auto", return_evidence=True, return_embeddings=True)
     assert full["scores"] == [nothing] and full["modalities"] == ()
     assert full["audio_embeds"] is None and full["evidence"]["audio"]["silent"]
@@ -246,7 +247,7 @@ def test_a_recording_uses_what_carries_anything_window_by_window(
     assert [segment["evidence"]["audio"]["silent"] for segment in segments] == [False] * 3 + [True] * 3
     last = segments[-1]
     assert (last["label"], last["score"], last["scores"]) == (None, 0.0, [])
-    assert last["reason"] == "nothing to judge: the sound is silent, the picture is black"
+    assert last["reason"] == "nothing to score: the audio is silent, the video is black"
 
 
 # Unsure
@@ -258,7 +259,7 @@ def test_below_min_score_the_label_is_none(classify: AudioVideoEmotionPipeline, 
     assert classify(media.film, min_score=best) == sure
     first, *others = classify(media.film, min_score=best + 0.01)
     assert (first["label"], first["score"]) == (None, best)
-    assert first["reason"] == f"unsure: the likeliest emotion has {best:.2f}, less than {best + 0.01:g}"
+    assert first["reason"] == f"unsure: the best score is {best:.2f}, below {best + 0.01:g}"
     assert others == sure
     assert classify(media.film, min_score=1.0, top_k=1)[1:] == sure[:1]
 

@@ -279,7 +279,7 @@ def test_a_bad_file_does_not_lose_the_others(
     errors = [results[index] for index in (1, 2, 4, 5)]
     assert [error["error_type"] for error in errors] == ["MediaError", "MediaError", "ValueError", "TypeError"]
     for error, words in zip(
-        errors, ("broken.mp4", "missing.mp4: no such file", "with videos", "from int"), strict=True
+        errors, ("broken.mp4", "missing.mp4: no such file", "got the keys videos", "from int"), strict=True
     ):
         assert words in error["error"]
 
@@ -318,7 +318,7 @@ def test_a_sound_that_is_too_short_to_hear_does_not_lose_the_others(
         return_embeddings=True,
     )
     assert bad["error_type"] == "ValueError"
-    assert "399 samples at 16000 Hz, the model needs at least 400" in bad["error"]
+    assert "399 samples at 16000 Hz, but the model needs at least 400" in bad["error"]
     assert seen["modalities"] == ("video",) and seen["audio_embeds"] is None
     assert heard["modalities"] == ("audio",)
     assert_same([seen["scores"], good["scores"]], [classify(media.silent), classify(media.film)])
@@ -334,9 +334,9 @@ def test_a_batch_of_bad_files_only_gives_errors_only(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"modality": "sound"}, "`modality` has to be one of both, audio, video, auto; got 'sound'"),
-        ({"on_error": "ignore"}, "`on_error` has to be one of raise, skip; got 'ignore'"),
-        ({"top_k": 0}, "`top_k` has to be 1 or more, got 0"),
+        ({"modality": "sound"}, "`modality` must be one of both, audio, video, auto; got 'sound'"),
+        ({"on_error": "ignore"}, "`on_error` must be one of raise, skip; got 'ignore'"),
+        ({"top_k": 0}, "`top_k` must be 1 or more, got 0"),
         ({"fps": 5}, "Unknown arguments .*: fps"),
         ({"frames_per_second": 0}, "`frames_per_second` has to be above 0, got 0"),
     ],

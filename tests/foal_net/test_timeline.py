@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from transformers import pipeline
 
 from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, MediaError, MediaFile
-from foal_hf.foal_net.timeline_foal_net import JudgedStretch, merge_windows, runs_of_one_label
-from foal_hf.foal_net.windows_foal_net import read_stretches
+from foal_hf.foal_net.timeline_foal_net import ScoredSegment, merge_windows, runs_of_one_label
+from foal_hf.foal_net.windows_foal_net import read_windows
 from foal_hf.plots import draw_timeline
 
 
@@ -72,10 +72,10 @@ def assert_same(segments: Any, expected: Any) -> None:
         assert {**segment, "scores": 0, "score": 0} == {**other, "scores": 0, "score": 0}
 
 
-def judged(start: float, end: float, window_end: float, scores: list[float] | None, **fields: Any) -> JudgedStretch:
+def judged(start: float, end: float, window_end: float, scores: list[float] | None, **fields: Any) -> ScoredSegment:
     tensor = None if scores is None else torch.tensor(scores)
     values = {"evidence": {}, "modalities": ("video",), "reason": "why not", **fields}
-    return JudgedStretch(start, end, window_end_seconds=window_end, scores=tensor, **values)
+    return ScoredSegment(start, end, window_end_seconds=window_end, scores=tensor, **values)
 
 
 def described(probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
@@ -191,46 +191,46 @@ def test_one_still_picture_is_shown_as_long_as_the_sound(classify: AudioVideoEmo
 
 
 def test_windows_count_for_the_seconds_that_they_cover() -> None:
-    stretches = [
+    strides = [
         judged(0.0, 2.0, 3.0, [1.0, 0.0]),
         judged(2.0, 4.0, 5.0, [0.0, 1.0]),  # the first window covers half of it
         judged(4.0, 5.0, 5.0, None, modalities=()),
     ]
-    segments = list(merge_windows(stretches, described))
+    segments = list(merge_windows(strides, described))
     assert segments[0]["mean"] == pytest.approx([1, 0])
     assert segments[1]["mean"] == pytest.approx([1 / 3, 2 / 3])
     assert segments[2]["mean"] == pytest.approx([0, 1])
 
 
-def test_a_stretch_that_no_judged_window_covers_has_a_reason() -> None:
-    stretches = [judged(0.0, 1.0, 2.0, None, modalities=()), judged(1.0, 2.0, 2.0, [0.5, 0.5])]
-    first, second = merge_windows(stretches, described)
+def test_a_segment_that_no_judged_window_covers_has_a_reason() -> None:
+    strides = [judged(0.0, 1.0, 2.0, None, modalities=()), judged(1.0, 2.0, 2.0, [0.5, 0.5])]
+    first, second = merge_windows(strides, described)
     assert (first["mean"], first["reason"], first["modalities"]) == (None, "why not", ())
     assert second["mean"] == [0.5, 0.5]
 
 
 def test_modalities_are_those_of_all_windows_that_count() -> None:
-    stretches = [
+    strides = [
         judged(0.0, 1.0, 2.0, [1.0], modalities=("video",)),
         judged(1.0, 2.0, 3.0, [1.0], modalities=("audio",)),
         judged(2.0, 3.0, 3.0, None, modalities=()),
     ]
-    assert [segment["modalities"] for segment in merge_windows(stretches, described)] == [
+    assert [segment["modalities"] for segment in merge_windows(strides, described)] == [
         ("video",),
         ("audio", "video"),
         ("audio",),
     ]
 
 
-def test_a_segment_comes_before_the_next_stretch_is_asked_for() -> None:
+def test_a_segment_comes_before_the_next_segment_is_asked_for() -> None:
     asked = []
 
-    def stretches() -> Iterator[JudgedStretch]:
+    def strides() -> Iterator[ScoredSegment]:
         for start in range(3):
             asked.append(start)
             yield judged(start, start + 1.0, start + 2.0, [1.0])
 
-    segments = merge_windows(stretches(), described)
+    segments = merge_windows(strides(), described)
     next(segments)
     assert asked == [0]
 
@@ -270,14 +270,14 @@ def test_every_part_is_read_once_and_in_order(media: Any) -> None:
             return super().read(start_seconds, end_seconds, **settings)
 
     with Watched(media.film) as opened:
-        list(read_stretches(opened, window_seconds=5.0, stride_seconds=1.0))
+        list(read_windows(opened, window_seconds=5.0, stride_seconds=1.0))
     assert read == [(float(start), float(start) + 1) for start in range(len(read))]
 
 
 def test_sound_that_is_held_does_not_grow_with_the_recording(media: Any) -> None:
     seconds = []
     with MediaFile(media.sound, in_order=True) as opened:
-        for _ in read_stretches(opened, window_seconds=1.0, stride_seconds=0.5):
+        for _ in read_windows(opened, window_seconds=1.0, stride_seconds=0.5):
             held = sum(len(part) for _, part in opened._audio._parts)
             seconds.append(held / 22_050)
     assert len(seconds) == 23
@@ -287,22 +287,22 @@ def test_sound_that_is_held_does_not_grow_with_the_recording(media: Any) -> None
 @pytest.mark.parametrize("stride", [0.5, 0.7, 1 / 3, 1.0])
 def test_frames_lie_on_one_grid_whatever_the_stride(media: Any, stride: float) -> None:
     with MediaFile(media.film) as opened:
-        stretches = list(read_stretches(opened, window_seconds=2.0, stride_seconds=stride))
-    for stretch in stretches:
-        for clip in (stretch.clip, stretch.window):
+        strides = list(read_windows(opened, window_seconds=2.0, stride_seconds=stride))
+    for one in strides:
+        for clip in (one.segment, one.window):
             if clip is not None and clip.end_seconds - clip.start_seconds > 0.4:
                 shown = (clip.frame_seconds + clip.start_seconds) * 5
                 assert shown[1:].tolist() == pytest.approx(shown[1:].round().tolist(), abs=0.35)
                 assert len(shown) == pytest.approx((clip.end_seconds - clip.start_seconds) * 5, abs=1)
 
 
-def test_the_sound_of_the_stretches_is_the_sound_of_the_recording(media: Any) -> None:
+def test_the_sound_of_the_segments_is_the_sound_of_the_recording(media: Any) -> None:
     for file in (media.film, media.sound):
         with MediaFile(file, modalities=("audio",)) as opened:
             whole = opened.read().waveform
         with MediaFile(file, modalities=("audio",)) as opened:
-            stretches = list(read_stretches(opened, window_seconds=3.0, stride_seconds=0.7))
-        parts = torch.cat([stretch.clip.waveform for stretch in stretches])
+            strides = list(read_windows(opened, window_seconds=3.0, stride_seconds=0.7))
+        parts = torch.cat([stride.segment.waveform for stride in strides])
         assert len(parts) == len(whole)
         assert (parts - whole).abs().max() < 1e-4
         assert whole.abs().max() > 0.2
@@ -449,15 +449,15 @@ def test_no_recording_stays_open(classify: AudioVideoEmotionPipeline, media: Any
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"window_seconds": 0}, "`window_seconds` has to be above 0, got 0"),
-        ({"window_seconds": float("nan")}, "`window_seconds` has to be above 0, got nan"),
+        ({"window_seconds": 0}, "`window_seconds` must be above 0, got 0"),
+        ({"window_seconds": float("nan")}, "`window_seconds` must be above 0, got nan"),
         ({"window_seconds": 4, "stride_seconds": 5}, "at most `window_seconds` = 4, got 5"),
-        ({"window_seconds": 4, "stride_seconds": 0}, "`stride_seconds` has to be above 0 and at most"),
-        ({"stride_seconds": 2}, "`stride_seconds` goes with `window_seconds`"),
-        ({"stream": True}, "`stream` goes with `window_seconds`"),
-        ({"window_seconds": 4, "return_embeddings": True}, "`return_embeddings` does not go with `window_seconds`"),
-        ({"window_seconds": 4, "max_seconds": 3}, "`max_seconds` does not go with `window_seconds`"),
-        ({"window_seconds": 4, "min_score": 1.5}, "`min_score` has to lie between 0 and 1, got 1.5"),
+        ({"window_seconds": 4, "stride_seconds": 0}, "`stride_seconds` must be above 0 and at most"),
+        ({"stride_seconds": 2}, "`stride_seconds` needs `window_seconds`"),
+        ({"stream": True}, "`stream` needs `window_seconds`"),
+        ({"window_seconds": 4, "return_embeddings": True}, "`return_embeddings` cannot be used with `window_seconds`"),
+        ({"window_seconds": 4, "max_seconds": 3}, "`max_seconds` cannot be used with `window_seconds`"),
+        ({"window_seconds": 4, "min_score": 1.5}, "`min_score` must be between 0 and 1, got 1.5"),
     ],
 )
 def test_arguments_without_sense_are_named(

@@ -22,7 +22,7 @@ from transformers import pipeline
 from foal_hf import TINY_CHECKPOINT, AudioVideoEmotionPipeline, MediaError
 from foal_hf.foal_net import sources_foal_net
 from foal_hf.foal_net.media_foal_net import Clip, MediaFile, read_clip
-from foal_hf.foal_net.windows_foal_net import read_stretches
+from foal_hf.foal_net.windows_foal_net import read_windows
 
 
 SECONDS_A_FILE = 30  # behind that it hangs
@@ -149,7 +149,7 @@ def stretches(source: Any, *, in_order: bool) -> list[Clip] | tuple[type[Excepti
     try:
         with opened(source, in_order=in_order) as media:
             windows = {"window_seconds": 1.0, "stride_seconds": 0.5}
-            return [stretch.clip for stretch in itertools.islice(read_stretches(media, **windows), 8)]
+            return [stride.segment for stride in itertools.islice(read_windows(media, **windows), 8)]
     except (MediaError, TypeError, ValueError) as error:
         return type(error), str(error)
 

@@ -122,18 +122,18 @@ def test_what_the_image_processor_does_not_do_is_not_done(name: str) -> None:
 
 
 def test_from_image_processor_names_a_mistyped_argument() -> None:
-    with pytest.raises(TypeError, match=r"frame_per_second.*There are frames_per_second"):
+    with pytest.raises(TypeError, match=r"frame_per_second.*Expected some of frames_per_second"):
         FoalNetVideoProcessor.from_image_processor(tiny_image_processor(), frame_per_second=30)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"resample": 1}, "`resample` has to be 0.* got 1"),
-        ({"resample": "bicubic"}, "`resample` has to be 0.* got 'bicubic'"),
-        ({"size": {"longest_edge": 23}}, "`size` has to hold 'shortest_edge'.*longest_edge"),
-        ({"frames_per_second": 0}, "`frames_per_second` has to be more than 0, got 0"),
-        ({"max_seconds": -1.5}, "`max_seconds` has to be more than 0 or None, got -1.5"),
+        ({"resample": 1}, "`resample` must be 0.* got 1"),
+        ({"resample": "bicubic"}, "`resample` must be 0.* got 'bicubic'"),
+        ({"size": {"longest_edge": 23}}, "`size` must have 'shortest_edge'.*longest_edge"),
+        ({"frames_per_second": 0}, "`frames_per_second` must be above 0, got 0"),
+        ({"max_seconds": -1.5}, "`max_seconds` must be above 0 or None, got -1.5"),
     ],
 )
 def test_fields_without_sense_are_named(fields: dict[str, Any], message: str) -> None:
@@ -217,7 +217,7 @@ def test_every_form_of_pictures_gives_the_same_frames() -> None:
 
 def test_frames_of_different_size_need_resizing() -> None:
     processor = tiny_video_processor(do_resize=False, do_center_crop=False)
-    with pytest.raises(ValueError, match=r"of one size.*do_resize"):
+    with pytest.raises(ValueError, match=r"have one size.*do_resize"):
         processor([picture(31, 29)[None], picture(29, 31)[None]])
 
 
@@ -226,8 +226,12 @@ def test_frames_of_different_size_need_resizing() -> None:
     [
         ({"videos": []}, ValueError, "at least one video"),
         ({"videos": [picture(31, 29)[None], None]}, ValueError, "no None"),
-        ({"videos": picture(31, 29)[None], "return_tensors": "np"}, ValueError, "`return_tensors` has to be 'pt'"),
-        ({"videos": picture(31, 29)[None], "num_frames": 3}, TypeError, "num_frames.*There are frames_per_second"),
+        ({"videos": picture(31, 29)[None], "return_tensors": "np"}, ValueError, "`return_tensors` must be 'pt'"),
+        (
+            {"videos": picture(31, 29)[None], "num_frames": 3},
+            TypeError,
+            "num_frames.*Expected some of frames",
+        ),
         ({"videos": "missing.mp4"}, MediaError, "missing.mp4: no such file"),
     ],
 )
