@@ -1,12 +1,12 @@
-"""The results file of a run: what was trained and tested, how, and what came out. All of it may be published.
+"""The results file of a run: what was trained and tested, how, and with which results. All of it can be published.
 
     Results
       corpus: Corpus               splits: Split by name       training: Training, with two Encoder
       labels, merged_classes       selection, seeds            latency: Latency, ...
       protocol: Protocol           conditions: Evaluation by name, with Score, Bootstrap and the groups
-                                   folds: FoldResult, what there is of each, with Split and Evaluation
+                                   folds: FoldResult of each fold, with Split and Evaluation
 
-What is not known is left out of the file; the model card then says so, or leaves its line out.
+Unknown values are not written into the file; the model card then says so, or omits the line.
 """
 
 import importlib.metadata
@@ -19,48 +19,50 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ..atomic_files import write_file
 from .evaluation import METRIC_NAMES, Bootstrap, Evaluation, Score
 from .folds import FoldResult
 from .provenance import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
-from .publishable import find_local_path, public_name
-from .typed_json import from_json
+from .publishable import check_no_local_path, public_name
+from .typed_json import JsonRecord, from_json
 
 
 SCHEMA_VERSION = 1
-"""Goes up whenever a field changes its name or its meaning."""
+"""Increases whenever a field changes its name or its meaning."""
 
 CONDITIONS = ("audio alone", "video alone", "both")
 
-_NUMBERS_ON_LINES = re.compile(r"\[\n([-+.\deE,\s]+)\n\s*\]")  # a list of numbers, one a line
+_NUMBERS_ON_LINES = re.compile(r"\[\n([-+.\deE,\s]+)\n\s*\]")  # a list of numbers, one per line
 
 Selection = Literal["validation", "last", "test-best-epoch"]
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(JsonRecord):
     """A run: one training with its test, or all folds of a cross-validation.
 
     Args:
-        corpus ([`Corpus`]): Where the clips come from.
+        corpus ([`Corpus`]): The corpus of the clips.
         labels (`list[str]`): Names of the classes, by index.
-        protocol ([`Protocol`]): How clips were parted.
-        selection (`"validation"`, `"last"` or `"test-best-epoch"`): What the checkpoint was chosen by: a validation
-            part of the training clips, nothing (the last epoch), or the test itself, which makes its numbers too good.
+        protocol ([`Protocol`]): How clips were split.
+        selection (`"validation"`, `"last"` or `"test-best-epoch"`): How the checkpoint was chosen: on the validation
+            split, not at all (the last epoch), or on the test split, which makes its numbers too good.
         conditions (`dict[str, Evaluation]`): Tests with `"audio alone"`, `"video alone"` and `"both"`, or some of them.
-        merged_classes (`dict[str, list[str]]`): What else of the corpus counts as a label: `{"happy": ["excited"]}`.
+        merged_classes (`dict[str, list[str]]`): Other classes of the corpus that count as a label:
+            `{"happy": ["excited"]}`.
         splits (`dict[str, Split]`): By name: `"train"`, `"validation"`, `"test"`.
         seeds (`list[int]`): Of the run, or of each repeated one.
-        selected_epoch (`float`, *optional*): The one that was kept.
-        selection_score (`float`, *optional*): Its UA on the clips that it was chosen by.
+        selected_epoch (`float`, *optional*): Epoch of the checkpoint.
+        selection_score (`float`, *optional*): Its UA on the split it was chosen on.
         license (`str`, *optional*): Licence of the checkpoint, by its id on the Hub: `"apache-2.0"`.
-        training ([`Training`], *optional*): How the checkpoint was made.
-        latency (`list[Latency]`): How long it takes.
+        training ([`Training`], *optional*): How the checkpoint was trained.
+        latency (`list[Latency]`): Measured times.
         versions (`dict[str, str]`): Of torch, transformers, foal_hf and others, see [`installed_versions`].
-        commit (`str`, *optional*): Of the source that ran.
+        commit (`str`, *optional*): Git commit of the source code.
         folds (`list[FoldResult]`): Of a cross-validation: each fold with each seed.
 
     Raises:
-        ValueError: If parts contradict each other.
+        ValueError: If fields contradict each other.
 
     Example:
         ```python
@@ -91,49 +93,43 @@ class Results:
         if self.selection not in get_args(Selection):
             raise ValueError(f"`selection` is {self.selection!r}, expected one of {get_args(Selection)}.")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
-            raise ValueError(f"Every class needs a name of its own, got {self.labels}.")
+            raise ValueError(f"`labels` has to name each class once, got {self.labels}.")
         tests = [self.conditions, *(fold.conditions for fold in self.folds)]
         for name, evaluation in (item for conditions in tests for item in conditions.items()):
             if name not in CONDITIONS:
                 raise ValueError(f"`conditions` holds {name!r}, expected some of {', '.join(CONDITIONS)}.")
             if list(evaluation.per_class_recall) != list(self.labels):
                 raise ValueError(
-                    f"The test with {name} knows the classes {list(evaluation.per_class_recall)}, expected the labels "
+                    f"The test with {name} has the classes {list(evaluation.per_class_recall)}, expected the labels "
                     f"of the run in their order, {self.labels}."
                 )
-        strangers = sorted(set(self.merged_classes) - set(self.labels))
-        if strangers:
-            raise ValueError(f"`merged_classes` names {strangers[0]!r}, which is none of the labels {self.labels}.")
+        unknown = sorted(set(self.merged_classes) - set(self.labels))
+        if unknown:
+            raise ValueError(f"Unknown label {unknown[0]!r} in `merged_classes`; expected one of {self.labels}.")
         if self.license is not None:
             check_key("license", self.license)
 
     @property
     def main_condition(self) -> str | None:
-        """The condition that per-group results are shown of: `"both"` where it was tested."""
+        """The condition of the detailed results: `"both"` where it was tested."""
         return next((name for name in reversed(CONDITIONS) if name in self.conditions), None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the results file, whole or not at all.
+        """Write the results file, completely or not at all.
 
         Args:
-            path (`str` or `os.PathLike`): File to write; replaced where it exists. Its folder is made.
+            path (`str` or `os.PathLike`): File to write, or to replace. Missing folders are created.
 
         Raises:
-            ValueError: If it holds a path of this machine, or a value of another type than its field says.
+            ValueError: If it holds a path of this machine, or a value does not match the type of its field.
         """
         self.check_publishable()
         content = _without_empty(asdict(self))
-        from_json(Results, content, "results")
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        from_json(Results, json.dumps(content, default=repr), "results")
         text = json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2, ensure_ascii=False, allow_nan=False)
-        text = _NUMBERS_ON_LINES.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text)
-        try:
-            partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_file(
+            Path(path), _NUMBERS_ON_LINES.sub(lambda found: f"[{' '.join(found.group(1).split())}]", text) + "\n"
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Results":
@@ -143,7 +139,7 @@ class Results:
             path (`str` or `os.PathLike`): What [`~Results.save`] wrote.
 
         Raises:
-            ValueError: If it is no results file of this version, or holds what no field is for.
+            ValueError: If it is no results file of this version, or has unknown fields or values of another type.
             FileNotFoundError: If there is no such file.
         """
         try:
@@ -159,33 +155,24 @@ class Results:
                 "foal_hf, or write the file again with this one."
             )
         try:
-            return from_json(cls, content, "results")
+            return from_json(cls, json.dumps(content), "results")
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def check_publishable(self) -> None:
-        """Make sure that nothing here points into this machine.
-
-        Raises:
-            ValueError: If a text holds a local path, or an encoder is named by one.
-        """
-        found = find_local_path(asdict(self), "results")
-        if found:
-            raise ValueError(
-                f"`{found[0]}` holds the local path {found[1]!r}. Results are published: name clips by their ids and "
-                "models by their names on the Hub."
-            )
+        """Raise `ValueError` if a text holds a path of this machine, or an encoder is named by one."""
+        check_no_local_path(asdict(self), "results")
         encoders = (self.training.audio_encoder, self.training.vision_encoder) if self.training else ()
         for encoder in encoders:
             if encoder and encoder.name and public_name(encoder.name) is None:
                 raise ValueError(
-                    f"The encoder {encoder.name!r} is a folder of this machine. Results are published: leave its name "
-                    "out, or push it to the Hub and give its name there."
+                    f"The encoder {encoder.name!r} is a folder of this machine, and results may be published: remove "
+                    "its name, or push it to the Hub and use its name there."
                 )
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of what a result depends on, by name; what is not installed is left out."""
+    """Versions of Python and of the packages that results depend on, by name, as far as they are installed."""
     versions = {"python": platform.python_version()}
     for name in ("torch", "torchcodec", "transformers", "foal_hf"):
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -194,7 +181,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _without_empty(value: Any) -> Any:
-    """What is None or empty says nothing and is left out; a class without clips keeps its None."""
+    """Without values that are None or empty. The recall of a class without clips stays None."""
     if not isinstance(value, dict):
         return [_without_empty(item) for item in value] if isinstance(value, list) else value
     kept = {key: item if key == "per_class_recall" else _without_empty(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""What a test gave: scores with their intervals, recalls, the confusion matrix, and the same for groups of people."""
+"""Results of a test: scores with intervals, recalls, the confusion matrix, and the same for groups of people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import bootstrap_intervals, emotion_metrics
+from .typed_json import JsonRecord
 
 
 if TYPE_CHECKING:
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
 
 
 METRIC_NAMES = {"unweighted_accuracy": "UA", "weighted_accuracy": "WA", "macro_f1": "macro F1"}
-"""The scores of an [`Evaluation`], and what they are called in print."""
+"""The scores of an [`Evaluation`], with their printed names."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A metric and how sure it is.
+class Score(JsonRecord):
+    """A metric with its uncertainty.
 
     Args:
-        value (`float`): In [0, 1]; of several runs or folds that of all their clips together, or their mean.
+        value (`float`): In [0, 1]; for several runs or folds, of all their clips together, or their mean.
         interval (`tuple[float, float]`, *optional*): Low and high end of its bootstrap interval, in [0, 1].
-        standard_deviation (`float`, *optional*): Of repeated runs or folds.
-        mean_of_runs (`float`, *optional*): Mean of repeated runs or folds, where `value` is of all clips together. It
-            is what papers give, and differs from `value` where folds differ in size or in their share of the classes.
+        standard_deviation (`float`, *optional*): Over repeated runs or folds.
+        mean_of_runs (`float`, *optional*): Mean over repeated runs or folds, where `value` is of all clips together.
+            Papers report this mean; it differs from `value` if folds differ in size or class distribution.
     """
 
     value: float
@@ -37,16 +38,16 @@ class Score:
     def __post_init__(self) -> None:
         low, high = self.interval or (0.0, 1.0)
         if not (0 <= self.value <= 1 and 0 <= low <= high <= 1):
-            raise ValueError(f"Expected shares between 0 and 1, got {self.value} with the interval {self.interval}.")
+            raise ValueError(f"Expected values between 0 and 1, got {self.value} with the interval {self.interval}.")
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """How intervals were drawn, as in [`~foal_hf.metrics.bootstrap_intervals`].
+class Bootstrap(JsonRecord):
+    """How intervals were computed, as in [`~foal_hf.metrics.bootstrap_intervals`].
 
     Args:
-        clustered_by (`str`): What was drawn: `"speaker"`, `"session"`, or `"clip"`.
-        num_clusters (`int`): How many of them the test has.
+        clustered_by (`str`): Resampled unit: `"speaker"`, `"session"`, or `"clip"`.
+        num_clusters (`int`): Number of these units in the test.
         num_resamples (`int`), confidence (`float`), seed (`int`): As there.
     """
 
@@ -58,21 +59,21 @@ class Bootstrap:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a test gave.
+class Evaluation(JsonRecord):
+    """Results of a test.
 
     Args:
         num_clips (`int`): Clips of the test, over all folds.
         unweighted_accuracy, weighted_accuracy, macro_f1 ([`Score`]): UA, WA and macro F1.
         per_class_recall (`dict[str, float | None]`): By label, in the order of the labels; None for one without clips.
-        confusion_matrix (`list[list[int]]`): Clips; rows are the truth, columns the prediction.
-        bootstrap ([`Bootstrap`], *optional*): How the intervals were drawn, where there are any.
-        groups (`dict[str, dict[str, Evaluation]]`): The same for parts of the clips, where the corpus says who belongs
-            to which: `{"gender": {"female": ..., "male": ...}}`.
-        expected_calibration_error (`float`, *optional*): How far the scores of the likeliest classes are from being
-            right as often as they say, in [0, 1].
-        num_runs (`int`, *optional*): How often each clip was tested, with a seed of its own each time; the confusion
-            matrix counts all of it. None: once.
+        confusion_matrix (`list[list[int]]`): Clips; rows are true classes, columns predictions.
+        bootstrap ([`Bootstrap`], *optional*): How the intervals were computed, where there are any.
+        groups (`dict[str, dict[str, Evaluation]]`): The same for groups of clips, where the corpus tells them:
+            `{"gender": {"female": ..., "male": ...}}`.
+        expected_calibration_error (`float`, *optional*): Mean gap between the confidence and the accuracy of the
+            predictions, in [0, 1].
+        num_runs (`int`, *optional*): Number of runs, each with its own seed, that tested each clip; the confusion
+            matrix counts all of them. None: one.
     """
 
     num_clips: int
@@ -109,17 +110,17 @@ class Evaluation:
         confidence: float = 0.95,
         seed: int = 0,
     ) -> "Evaluation":
-        """Compare predictions with the truth.
+        """Compare predictions with the true classes.
 
         Args:
             references: True class index of every clip, `(clips,)`.
             predictions: Predicted class index of every clip, `(clips,)`.
             labels (`Sequence[str]`): Names of the classes, by index.
             clusters (`Sequence[str]`, *optional*): Speaker of every clip. Without them there are no intervals.
-            clustered_by (`str`, defaults to `"speaker"`): What `clusters` are, where they are something else.
-            groups (`Mapping[str, Sequence[str]]`, *optional*): Group of every clip, by the name of the grouping; clips
-                of an unknown group (an empty name) are in none.
-            probabilities (*optional*): Of every class, `(clips, classes)`; for the calibration error of all clips.
+            clustered_by (`str`, defaults to `"speaker"`): What `clusters` are.
+            groups (`Mapping[str, Sequence[str]]`, *optional*): Group of every clip, by the name of the grouping; an
+                empty name means unknown, and such clips are in no group.
+            probabilities (*optional*): Of every class, `(clips, classes)`; for the calibration error.
             num_resamples, confidence, seed: As in [`~foal_hf.metrics.bootstrap_intervals`].
 
         Raises:

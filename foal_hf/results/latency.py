@@ -1,4 +1,4 @@
-"""How long something takes, and on what."""
+"""Measured latency, and the hardware it was measured on."""
 
 import platform
 import statistics
@@ -22,15 +22,15 @@ def measure_latency(
     clip_seconds: float | None = None,
     device: str | torch.device = "cpu",
 ) -> Latency:
-    """Time something that handles clips, after one run that is not counted.
+    """Time a function that processes clips, after one run that is not counted.
 
     Args:
-        run (`Callable`): Handles `batch_size` clips.
-        what (`str`): What that is, in words.
-        num_runs (`int`, defaults to 9): Times that it is timed; the median counts.
-        batch_size (`int`, defaults to 1): Clips that one run handles.
+        run (`Callable`): Processes `batch_size` clips.
+        what (`str`): What is timed, in words.
+        num_runs (`int`, defaults to 9): Timed runs, of which the median is taken.
+        batch_size (`int`, defaults to 1): Clips per run.
         clip_seconds (`float`, *optional*): Length of a clip.
-        device (`str` or `torch.device`, defaults to `"cpu"`): Where it runs; its work is waited for.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Where it runs; it is synchronised after each run.
 
     Returns:
         [`~foal_hf.results.Latency`]: Entry of a results file.
@@ -60,10 +60,10 @@ def measure_latency(
 
 
 def describe_hardware(device: str | torch.device = "cpu") -> str:
-    """A device in words, without the name of a machine or user.
+    """A device in words, without names of the machine or user.
 
     Args:
-        device (`str` or `torch.device`, defaults to `"cpu"`): As torch calls it.
+        device (`str` or `torch.device`, defaults to `"cpu"`): Name in torch.
 
     Returns:
         `str`: Such as `"AMD EPYC 7763, 2 threads"` or `"NVIDIA H100 80GB HBM3"`.
@@ -78,7 +78,7 @@ def describe_hardware(device: str | torch.device = "cpu") -> str:
 
 
 def _cpu_name() -> str:
-    """What the processor calls itself, or its architecture where it says nothing."""
+    """The name of the processor, or its architecture where the system gives no name."""
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.is_file():
         for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():

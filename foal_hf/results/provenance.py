@@ -1,20 +1,22 @@
-"""What is known of a run beside its numbers: corpus, protocol, parts of the clips, training, speed."""
+"""Facts about a run: corpus, protocol, splits, training, latency."""
 
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from .typed_json import JsonRecord
+
 
 @dataclass(frozen=True)
-class Corpus:
-    """Where the clips come from.
+class Corpus(JsonRecord):
+    """The corpus of the clips.
 
     Args:
-        name (`str`): As people call it, `"IEMOCAP"`.
-        hub_id (`str`, *optional*): Name of the data set on the Hub, `"org/name"`.
-        url (`str`, *optional*): Where to ask for it.
+        name (`str`): Usual name, `"IEMOCAP"`.
+        hub_id (`str`, *optional*): Name of the dataset on the Hub, `"org/name"`.
+        url (`str`, *optional*): Where to request it.
         license (`str`, *optional*): Its licence, in words.
-        duty (`str`, *optional*): A sentence that says what whoever passes on a model trained on it has to do.
+        duty (`str`, *optional*): A sentence with the obligations of anyone who distributes a model trained on it.
         languages (`list[str]`): ISO 639 codes, `["en"]`.
         generated (`bool`, *optional*): Whether voices or faces are generated.
         acted (`bool`, *optional*): Whether the emotions are acted.
@@ -33,13 +35,13 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How clips were parted for training and testing.
+class Protocol(JsonRecord):
+    """How clips were split for training and testing.
 
     Args:
         key (`str`): Lower case with hyphens: `"speaker-disjoint"`, `"leave-one-session-out"`.
         description (`str`): In words.
-        held_out (`str`, *optional*): What this run was tested on, `"session 5"`; None where all folds are in one file.
+        held_out (`str`, *optional*): The test split of this run, `"session 5"`; None where one file has all folds.
     """
 
     key: str
@@ -51,12 +53,12 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Split:
-    """One part of the clips: training, validation or test.
+class Split(JsonRecord):
+    """One split of the clips: training, validation or test.
 
     Args:
         num_clips (`int`): Its clips.
-        num_speakers (`int`, *optional*): Who speaks in them.
+        num_speakers (`int`, *optional*): Its speakers.
         clip_ids (`list[str]`): Names of the clips in the corpus (no paths), where the run lists them.
     """
 
@@ -66,14 +68,14 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """One of the two encoders, as training began.
+class Encoder(JsonRecord):
+    """One of the two encoders, before training.
 
     Args:
-        name (`str`, *optional*): On the Hub, `"microsoft/wavlm-large"`; None where it has no name there.
-        pretrained (`bool`, defaults to `True`): Whether it brought weights; False where it was trained from scratch.
+        name (`str`, *optional*): On the Hub, `"microsoft/wavlm-large"`; None if it is not on the Hub.
+        pretrained (`bool`, defaults to `True`): Whether its weights were pretrained; False for random weights.
         license (`str`, *optional*): Of its weights, in words.
-        duty (`str`, *optional*): A sentence that says what whoever passes them on has to do.
+        duty (`str`, *optional*): A sentence with the obligations of anyone who distributes them.
     """
 
     name: str | None = None
@@ -83,24 +85,24 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class Training:
-    """How the checkpoint was made.
+class Training(JsonRecord):
+    """How the checkpoint was trained.
 
     Args:
-        audio_encoder, vision_encoder ([`Encoder`], *optional*): What it began with.
+        audio_encoder, vision_encoder ([`Encoder`], *optional*): The encoders before training.
         recipe (`str`, *optional*): Name of the recipe.
-        settings (`dict[str, Any]`): All that the recipe says, with what was set otherwise for this run.
+        settings (`dict[str, Any]`): All settings of the recipe, with the changes of this run.
         num_epochs (`float`, *optional*): Passes over the training clips.
-        batch_size (`int`, *optional*): Clips a step, over all devices and accumulated steps.
+        batch_size (`int`, *optional*): Clips per optimiser step, over all devices and accumulated batches.
         learning_rate (`float`, *optional*): The highest.
-        schedule (`str`, *optional*): How it changes, in words.
+        schedule (`str`, *optional*): How the learning rate changes, in words.
         optimizer (`str`, *optional*): Name.
         precision (`str`, *optional*): `"fp32"`, `"bf16"`, `"fp16"`.
         loss_weights (`dict[str, float]`): Of `classification`, `alignment` and `matching`.
-        modality_dropout (`float`, *optional*): Share of clips that lose one modality, in [0, 1).
-        frames_per_second, max_seconds (`float`, *optional*): What was taken of each clip.
-        seconds (`float`, *optional*): Time that it took.
-        hardware (`str`, *optional*): On what, in words.
+        modality_dropout (`float`, *optional*): Share of clips that lose one modality in training, in [0, 1).
+        frames_per_second, max_seconds (`float`, *optional*): What was read of each clip.
+        seconds (`float`, *optional*): Training time.
+        hardware (`str`, *optional*): In words.
     """
 
     audio_encoder: Encoder | None = None
@@ -122,17 +124,17 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """How long something takes.
+class Latency(JsonRecord):
+    """A measured time.
 
     Args:
         what (`str`): What was timed, in words.
         seconds_per_clip (`float`): Median time.
-        hardware (`str`): On what, in words.
+        hardware (`str`): In words.
         clip_seconds (`float`, *optional*): Length of a clip.
-        batch_size (`int`, *optional*): Clips at once.
-        num_runs (`int`, *optional*): Times that it was timed.
-        versions (`dict[str, str]`): Of the packages, where they are not those of the run.
+        batch_size (`int`, *optional*): Clips per batch.
+        num_runs (`int`, *optional*): Number of timed runs.
+        versions (`dict[str, str]`): Of the packages, where they differ from those of the results file.
     """
 
     what: str
@@ -145,7 +147,7 @@ class Latency:
 
 
 def check_key(name: str, value: str) -> None:
-    """Refuse a value that is not lower case with hyphens."""
+    """Raise `ValueError` if a value is not lower case with hyphens."""
     if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", value):
         raise ValueError(f"`{name}` is {value!r}, expected lower case with hyphens, such as 'speaker-disjoint'.")
 

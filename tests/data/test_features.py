@@ -584,7 +584,7 @@ def test_a_full_disk_is_one_clear_error_and_the_store_stays_usable(rows, model, 
     try:
         with pytest.raises(
             FeatureStoreError, match=r"MB of features cannot be written to .*File too large.*Free some space"
-        ) as caught:
+        ):
             quiet_embed(rows, model, processor, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
