@@ -1,8 +1,7 @@
-"""What is installed, what is missing, and the one command that mends it, in one screen.
+"""Check what reading and writing audio and video needs, and name the command that fixes what is missing.
 
-The file needs nothing but the standard library until a check imports what it checks. So it also runs by its path,
-`python -P foal_hf/doctor.py`, where the rest of the package cannot be imported: before the installation, or in a
-broken one.
+This file needs only the standard library until a check imports what it checks, so it also runs by its path,
+`python -P foal_hf/cli/doctor.py`, before the installation or where the package cannot be imported.
 """
 
 import argparse
@@ -22,28 +21,18 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 
 Status = Literal["ok", "note", "missing", "mismatch"]
 
-NUM_COLUMNS = 100
-"""Width of the screen that `render` fills."""
-
 TESTED_TORCHCODEC = "0.13.0"
 """The release whose default wheels load on every build of torch from 2.11 on, CPU builds included."""
 
-QUICKSTART_MEMORY_GIB = 4
-"""Memory that `foal-hf quickstart` stays under."""
-
-# What torchcodec loads of FFmpeg: libavdevice, which pulls in all the other libraries, by its version in each release.
+# torchcodec loads libavdevice, which loads FFmpeg's other libraries. FFmpeg release: version of libavdevice.
 _AVDEVICE_OF_FFMPEG = {8: 62, 7: 61, 6: 60, 5: 59, 4: 58}
 _HOMEBREW_LIBRARY_DIRS = ("/opt/homebrew/lib", "/usr/local/lib")
-_PACKAGES = ("transformers", "datasets", "evaluate", "accelerate", "huggingface-hub", "soundfile", "matplotlib")
-_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -51,11 +40,10 @@ class Check:
     """One line of the report.
 
     Args:
-        name (`str`): What was looked at.
-        status (`str`): `"ok"`; `"missing"`: it is not there; `"mismatch"`: it is there and does not work; `"note"`:
-            worth knowing, and nothing depends on it.
-        found (`str`): What is there, or what is wrong.
-        remedy (`str`, *optional*): The command that mends it.
+        name (`str`): What was checked.
+        status (`str`): `"ok"`; `"missing"`: not installed; `"mismatch"`: installed and not working; `"note"`: optional.
+        found (`str`): What is installed, or what is wrong.
+        remedy (`str`, *optional*): The command that fixes it.
     """
 
     name: str
@@ -66,113 +54,70 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks, in the order in which they are shown and best mended."""
+    """All checks, in the order in which to fix them."""
 
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether the main job, training and predicting on mp4 files, can run."""
+        """Whether training and prediction on mp4 files can run."""
         return all(check.status in ("ok", "note") for check in self.checks)
 
     def to_json(self) -> str:
         """The report as JSON: `{"ok": bool, "checks": [{"name", "status", "found", "remedy"}, ...]}`."""
         return json_format.dumps({"ok": self.ok, **asdict(self)}, indent=2)
 
-    @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """The report that `to_json` wrote."""
-        return cls(checks=tuple(Check(**check) for check in json_format.loads(text)["checks"]))
-
 
 def diagnose() -> Report:
-    """Look at everything that training and predicting on mp4 files needs.
+    """Check everything that training and prediction on mp4 files need.
 
-    Nothing is changed and the network is not used. Whatever a check meets becomes a line of the report, an exception
-    too; user names and home folders are left out.
+    Changes nothing and does not use the network. An exception in a check becomes a line of the report. User names and
+    home folders are removed.
 
     Returns:
-        [`Report`]: The lines, and whether the main job can run.
-
-    Example:
-
-    ```python
-    >>> from foal_hf.cli.doctor import diagnose, render
-    >>> report = diagnose()
-    >>> report.ok
-    True
-    ```
+        [`Report`]: The checks, and whether training and prediction can run.
     """
-    needed: dict[str, Callable[[], Check]] = {
-        "Python": _check_python,
-        "foal-hf": _check_foal_hf,
-        "torch": _check_torch,
-        **{name: partial(_check_package, name) for name in _PACKAGES},
+    checks: dict[str, Callable[[], Check]] = {
+        "packages": _check_packages,
         "system libraries": check_system_libraries,
         "torchcodec": _check_torchcodec,
         "H.264 and AAC": _check_mp4_round_trip,
         "torchvision": _check_torchvision,
+        "CUDA": _check_cuda,
     }
-    useful: dict[str, Callable[[], Check]] = {
-        "FFmpeg command": _check_ffmpeg_command,
-        "accelerator": _check_accelerator,
-        "CPU threads": _check_threads,
-        "memory": _check_memory,
-        "Hub": _check_hub,
-    }
-    with warnings.catch_warnings():  # what third parties say on import is not part of the report
+    with warnings.catch_warnings():  # warnings of third parties are not part of the report
         warnings.simplefilter("ignore")
-        lines = [_guarded(name, check, "mismatch") for name, check in needed.items()]
-        lines += [_guarded(name, check, "note") for name, check in useful.items()]
-    return Report(checks=tuple(lines))
+        return Report(tuple(_guarded(name, check) for name, check in checks.items()))
 
 
 def render(report: Report) -> str:
-    """The report as one screen: at most 24 lines of `NUM_COLUMNS` columns, commands never cut.
-
-    Args:
-        report ([`Report`]): What `diagnose` found.
-
-    Returns:
-        `str`: A line for each check and a last one with the verdict.
-    """
-    name_width = max(len(check.name) for check in report.checks)
+    """The report as text: a line for each check, and a last line with the verdict."""
     lines = ["foal-hf doctor"]
     for check in report.checks:
-        start = f"  {check.status:<8}  {check.name:<{name_width}}  "
-        end = f"  -> {check.remedy}" if check.remedy else ""
-        room = max(NUM_COLUMNS - len(start) - len(end), 12)
-        found = check.found if len(check.found) <= room else f"{check.found[: room - 3]}..."
-        lines.append(f"{start}{found}{end}".rstrip())
+        remedy = f"  -> {check.remedy}" if check.remedy else ""
+        lines.append(f"  {check.status:<8}  {check.name:<16}  {check.found}{remedy}")
     if report.ok:
-        lines.append("Ready: training and predicting on mp4 files can run here.")
+        lines.append("Ready: training and prediction on mp4 files can run here.")
     else:
-        lines.append("Not ready: run the commands behind the arrows, from the top, then `foal-hf doctor` again.")
+        lines.append("Not ready: run the commands after the arrows, from the top, then `foal-hf doctor` again.")
     return "\n".join(lines)
 
 
 def main(json: bool = False) -> int:
-    """Print the report.
-
-    Args:
-        json (`bool`, defaults to `False`): Whether to print JSON in place of the screen.
-
-    Returns:
-        `int`: The exit code: 0 where the main job can run, else 1.
-    """
+    """Print the report as text or JSON, and return the exit code: 0 if training and prediction can run, else 1."""
     report = diagnose()
     sys.stdout.write((report.to_json() if json else render(report)) + "\n")
     return 0 if report.ok else 1
 
 
 def check_system_libraries() -> Check:
-    """Whether the shared libraries that torchcodec loads and pip does not bring can be loaded.
+    """Whether the shared libraries load that torchcodec needs and pip does not install.
 
-    They are FFmpeg's, in a release that torchcodec works with, and on Linux Python's own: distributions that link their
-    `python3` statically, as Debian does, put it in a package apart.
+    These are FFmpeg's, in a release that torchcodec supports, and on Linux Python's own, which distributions with a
+    statically linked `python3`, such as Debian, ship as a separate package.
 
     Returns:
-        [`Check`]: With the one command that installs all of them on this system where any is missing.
+        [`Check`]: With one command that installs all of them on this system, if any is missing.
     """
     releases, python_library = _loadable_ffmpeg_releases(), _python_library()
     missing = [] if releases else ["FFmpeg 4 to 8"]
@@ -184,46 +129,21 @@ def check_system_libraries() -> Check:
     return Check("system libraries", "ok", found)
 
 
-def _check_python() -> Check:
-    # An older Python than pyproject.toml allows neither installs the package nor reads this file.
-    return Check("Python", "ok", f"{platform.python_version()} ({platform.system()} {platform.machine()})")
-
-
-def _check_foal_hf() -> Check:
-    version = _installed_version("foal-hf")
-    if version is None:
-        return Check("foal-hf", "missing", "not installed", "pip install .")
-    return Check("foal-hf", "ok", version)
-
-
-def _check_package(name: str) -> Check:
-    """Installed, in the supported range, and importable."""
-    specifier = _requirements().get(name, "")
-    install = f'pip install "{name}{specifier}"' if specifier else f"pip install {name}"
-    version = _installed_version(name)
-    if version is None:
-        return Check(name, "missing", "not installed", install)
-    if not _is_in(version, specifier):
-        return Check(name, "mismatch", f"{version}, supported: {specifier}", install)
-    try:
-        importlib.import_module(name.replace("-", "_"))
-    except Exception as error:
-        return Check(name, "mismatch", f"{version}: {_one_line(error)}", f"pip install --force-reinstall {name}")
-    return Check(name, "ok", version)
-
-
-def _check_torch() -> Check:
-    check = _check_package("torch")
-    if check.status != "ok":
-        return check
-    torch = importlib.import_module("torch")
-    cuda, hip = getattr(torch.version, "cuda", None), getattr(torch.version, "hip", None)
-    build = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else "CPU"
-    return Check("torch", "ok", f"{check.found} ({build} build)")
+def _check_packages() -> Check:
+    """All Python packages that foal-hf depends on, but for torchcodec, are installed in a supported version."""
+    faults, to_install = [], []
+    for name, specifier in _requirements().items():
+        version = _installed_version(name)
+        if name != "torchcodec" and (version is None or not _is_in(version, specifier)):
+            faults.append(f"{name} {version or 'is not installed'}")
+            to_install.append(f'"{name}{specifier}"')
+    if faults:
+        return Check("packages", "mismatch", ", ".join(faults), f"pip install {' '.join(to_install)}")
+    return Check("packages", "ok", f"foal-hf {_installed_version('foal-hf') or 'from a checkout'}")
 
 
 def _check_torchcodec() -> Check:
-    """Torchcodec is there, loads, and says which FFmpeg it took."""
+    """The package torchcodec is installed, loads, and names the FFmpeg release that it uses."""
     install = f"pip install torchcodec=={TESTED_TORCHCODEC}"
     specifier = _requirements().get("torchcodec", "")
     version = _installed_version("torchcodec")
@@ -232,15 +152,15 @@ def _check_torchcodec() -> Check:
     if not _is_in(version, specifier):
         return Check("torchcodec", "mismatch", f"{version}, supported: {specifier}", install)
     try:
-        ffmpeg_release = _import_torchcodec().ffmpeg_major_version
+        ffmpeg_release = importlib.import_module("torchcodec").ffmpeg_major_version
     except Exception:
         libraries = check_system_libraries()
         if libraries.status != "ok":
-            return Check("torchcodec", "mismatch", "lacks system libraries", libraries.remedy)
+            return Check("torchcodec", "mismatch", "system libraries are missing", libraries.remedy)
         if platform.system() == "Darwin" and not _loadable_ffmpeg_releases(folders=("",)):
             remedy = 'export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib"'
-            return Check("torchcodec", "mismatch", "cannot see brew's", remedy)
-        # The right release that still does not load was installed for another torch or another Python.
+            return Check("torchcodec", "mismatch", "does not find Homebrew's FFmpeg", remedy)
+        # The tested release that does not load was installed for another torch or another Python.
         force = "--force-reinstall " if version == TESTED_TORCHCODEC else ""
         remedy = f"pip install {force}torchcodec=={TESTED_TORCHCODEC}"
         return Check("torchcodec", "mismatch", f"{version} does not load", remedy)
@@ -248,23 +168,23 @@ def _check_torchcodec() -> Check:
 
 
 def _check_mp4_round_trip() -> Check:
-    """Write an mp4 file of half a second in memory, and read it back."""
-    name = "H.264 and AAC"
+    """Write half a second of mp4 in memory, and read it back."""
     try:
-        _import_torchcodec()
+        importlib.import_module("torchcodec")
     except Exception:
-        return Check(name, "missing", "waits for torchcodec", None)
+        return Check("H.264 and AAC", "missing", "not checked: torchcodec does not load")
     try:
         codecs = _encode_and_decode()
+        fault = f"FFmpeg wrote {codecs[0]} and {codecs[1]}" if codecs != ("h264", "aac") else None
     except Exception as error:
-        return Check(name, "missing", f"writing or reading mp4 fails: {_one_line(error)}", _libraries_remedy())
-    if codecs != ("h264", "aac"):
-        return Check(name, "missing", f"FFmpeg wrote {codecs[0]} and {codecs[1]}", _libraries_remedy())
-    return Check(name, "ok", "an mp4 file was written and read")
+        fault = f"writing or reading mp4 fails: {_one_line(error)}"
+    if fault:
+        return Check("H.264 and AAC", "missing", fault, _libraries_remedy())
+    return Check("H.264 and AAC", "ok", "an mp4 file was written and read")
 
 
 def _encode_and_decode() -> tuple[str, str]:
-    """The codecs of the picture and of the sound that came back from an mp4 file."""
+    """The video and the audio codec of an mp4 file that was written and read back."""
     import torch
     from torchcodec.decoders import AudioDecoder, VideoDecoder
     from torchcodec.encoders import Encoder
@@ -276,68 +196,39 @@ def _encode_and_decode() -> tuple[str, str]:
     with encoder.open_file_like(file, format="mp4"):
         video.add_frames(torch.zeros(num_frames, 3, 32, 48, dtype=torch.uint8))
         audio.add_samples(torch.zeros(1, num_samples))
-    pictures, sound = VideoDecoder(file.getvalue()), AudioDecoder(file.getvalue())
-    if len(pictures) != num_frames or pictures.get_frame_at(0).data.shape != (3, 32, 48):
-        raise RuntimeError(f"{num_frames} pictures were written and {len(pictures)} came back")
-    if sound.get_all_samples().data.shape[1] < num_samples:
-        raise RuntimeError("less sound came back than was written")
-    return str(pictures.metadata.codec), str(sound.metadata.codec)
-
-
-def _check_ffmpeg_command() -> Check:
-    if shutil.which("ffmpeg"):
-        return Check("FFmpeg command", "ok", "found")
-    return Check("FFmpeg command", "note", "not found; only the tests use it")
+    frames, samples = VideoDecoder(file.getvalue()), AudioDecoder(file.getvalue())
+    if len(frames) != num_frames or frames.get_frame_at(0).data.shape != (3, 32, 48):
+        raise RuntimeError(f"{num_frames} frames were written and {len(frames)} were read")
+    if samples.get_all_samples().data.shape[1] < num_samples:
+        raise RuntimeError("fewer audio samples were read than written")
+    return str(frames.metadata.codec), str(samples.metadata.codec)
 
 
 def _check_torchvision() -> Check:
-    """Nothing here needs it, but transformers imports it where it is installed, and falls with it."""
+    """Optional, but transformers imports it if it is installed, and fails with it."""
     version = _installed_version("torchvision")
     if version is None:
         return Check("torchvision", "ok", "not installed, not needed")
     try:
         importlib.import_module("torchvision")
     except Exception:
-        found = f"{version} does not load on this torch, and transformers needs it to if present"
+        found = f"{version} does not load on this torch, and transformers imports it"
         return Check("torchvision", "mismatch", found, "pip uninstall -y torchvision")
     return Check("torchvision", "ok", f"{version}, not needed")
 
 
-def _check_accelerator() -> Check:
+def _check_cuda() -> Check:
     torch = importlib.import_module("torch")
     if torch.cuda.is_available():
-        count = torch.cuda.device_count()
         memory_gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Check("accelerator", "ok", f"CUDA, {count} x {torch.cuda.get_device_name(0)}, {memory_gib:.0f} GiB")
-    if torch.backends.mps.is_available():
-        return Check("accelerator", "ok", "MPS")
-    return Check("accelerator", "note", "none (no CUDA, no MPS): everything runs on the CPU")
-
-
-def _check_threads() -> Check:
-    torch = importlib.import_module("torch")
-    return Check("CPU threads", "ok", f"torch uses {torch.get_num_threads()}, {os.cpu_count()} processors")
-
-
-def _check_memory() -> Check:
-    total_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's share
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total_gib = min(total_gib, int(text) / 2**30)
-    if total_gib < QUICKSTART_MEMORY_GIB:
-        return Check("memory", "note", f"{total_gib:.1f} GiB; quickstart may need {QUICKSTART_MEMORY_GIB}")
-    return Check("memory", "ok", f"{total_gib:.1f} GiB")
-
-
-def _check_hub() -> Check:
-    on = [name for name in _OFFLINE_VARIABLES if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")]
-    if on:
-        return Check("Hub", "note", f"offline by {', '.join(on)}: only local and cached models")
-    return Check("Hub", "ok", "online allowed (not tried)")
+        found = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {memory_gib:.0f} GiB"
+        return Check("CUDA", "ok", found)
+    build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return Check("CUDA", "note", f"no device (torch {torch.__version__} is built {build}): models run on the CPU")
 
 
 def _loadable_ffmpeg_releases(folders: tuple[str, ...] | None = None) -> list[int]:
-    """FFmpeg releases whose shared libraries load, the newest first; `""` is the loader's own search path."""
+    """FFmpeg releases whose shared libraries load, newest first; `""` is the loader's own search path."""
     on_mac = platform.system() == "Darwin"
     file_name = "libavdevice.{}.dylib" if on_mac else "libavdevice.so.{}"
     if folders is None:
@@ -358,25 +249,20 @@ def _loads(library: str) -> bool:
 
 
 def _python_library() -> str | None:
-    """The name of Python's own shared library, which torchcodec's wheels for Linux are linked to."""
+    """The name of Python's own shared library, which torchcodec's wheels for Linux link to."""
     if platform.system() != "Linux":
         return None
     return f"libpython{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}.so.1.0"
 
 
 def _libraries_remedy() -> str:
-    """The command that installs what `check_system_libraries` looks for, with the package manager at hand."""
+    """The command that installs the libraries of `check_system_libraries` on this system."""
     if platform.system() == "Darwin":
         return "brew install ffmpeg"
     if shutil.which("apt-get") and not os.environ.get("CONDA_PREFIX"):
         sudo = "" if os.geteuid() == 0 else "sudo "
         return f"{sudo}apt-get install -y ffmpeg libpython{sys.version_info.major}.{sys.version_info.minor}"
     return 'conda install -c conda-forge python "ffmpeg<9"'
-
-
-def _import_torchcodec() -> ModuleType:
-    importlib.import_module("torch")
-    return importlib.import_module("torchcodec")
 
 
 def _installed_version(name: str) -> str | None:
@@ -387,7 +273,7 @@ def _installed_version(name: str) -> str | None:
 
 
 def _requirements() -> dict[str, str]:
-    """Name to version range of what foal-hf depends on: from the checkout that this file is in, else as installed."""
+    """Name and version range of each dependency: from the checkout that holds this file, else as installed."""
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if project.is_file():
         lines = tomllib.loads(project.read_text())["project"]["dependencies"]
@@ -403,20 +289,21 @@ def _requirements() -> dict[str, str]:
 def _is_in(version: str, specifier: str) -> bool:
     try:
         from packaging.specifiers import SpecifierSet
-    except ImportError:  # then transformers is missing too, and its line says so
+    except ImportError:  # then transformers is missing too, and is reported
         return True
     return SpecifierSet(specifier).contains(version, prereleases=True)
 
 
-def _guarded(name: str, check: Callable[[], Check], status_if_raised: Status) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        return Check(name, status_if_raised, f"could not be checked: {_one_line(error)}")
+        status: Status = "note" if name == "CUDA" else "mismatch"
+        return Check(name, status, f"could not be checked: {_one_line(error)}")
 
 
 def _one_line(error: Exception) -> str:
-    """An exception on one line, without what tells who the user is."""
+    """An exception on one line, without the user's name and folders."""
     text = (str(error).strip().splitlines() or [""])[0]
     text = text.replace(str(Path.home()), "~")
     for folder in (sys.prefix, sys.base_prefix):
@@ -426,15 +313,11 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="doctor.py", description="What is installed, missing, and how to mend it.")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--libraries", action="store_true", help="system libraries only: print what installs them")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    arguments = _parse_arguments()
+    parser = argparse.ArgumentParser(prog="doctor.py", description="Check what is installed, and how to fix it.")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--libraries", action="store_true", help="system libraries only: print the command to install")
+    arguments = parser.parse_args()
     if arguments.libraries:
         libraries = check_system_libraries()
         sys.stdout.write((libraries.remedy or libraries.found) + "\n")
