@@ -21,6 +21,29 @@ All stored features and the results of unfinished jobs are then computed again.
 """
 
 
+NOT_IN_NUMBERS = frozenset(
+    {
+        "_commit_hash",
+        "_name_or_path",
+        "architectures",
+        "auto_map",
+        "custom_pipelines",
+        "dtype",  # the weights have it
+        "processor_class",
+        "torch_dtype",
+        "transformers_version",
+    }
+)
+"""Fields of configs and processors that change no number of a result."""
+
+
+def without_provenance(config: Any) -> Any:
+    """A config without the fields of `NOT_IN_NUMBERS`, in nested configs too."""
+    if isinstance(config, Mapping):
+        return {str(name): without_provenance(value) for name, value in config.items() if name not in NOT_IN_NUMBERS}
+    return config
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 of a plain value, through JSON with sorted keys, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(as_stored(value), sort_keys=True).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""Which process works on which file, where several share a job.
+"""Which process works on which file, if several share a job.
 
-A claim is a lock on one byte of a file, at a place that the name of the medium gives. The system takes it away at the
-moment its process ends, however that comes about: so nothing is left behind by a killed process, nothing has to be
-waited for, and no clock is compared. Machines that share the folder through NFS share the locks too.
+A claim is a lock on one byte of a file; the position of the byte comes from the name of the recording. The operating
+system releases it when its process ends, even by SIGKILL. So a killed process leaves no stale claim, and nothing
+depends on timeouts or clocks. Machines that share the folder through NFS share the locks.
 
-Claims only save work. That each file comes up once in the results does not rest on them (see `journals.py`).
+Claims only save work. Each file appears once in the results even without them (see `journals.py`).
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Self
 
 
-_WHOLE_JOB = 0  # the byte for what one process does at a time; the others stand for files
+_WHOLE_JOB = 0  # the byte of what only one process may do at a time; the others belong to files
 _FIRST_FILE = 1
 
 
 class Claims:
-    """What this process has claimed; a context manager.
+    """The claims of this process; a context manager.
 
     Args:
-        path (`Path`): The file to lock; made where it does not exist, and always empty.
+        path (`Path`): The file to lock; created if it does not exist, and always empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,25 +37,25 @@ class Claims:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._handle)  # and with it all claims
+        os.close(self._handle)  # releases all claims
 
     def take(self, name: str) -> bool:
-        """Claim a file; False where another process has it."""
-        return self._has_all or self._lock(_place(name), 1)
+        """Claim a file; False if another process has it."""
+        return self._has_all or self._lock(_position(name), 1)
 
     def take_all(self) -> bool:
-        """Claim every file there can be; False where another process has one."""
-        self._has_all = self._has_all or self._lock(_FIRST_FILE, 0)  # 0 bytes: to the end, wherever that is
+        """Claim every possible file; False if another process has one."""
+        self._has_all = self._has_all or self._lock(_FIRST_FILE, 0)  # 0 bytes: to the end of all positions
         return self._has_all
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Let others claim a file, once its result is on the disk."""
         if not self._has_all:
-            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _place(name))
+            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _position(name))
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other process is at this point of its code."""
+    def exclusive(self) -> Iterator[None]:
+        """Wait until no other process is inside such a block."""
         fcntl.lockf(self._handle, fcntl.LOCK_EX, 1, _WHOLE_JOB)
         try:
             yield
@@ -70,13 +70,14 @@ class Claims:
                 return False
             raise OSError(
                 error.errno,
-                f"the file system of {self._path.parent} has no locks ({error.strerror}); write the output to another",
+                f"The file system of {self._path.parent} does not support locks ({error.strerror}); write the output "
+                "to another file system.",
             ) from error
         return True
 
 
-def _place(name: str) -> int:
-    """The byte of a file: 62 bits of a digest, so that two files hardly ever share one (they would wait, no more)."""
+def _position(name: str) -> int:
+    """The byte of a file: 62 bits of a digest. Two files that share one would only wait for each other."""
     digest = hashlib.sha256(name.encode()).digest()
     return _FIRST_FILE + (int.from_bytes(digest[:8], "big") >> 2)
 

@@ -1,4 +1,4 @@
-"""Decode workers and a model, side by side: what a machine does, or one actor of a cluster."""
+"""Decode workers and a model side by side: the work of one machine, or of one actor of a cluster."""
 
 import contextlib
 from collections.abc import Generator, Iterable
@@ -14,12 +14,12 @@ from .workers import DecodeWorkers
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How the work is done.
+    """Settings that do not change the results.
 
     Attributes:
-        batch_size (`int`): Clips per pass of the model.
-        num_workers (`int`): Processes that decode.
-        time_limit_seconds (`float`): Longest that reading a clip may take.
+        batch_size (`int`): Clips per forward pass.
+        num_workers (`int`): Decoding processes.
+        time_limit_seconds (`float`): Time limit for decoding one clip or window.
         min_score (`float`, *optional*): Below this there is no label.
     """
 
@@ -30,12 +30,12 @@ class DecodeSettings:
 
 
 class LocalEngine:
-    """Annotates files with the workers and the model of one process; a context manager.
+    """Annotates files with decode workers and the model of this process; a context manager.
 
     Args:
         classify ([`AudioVideoEmotionPipeline`]): Has the model.
-        reader ([`ClipReader`]): What the workers read with.
-        settings ([`DecodeSettings`]): How many of them, and so on.
+        reader ([`ClipReader`]): Reads the files in the workers.
+        settings ([`DecodeSettings`]): Number of workers, batch size, limits.
     """
 
     def __init__(self, classify: Any, reader: ClipReader, settings: DecodeSettings) -> None:
@@ -55,11 +55,11 @@ class LocalEngine:
 
     @property
     def model_seconds(self) -> float:
-        """Time that the model was at work so far."""
+        """Time spent in the model so far."""
         return self._scorer.seconds
 
     def records(self, tasks: Iterable[Task]) -> Generator[Record]:
-        """What becomes of the files, in the order in which they are done."""
+        """A record for each file, in the order of completion."""
         with contextlib.closing(self._workers.read(tasks)) as readings:
             yield from self._scorer.records(readings)
 

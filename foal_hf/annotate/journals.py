@@ -1,11 +1,12 @@
-"""What has been found out so far: one line of JSON a file, in journals that are only ever appended to.
+"""The records of a job: append-only journals with one line of JSON for each file.
 
-Every process has a journal of its own. A line stands once it ends; what a killed process has left of its last line
-counts for nothing, and the file is annotated again. Where a file has several lines (tried again, or done twice because
-claims failed), the one of the latest attempt counts, and a result counts more than an error: so each file comes up once
-in the results, whatever has happened.
+Every process writes a journal of its own. A line is valid only with its line break; the unfinished last line of a
+killed process is ignored, and its file is annotated again. If a file has several lines (retried, or processed twice
+because claims failed), the line of the latest attempt wins, and a result wins over an error. So each file appears
+exactly once in the results.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 logger = logging.getLogger(__name__)
@@ -21,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Segment:
-    """What was recognised in a clip, or in one window of a longer one.
+    """The prediction for a clip, or for one stride of a recording.
 
     Attributes:
-        start_seconds, end_seconds (`float`): Which part of the file that is, half open.
-        label (`str`, *optional*): The most likely emotion; None where there is no clear one.
-        scores (`dict[str, float]`): Of every class, adding up to 1; empty where there was nothing to judge.
-        modalities (`tuple[str, ...]`): What it rests on, a subset of `("audio", "video")`.
+        start_seconds, end_seconds (`float`): Range in the file, half open.
+        label (`str`, *optional*): The most likely emotion; None if no score reaches the minimum, or nothing was scored.
+        scores (`dict[str, float]`): Of every class, adding up to 1; empty if nothing was scored.
+        modalities (`tuple[str, ...]`): What was scored, a subset of `("audio", "video")`.
         reason (`str`, *optional*): Why there is no label.
     """
 
@@ -41,14 +42,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes:
         file (`str`): Its name in the results.
-        segments (`tuple[Segment, ...]`): In the order of time; none where it failed.
+        segments (`tuple[Segment, ...]`): In order of time; empty if the file failed.
         error_type, error (`str`, *optional*): Why it failed.
-        duration_seconds (`float`, *optional*): Length of the medium, by its own account.
-        seconds (`float`): Time spent on it: reading, and its share of the model's.
+        duration_seconds (`float`, *optional*): Length that the file declares.
+        seconds (`float`): Time spent on it: decoding, and its share of the forward passes.
         attempts (`int`): How many times it has been tried.
         size_bytes, modified_ns (`int`): Of the file when it was read, to tell whether it has changed since.
     """
@@ -64,12 +65,12 @@ class Record:
     modified_ns: int
 
     def to_json(self) -> str:
-        """One line."""
+        """One line of JSON, without its line break."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Record":
-        """From such a line."""
+        """Read such a line."""
         fields = json.loads(line)
         segments = tuple(
             Segment(**{**segment, "modalities": tuple(segment["modalities"])}) for segment in fields["segments"]
@@ -78,7 +79,7 @@ class Record:
 
 
 class Entry(NamedTuple):
-    """The line of a file that counts: where it is, and what decides whether the file has to be annotated again."""
+    """The winning line of a file: its position, and what decides whether the file has to be annotated again."""
 
     journal: str
     offset: int
@@ -87,8 +88,8 @@ class Entry(NamedTuple):
     size_bytes: int
     modified_ns: int
 
-    def counts_more_than(self, other: "Entry | None") -> bool:
-        """Whether it takes the place of another line; the same on every machine."""
+    def wins_over(self, other: "Entry | None") -> bool:
+        """Whether it replaces another line; the same on every machine."""
         if other is None:
             return True
         rank, others = (self.attempts, self.is_done), (other.attempts, other.is_done)
@@ -96,10 +97,10 @@ class Entry(NamedTuple):
 
 
 class Journals:
-    """The journals of a job, of which one is this process' own.
+    """All journals of a job; one of them belongs to this process.
 
     Args:
-        folder (`Path`): Where they are; has to exist.
+        folder (`Path`): Their folder; has to exist.
 
     Attributes:
         entries (`dict[str, Entry]`): By file, as of the last [`Journals.refresh`].
@@ -113,7 +114,7 @@ class Journals:
         self.entries: dict[str, Entry] = {}
 
     def add(self, record: Record) -> None:
-        """Append a record. Once this returns, the end of the process does not lose it."""
+        """Append a record. After this returns, the death of the process does not lose it."""
         if self._handle is None:
             self._handle = os.open(self._own, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
         line = memoryview(f"{record.to_json()}\n".encode())
@@ -121,7 +122,7 @@ class Journals:
             line = line[os.write(self._handle, line) :]
 
     def sync(self) -> None:
-        """Put what was added on the disk, so that other machines see it and a power cut does not lose it."""
+        """Write added records to the disk. After this returns, other machines see them and a power cut loses none."""
         if self._handle is not None:
             os.fsync(self._handle)
 
@@ -132,7 +133,7 @@ class Journals:
             self._handle = None
 
     def refresh(self) -> None:
-        """Take in what all processes have added since."""
+        """Read what all processes have added since the last call."""
         with os.scandir(self._folder) as found:
             sizes = {entry.name: entry.stat().st_size for entry in found if entry.name.endswith(".jsonl")}
         for journal in sorted(sizes):
@@ -140,42 +141,34 @@ class Journals:
                 self._read_on(journal)
 
     def records(self, files: list[str]) -> Iterator[Record]:
-        """The records that count, of the files that have one, one after the other."""
-        handles = {}
-        try:
+        """The winning records of those files that have one, in the order of `files`."""
+        with contextlib.ExitStack() as stack:
+            handles: dict[str, Any] = {}
             for file in files:
                 entry = self.entries.get(file)
                 if entry is None:
                     continue
                 if entry.journal not in handles:
-                    handles[entry.journal] = open(self._folder / entry.journal, "rb")  # noqa: SIM115
+                    handles[entry.journal] = stack.enter_context(open(self._folder / entry.journal, "rb"))
                 handles[entry.journal].seek(entry.offset)
                 yield Record.from_json(handles[entry.journal].readline())
-        finally:
-            for handle in handles.values():
-                handle.close()
 
     def _read_on(self, journal: str) -> None:
         with open(self._folder / journal, "rb") as file:
             offset = self._num_read.get(journal, 0)
             file.seek(offset)
             for line in file:
-                if not line.endswith(b"\n"):  # it is being written, or its process was killed at it
+                if not line.endswith(b"\n"):  # still being written, or its process was killed
                     break
                 try:
                     record = Record.from_json(line)
                 except (ValueError, TypeError, KeyError):
                     logger.warning("%s has a damaged line; its file is annotated again.", self._folder / journal)
                 else:
-                    entry = Entry(
-                        journal,
-                        offset,
-                        record.error_type is None,
-                        record.attempts,
-                        record.size_bytes,
-                        record.modified_ns,
-                    )
-                    if entry.counts_more_than(self.entries.get(record.file)):
+                    is_done = record.error_type is None
+                    version = (record.size_bytes, record.modified_ns)
+                    entry = Entry(journal, offset, is_done, record.attempts, *version)
+                    if entry.wins_over(self.entries.get(record.file)):
                         self.entries[record.file] = entry
                 offset += len(line)
             self._num_read[journal] = offset

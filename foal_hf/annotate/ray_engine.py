@@ -1,7 +1,7 @@
-"""The same job on Ray Data: every actor has the model and decode workers of its own, and takes some files at a time.
+"""The same job on Ray Data: every actor has its own model and decode workers, and processes a batch of files at a time.
 
-The process that was called hands out the files and keeps the records, so a job goes on after it was killed as it does
-on one machine, with either engine. A node that is lost is Ray's to replace.
+The calling process distributes the files and stores the records, so a killed job resumes as on one machine, with either
+engine. Ray replaces lost nodes.
 """
 
 import math
@@ -16,26 +16,26 @@ from .journals import Record
 from .reading import ClipReader
 
 
-_FILES_AT_ONCE = 64  # that an actor is given; what was found out about them comes back together
+_FILES_PER_BATCH = 64  # of an actor; their records come back together
 _MOST_BLOCKS = 1000
 
 
 class RayEngine:
-    """Annotates files on the Ray cluster that `RAY_ADDRESS` names or that runs on this machine; else on one of its own.
+    """Annotates files on the Ray cluster of `RAY_ADDRESS` or of this machine; starts a local one if there is none.
 
     Args:
         classify ([`AudioVideoEmotionPipeline`]): Its model and processor are sent to the actors.
-        reader ([`ClipReader`]): What the actors' workers read with.
+        reader ([`ClipReader`]): Reads the files in the actors' workers.
         decode_settings ([`DecodeSettings`]): Of every actor.
-        num_actors (`int`, *optional*): Default: as many as the cluster has room for.
-        device (*optional*): Where the actors' models run. Default: on a GPU each where the cluster has any.
+        num_actors (`int`, *optional*): Default: as many as the cluster's resources allow.
+        device (*optional*): Device of the actors' models. Default: one GPU each if the cluster has any, else the CPU.
 
     Raises:
         ImportError: If Ray is not installed.
-        RuntimeError: If the cluster has no room for one actor.
+        RuntimeError: If the cluster's resources do not suffice for one actor.
     """
 
-    model_seconds = 0.0  # only the actors know
+    model_seconds = 0.0  # not reported by the actors
 
     def __init__(
         self,
@@ -65,24 +65,24 @@ class RayEngine:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass  # Ray ends the actors with their work
+        pass  # Ray stops the actors when their work is done
 
     def records(self, tasks: Iterable[Task]) -> Generator[Record]:
-        """What becomes of the files, in the order in which it is heard of.
+        """A record for each file, in the order of arrival.
 
         Args:
-            tasks (`Iterable[Task]`): All nodes have to see the files under the same paths.
+            tasks (`Iterable[Task]`): Every node has to see the files under the same paths.
         """
         ray = import_ray()
         rows = [_as_row(task) for task in tasks]
         if not rows:
             return
         num_actors = min(self._num_actors, len(rows))
-        num_blocks = min(max(num_actors, math.ceil(len(rows) / _FILES_AT_ONCE)), _MOST_BLOCKS)
+        num_blocks = min(max(num_actors, math.ceil(len(rows) / _FILES_PER_BATCH)), _MOST_BLOCKS)
         found = ray.data.from_items(rows, override_num_blocks=num_blocks).map_batches(
             FileAnnotator,
             fn_constructor_kwargs=self._arguments,
-            batch_size=_FILES_AT_ONCE,
+            batch_size=_FILES_PER_BATCH,
             compute=ray.data.ActorPoolStrategy(size=num_actors),
             **self._needs,
         )
@@ -91,7 +91,7 @@ class RayEngine:
 
 
 class FileAnnotator:
-    """An actor: the local engine, for the files of one batch after the other."""
+    """An actor: a local engine that processes batches of files."""
 
     def __init__(self, parts: Any, reader: ClipReader, decode_settings: DecodeSettings, device: Any) -> None:
         model_class, config, dtype, weights, processor = import_ray().get(parts)
@@ -114,7 +114,7 @@ def import_ray() -> Any:
     Raises:
         ImportError: If it is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a local cluster reports its use
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a local cluster reports usage statistics
     try:
         import ray
         import ray.data
@@ -124,14 +124,14 @@ def import_ray() -> Any:
 
 
 def _parts(classify: Any) -> tuple[Any, ...]:
-    """What an actor makes the pipeline of. WavLM's weight norm keeps a model itself from being pickled."""
+    """The parts that an actor builds the pipeline from. WavLM's weight norm keeps a model from being pickled."""
     model = classify.model
     weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     return type(model), model.config, model.dtype, weights, classify.processor
 
 
 def _as_row(task: Task) -> dict[str, Any]:
-    return {**task._asdict(), "path": os.fsencode(task.path)}  # a path need not be text
+    return {**task._asdict(), "path": os.fsencode(task.path)}  # a path may not be valid UTF-8
 
 
 def _most_actors(resources: dict[str, float], num_cpus: int, num_gpus: int) -> int:
@@ -140,8 +140,8 @@ def _most_actors(resources: dict[str, float], num_cpus: int, num_gpus: int) -> i
         most = min(most, int(resources.get("GPU", 0) // num_gpus))
     if most < 1:
         raise RuntimeError(
-            f"The Ray cluster has {resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs; a copy "
-            f"of the model takes {num_cpus} (`num_workers` and one) and {num_gpus}."
+            f"The Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs; one actor "
+            f"needs {num_cpus} CPUs (`num_workers` + 1) and {num_gpus} GPUs. Reduce `num_workers`, or add nodes."
         )
     return most
 

@@ -1,4 +1,4 @@
-"""What the decode workers do with a file: read it as the pipeline does, whole or window by window."""
+"""How a decode worker reads a file: as the pipeline does, as one clip or window by window."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class ClipReader:
     """Reads files for the model; it pickles, and holds no model.
 
     Args:
-        processor ([`FoalNetProcessor`]): Says at which rates, and for how long.
-        shortest_sound (`int`): Samples that the audio encoder needs; a shorter sound counts as none.
-        modality (`str`): What to look at, as in the pipeline.
-        window_seconds (`float`, *optional*): Read all of a file, in windows of this length. Default: one clip, from the
-            start, as long as the processor takes.
-        stride_seconds (`float`, *optional*): From the start of a window to that of the next. Default: half a window.
+        processor ([`FoalNetProcessor`]): Has the sampling rate, the frame rate and the longest clip.
+        shortest_sound (`int`): Samples that the audio encoder needs; shorter audio counts as none.
+        modality (`str`): The modalities to use, as in the pipeline.
+        window_seconds (`float`, *optional*): Read all of a file, in windows of this length. Default: one clip from the
+            start, as long as the processor allows.
+        stride_seconds (`float`, *optional*): From the start of a window to the next. Default: half a window.
     """
 
     processor: Any
@@ -31,12 +31,12 @@ class ClipReader:
     stride_seconds: float | None = None
 
     def __call__(self, path: str) -> Iterator[PendingWindow]:
-        """The clips of a file in their order.
+        """The clips of a file, in order.
 
         Raises:
-            MediaError: If it cannot be read, or nothing is there.
+            MediaError: If it cannot be read, or has nothing to score.
         """
-        media = {
+        recording = {
             "source": path,
             "sampling_rate": self.processor.sampling_rate,
             "frames_per_second": self.processor.frames_per_second,
@@ -44,23 +44,23 @@ class ClipReader:
         }
         transform = self.processor.video_processor.resize_and_crop
         if self.window_seconds is None:
-            with MediaFile(**media) as opened:
-                clip = opened.read(max_seconds=self.processor.max_seconds, transform=transform)
-                yield self._whole(clip, opened)
+            with MediaFile(**recording) as media:
+                clip = media.read(max_seconds=self.processor.max_seconds, transform=transform)
+                yield self._whole(clip, media)
             return
         windows = {
             "window_seconds": self.window_seconds,
             "stride_seconds": self.stride_seconds or self.window_seconds / 2,
             "transform": transform,
         }
-        recording = RecordingReader(
-            media,
+        reader = RecordingReader(
+            recording,
             windows,
             shortest_sound=self.shortest_sound,
             skip_empty=self.modality == "auto",
             detect_speech=False,
         )
-        for window in recording:
+        for window in reader:
             if isinstance(window, Exception):
                 raise window
             yield window

@@ -1,4 +1,4 @@
-"""From what the workers read to records, batched across files. The same for every engine."""
+"""From clips to records, batched across files; the same for every engine."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,31 +15,31 @@ from .journals import Record, Segment
 from .workers import Ended, Read
 
 
-_LONGEST_WAIT_SECONDS = 2.0  # of a model that could work: where reading is slow, little is lost with the process
-_BATCHES_TO_CHOOSE_FROM = 4  # that many clips wait, so that those of a batch are alike in length
-_MOST_FAILURES_IN_A_ROW = 16  # files that the model fails on: then it is not the files
+_LONGEST_WAIT_SECONDS = 2.0  # for more clips: if decoding is slow, a killed process loses little
+_BATCHES_TO_CHOOSE_FROM = 4  # clips wait for this many batches, so that a batch has clips of similar length
+_MOST_FAILURES_IN_A_ROW = 16  # if the model fails on this many files, the files are not the cause
 
 
 class Scorer:
-    """The model's part.
+    """Scores clips with the model.
 
     Args:
-        classify ([`AudioVideoEmotionPipeline`]): Gives the scores.
-        batch_size (`int`): Clips per pass, of as many files as it takes.
+        classify ([`AudioVideoEmotionPipeline`]): Has the model.
+        batch_size (`int`): Clips per forward pass, from one or more files.
         min_score (`float`, *optional*): Below this there is no label.
 
     Attributes:
-        seconds (`float`): Time that the model was at work so far.
+        seconds (`float`): Time spent in the model so far.
     """
 
     def __init__(self, classify: Any, batch_size: int, min_score: float | None = None) -> None:
         self._classify, self._batch_size, self._min_score = classify, batch_size, min_score
-        self._failing: set[str] = set()  # files since the last clip that went well
+        self._failing: set[str] = set()  # files since the last clip that succeeded
         self._last_pass = time.perf_counter()
         self.seconds = 0.0
 
     def records(self, readings: Iterable[Read[Task] | Ended[Task]]) -> Iterator[Record]:
-        """A record of each file, as soon as the last of its clips has its scores.
+        """A record of each file, as soon as all of its clips are scored.
 
         Args:
             readings: From [`~foal_hf.annotate.workers.DecodeWorkers.read`].
@@ -47,10 +47,10 @@ class Scorer:
         Raises:
             RuntimeError: If the model fails on one file after the other.
         """
-        in_work: dict[str, _InWork] = {}
+        open_files: dict[str, _OpenFile] = {}
         waiting: list[_Waiting] = []
         for reading in readings:
-            file = in_work.setdefault(reading.file.name, _InWork(reading.file))
+            file = open_files.setdefault(reading.file.name, _OpenFile(reading.file))
             if isinstance(reading, Read):
                 waiting += file.add(reading.window)
                 has_choice = len(waiting) >= _BATCHES_TO_CHOOSE_FROM * self._batch_size
@@ -58,16 +58,16 @@ class Scorer:
                     waiting = self._score_some(waiting)
             else:
                 file.end(reading)
-            yield from self._complete(in_work)
+            yield from self._complete(open_files)
         while waiting:
             waiting = self._score_some(waiting)
-            yield from self._complete(in_work)
+            yield from self._complete(open_files)
 
     def _score_some(self, waiting: list["_Waiting"]) -> list["_Waiting"]:
-        """Score the clip that waits longest and those most like it in length, for least padding; gives the others."""
+        """Score the clip that waits longest and the closest ones in length, for little padding; return the others."""
         length = waiting[0].num_seconds
-        by_likeness = sorted(range(len(waiting)), key=lambda place: abs(waiting[place].num_seconds - length))
-        chosen = set(by_likeness[: self._batch_size])
+        by_closeness = sorted(range(len(waiting)), key=lambda place: abs(waiting[place].num_seconds - length))
+        chosen = set(by_closeness[: self._batch_size])
         self._score([one for place, one in enumerate(waiting) if place in chosen])
         self._last_pass = time.perf_counter()
         return [one for place, one in enumerate(waiting) if place not in chosen]
@@ -76,9 +76,9 @@ class Scorer:
         started = time.perf_counter()
         try:
             inputs = {"clip": [one.clip for one in waiting], "error": [None] * len(waiting)}
-            answers: Any = self._probabilities(self._classify.forward(inputs)["logits"])
+            results: Any = self._probabilities(self._classify.forward(inputs)["logits"])
             self._failing.clear()
-        except Exception as error:  # perhaps one clip's fault, such as one too long for the memory
+        except Exception as error:  # one clip may be the cause, such as one too long for the memory
             if len(waiting) > 1:
                 for alone in waiting:
                     self._score([alone])
@@ -86,20 +86,20 @@ class Scorer:
             self._failing.add(waiting[0].file.task.name)
             if len(self._failing) >= _MOST_FAILURES_IN_A_ROW:
                 raise RuntimeError(f"The model fails on every file: {type(error).__name__}: {error}") from error
-            answers = [error]
+            results = [error]
         spent = time.perf_counter() - started
         self.seconds += spent
-        for one, answer in zip(waiting, answers, strict=True):
-            one.file.judge(one.position, answer, spent / len(waiting))
+        for one, result in zip(waiting, results, strict=True):
+            one.file.set_scores(one.position, result, spent / len(waiting))
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return probabilities_of(logits, getattr(self._classify.model.config, "calibration_temperature", None))
 
-    def _complete(self, in_work: dict[str, "_InWork"]) -> Iterator[Record]:
-        for name in [name for name, file in in_work.items() if file.has_ended and not file.num_waiting]:
-            yield self._record(in_work.pop(name))
+    def _complete(self, open_files: dict[str, "_OpenFile"]) -> Iterator[Record]:
+        for name in [name for name, file in open_files.items() if file.has_ended and not file.num_waiting]:
+            yield self._record(open_files.pop(name))
 
-    def _record(self, file: "_InWork") -> Record:
+    def _record(self, file: "_OpenFile") -> Record:
         return Record(
             file=file.task.name,
             segments=() if file.error_type is not None else tuple(self._segments(file.segments)),
@@ -131,7 +131,7 @@ class Scorer:
 class _Waiting(NamedTuple):
     """A clip that waits for the model."""
 
-    file: "_InWork"
+    file: "_OpenFile"
     position: int
     clip: Clip
 
@@ -141,8 +141,8 @@ class _Waiting(NamedTuple):
 
 
 @dataclass
-class _InWork:
-    """A file of which something has come from the workers, and not yet everything from the model."""
+class _OpenFile:
+    """A file whose clips are not all decoded and scored yet."""
 
     task: Task
     segments: list[ScoredSegment] = field(default_factory=list)
@@ -154,7 +154,7 @@ class _InWork:
     has_ended: bool = False
 
     def add(self, window: PendingWindow) -> list[_Waiting]:
-        """Note what was read; gives what the model is to see of it."""
+        """Add a window; return its clip, if there is one to score."""
         self.duration_seconds = window.duration_seconds
         self.segments.append(window.segment)
         if window.clip is None:
@@ -162,19 +162,19 @@ class _InWork:
         self.num_waiting += 1
         return [_Waiting(self, len(self.segments) - 1, window.clip)]
 
-    def judge(self, position: int, answer: Any, seconds: float) -> None:
-        """Note what the model said, or the error that it ended in."""
+    def set_scores(self, position: int, result: Any, seconds: float) -> None:
+        """Store the scores of a clip, or the error that its forward pass raised."""
         self.num_waiting -= 1
         self.seconds += seconds
-        if isinstance(answer, Exception):
-            self.error_type, self.error = type(answer).__name__, str(answer)
-        elif not torch.isfinite(answer).all():
-            self.error_type, self.error = "ValueError", "the model gives scores that are no numbers."
+        if isinstance(result, Exception):
+            self.error_type, self.error = type(result).__name__, str(result)
+        elif not torch.isfinite(result).all():
+            self.error_type, self.error = "ValueError", "the model's scores are not finite."
         else:
-            self.segments[position] = replace(self.segments[position], scores=answer)
+            self.segments[position] = replace(self.segments[position], scores=result)
 
     def end(self, ended: Ended[Task]) -> None:
-        """Note that no more will come."""
+        """Store that all of the file is decoded, or why not."""
         self.has_ended = True
         self.seconds += ended.seconds
         if ended.error_type is not None:
@@ -182,7 +182,7 @@ class _InWork:
 
 
 def _alone(segment: ScoredSegment, described: dict[str, Any]) -> dict[str, Any]:
-    """What a clip without neighbours gives: no mean is taken."""
+    """The segment of a single clip: no mean over windows."""
     times = {"start_seconds": round(segment.start_seconds, 6), "end_seconds": round(segment.end_seconds, 6)}
     return {**times, **described, "modalities": segment.modalities}
 

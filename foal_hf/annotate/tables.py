@@ -1,12 +1,10 @@
-"""The two tables of a job: the results, one row a clip or segment, and the manifest, one row a file.
+"""The two tables of a job: the results, one row for each clip or segment, and the manifest, one row for each file.
 
-Both are streams of rows in the order of the files' names, so they do not depend on what was finished first, and writing
-them takes no more memory for more files. A table takes its name once it is whole.
+Rows are sorted by file name, so the tables do not depend on the order of completion. They are written as streams, so
+the memory needed does not depend on the number of files.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from ..atomic_files import replacing
 from .journals import Record
 
 
-_ROWS_AT_ONCE = 10_000
+_ROWS_PER_WRITE = 10_000
 _MANIFEST = pyarrow.schema(
     {
         "file": pyarrow.string(),
@@ -37,14 +36,15 @@ _MANIFEST = pyarrow.schema(
 
 
 def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Write a row for each clip or segment: `file`, `start_seconds`, `end_seconds`, `label`, of each class
-    `score_<label>`, `modalities`, `reason`.
+    """Write a row for each clip or segment.
+
+    Columns: `file`, `start_seconds`, `end_seconds`, `label`, `score_<label>` of each class, `modalities`, `reason`.
 
     Args:
-        path (`Path`): Parquet file, replaced where it exists.
-        records (`Iterable[Record]`): Those that failed give no row.
+        path (`Path`): Parquet file, replaced if it exists.
+        records (`Iterable[Record]`): Failed files give no row.
         labels (`Sequence[str]`): Classes in the model's order.
-        about (`Mapping[str, Any]`): Kept in the metadata of the file as JSON, under `foal_hf`.
+        about (`Mapping[str, Any]`): Stored in the metadata of the file as JSON, under `foal_hf`.
     """
     fields = {
         "file": pyarrow.string(),
@@ -64,7 +64,7 @@ def write_manifest(
     """Write a row for each file.
 
     Args:
-        path (`Path`): Parquet file, replaced where it exists.
+        path (`Path`): Parquet file, replaced if it exists.
         records (`Iterable[Record]`): In the order of `names`.
         names (`Iterable[str]`): All files; those without a record are pending.
         about (`Mapping[str, Any]`): `fingerprint` and `model_revision`.
@@ -119,18 +119,9 @@ def _file_row(record: Record, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], schema: pyarrow.Schema, about: Mapping[str, Any]) -> None:
     schema = schema.with_metadata({"foal_hf": json.dumps(dict(about))})
-    unfinished = path.with_name(f"{path.name}.unfinished")  # one process at a time is here
-    try:
-        with open(unfinished, "wb") as file:
-            with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-                while some := list(islice(rows, _ROWS_AT_ONCE)):
-                    writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            unfinished.unlink()
+    with replacing(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        while some := list(islice(rows, _ROWS_PER_WRITE)):
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 
 
 __all__ = ["write_manifest", "write_results"]

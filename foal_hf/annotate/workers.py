@@ -1,9 +1,9 @@
-"""Processes that read files for the model, and may be lost over a file without harm.
+"""Processes that decode files for the model. A file that kills its process does not stop the job.
 
-Processes rather than threads, because a decoder that hangs or crashes has to end without the job. Each is kept by a
-thread of the main process, which hands it one file after the other, puts what it reads in a queue of limited length,
-and starts another where a file has killed it. They are forked from a small server process that has imported this
-package once, and not from the main process, whose threads and GPU a fork would not survive.
+Processes instead of threads, because a decoder may hang or crash. A thread of the main process serves each of them: it
+sends one file after the other, puts the decoded clips into a queue of limited length, and starts a new process if a
+file has killed the old one. The processes are forked from a small server process that has imported this package once.
+They are not forked from the main process, because its threads and its GPU would not survive a fork.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ Reader = Callable[[str], Iterator[PendingWindow]]
 
 
 class HasPath(Protocol):
-    """A file to be read, and whatever else the caller has to say of it."""
+    """A file to read, and any other attributes that the caller needs."""
 
     @property
     def path(self) -> str: ...
 
 
 PRELOADED = (__name__, f"{__package__}.reading", "foal_hf.foal_net.processing_foal_net")
-"""What a worker needs. The server that workers are forked from ignores names that it cannot import."""
-_FILES_PER_PROCESS = 1000  # decoders keep a little of every file, some 15 kB were measured
+"""The imports of a worker. The server that workers are forked from ignores names that it cannot import."""
+_FILES_PER_PROCESS = 1000  # decoders leak memory: 15 kB for each file were measured
 _TENSORS = ("waveform", "frames", "frame_seconds")  # of a clip
 File = TypeVar("File", bound=HasPath)
 
@@ -46,8 +46,8 @@ class Read(Generic[File]):
     """A clip of a file, or one of its windows.
 
     Attributes:
-        file: As it was handed in.
-        window ([`~foal_hf.foal_net.recordings_foal_net.PendingWindow`]): What was read.
+        file: As given to [`DecodeWorkers.read`].
+        window ([`~foal_hf.foal_net.recordings_foal_net.PendingWindow`]): The decoded clip.
     """
 
     file: File
@@ -56,12 +56,12 @@ class Read(Generic[File]):
 
 @dataclass(frozen=True)
 class Ended(Generic[File]):
-    """No more clips of this file will come.
+    """The file has no more clips.
 
     Attributes:
-        file: As it was handed in.
-        seconds (`float`): Time that reading took.
-        error_type, error (`str`, *optional*): Why it could not be read, or not to its end.
+        file: As given to [`DecodeWorkers.read`].
+        seconds (`float`): Time spent on decoding.
+        error_type, error (`str`, *optional*): Why it could not be read to its end.
     """
 
     file: File
@@ -71,19 +71,19 @@ class Ended(Generic[File]):
 
 
 def prepare_workers() -> None:
-    """Import what workers need, in a process of its own, so that they start at once when they are asked for."""
+    """Import what workers need in the server process, so that they start at once later."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
     multiprocessing.forkserver.ensure_running()
 
 
 class DecodeWorkers(Generic[File]):
-    """A number of reading processes; a context manager.
+    """A number of decoding processes; a context manager.
 
     Args:
-        read (`Reader`): Gives the clips of a path; has to pickle.
+        read (`Reader`): Yields the clips of a path; has to pickle.
         num_workers (`int`): Number of processes.
-        time_limit_seconds (`float`): Longest that reading a clip may take; its process is killed then.
-        num_ahead (`int`): Clips that are kept ready, beside the one that each worker holds.
+        time_limit_seconds (`float`): Time limit for decoding one clip; then its process is killed.
+        num_ahead (`int`): Decoded clips in the queue, in addition to the one that each worker holds.
 
     Raises:
         RuntimeError: If the processes do not start.
@@ -105,23 +105,23 @@ class DecodeWorkers(Generic[File]):
             process.stop()
 
     def read(self, files: Iterable[File]) -> Generator[Read[File] | Ended[File]]:
-        """Read files side by side.
+        """Read files in parallel.
 
         Args:
-            files: Handed to the workers in this order; they are asked for in other threads, one at a time.
+            files: Sent to the workers in this order; iterated in other threads, one at a time.
 
         Yields:
-            The clips of each file in their order, then its [`Ended`]. Those of several files come mixed.
+            The clips of each file in order, then its [`Ended`]. Clips of several files are interleaved.
 
         Raises:
-            ImportError: If the workers lack what they decode with.
+            ImportError: If a package that the workers decode with is missing.
             RuntimeError: If a worker does not start.
         """
         found: queue.Queue[Any] = queue.Queue(self._num_ahead)
         stopped = threading.Event()
         shared = _Shared(files)
 
-        def keep(process: _Process) -> None:
+        def serve(process: _Process) -> None:
             try:
                 for file in shared:
                     for message in process.read(file):
@@ -129,14 +129,14 @@ class DecodeWorkers(Generic[File]):
                         if stopped.is_set():
                             return
                 found.put(None)
-            except BaseException as error:  # it is the caller's, who is in another thread
+            except BaseException as error:  # raised in the caller's thread
                 found.put(error)
 
-        keepers = [threading.Thread(target=keep, args=(process,), daemon=True) for process in self._processes]
-        for keeper in keepers:
-            keeper.start()
+        threads = [threading.Thread(target=serve, args=(process,), daemon=True) for process in self._processes]
+        for thread in threads:
+            thread.start()
         try:
-            num_busy = len(keepers)
+            num_busy = len(threads)
             while num_busy:
                 message = found.get()
                 if isinstance(message, BaseException):
@@ -148,7 +148,7 @@ class DecodeWorkers(Generic[File]):
         finally:
             stopped.set()
             shared.close()
-            while any(keeper.is_alive() for keeper in keepers):  # left early: what they wait for is ended
+            while any(thread.is_alive() for thread in threads):  # left early: end what they wait for
                 for process in self._processes:
                     process.kill()
                 with contextlib.suppress(queue.Empty):
@@ -177,7 +177,7 @@ class _Shared(Generic[File]):
 
 
 class _Process:
-    """A process that reads one file after the other, and is replaced where a file has killed it."""
+    """A process that reads one file after the other, and is replaced if a file has killed it."""
 
     def __init__(self, read: Reader, time_limit_seconds: float) -> None:
         self._read = read
@@ -200,14 +200,14 @@ class _Process:
             yield Ended(file, message.seconds, message.error_type, message.error)
 
     def kill(self) -> None:
-        """End the process, from whichever thread; the one that reads from it sees that."""
+        """End the process, from any thread; the thread that reads from it notices."""
         process = self._process
-        with contextlib.suppress(ValueError):  # it has been closed meanwhile
+        with contextlib.suppress(ValueError):  # closed meanwhile
             if process is not None:
                 process.kill()
 
     def stop(self) -> None:
-        """End the process and close what belongs to it."""
+        """End the process and close its connection."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -224,7 +224,7 @@ class _Process:
         try:
             connection = self._started()
             connection.send(path)
-        except ConnectionError:  # it died between two files, by no file's fault
+        except ConnectionError:  # it died between two files; no file is the cause
             self.stop()
             connection = self._started()
             connection.send(path)
@@ -243,8 +243,8 @@ class _Process:
             self._connection.recv()  # that it is ready
         except EOFError:
             raise RuntimeError(
-                "A decode worker does not start. In a script, let what runs stand below `if __name__ == '__main__':`, "
-                "for its workers import it too."
+                "A decode worker did not start. In a script, put the code that runs below "
+                "`if __name__ == '__main__':`, because workers import the script."
             ) from None
         return self._connection
 
@@ -253,13 +253,13 @@ class _Process:
         code = self._process.exitcode
         self.stop()
         if code == -signal.SIGALRM:
-            return "TimeoutError", f"could not be read in {self._time_limit_seconds:g} s (`time_limit_seconds`)."
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return "DecoderCrash", f"ended the process that read it, {how}."
+            return "TimeoutError", f"was not read within {self._time_limit_seconds:g} s (`time_limit_seconds`)."
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return "DecoderCrash", f"crashed the decoder process ({how})."
 
 
 class _End(NamedTuple):
-    """A worker's last word on a file."""
+    """A worker's last message about a file."""
 
     seconds: float
     error_type: str | None = None
@@ -268,9 +268,9 @@ class _End(NamedTuple):
 
 
 def _serve(connection: Connection, read: Reader, time_limit_seconds: float) -> None:
-    """The worker: paths come in, clips go out, until the main process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the main process ends the workers
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system kills, whatever a decoder is doing
+    """The worker: receives paths and sends clips, until the main process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the workers
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system kills, even inside a decoder
     torch.set_num_threads(1)
     connection.send(None)
     with contextlib.suppress(EOFError, ConnectionError):
@@ -289,7 +289,7 @@ def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seco
             found = next(windows, None)
         except ImportError as error:
             found, end = None, _End(0.0, "ImportError", str(error), is_fatal=True)
-        except Exception as error:  # whatever a file brings about is that file's alone
+        except Exception as error:  # fails this file only
             reason = error.reason if isinstance(error, MediaError) else str(error)
             found, end = None, _End(0.0, type(error).__name__, reason.replace(path, "the file"))
         finally:
@@ -298,11 +298,11 @@ def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seco
         if found is None:
             connection.send(end._replace(seconds=seconds))
             return
-        connection.send(_packed(found))  # waits while the model is behind, which is not counted
+        connection.send(_packed(found))  # may wait for the model, which is not counted
 
 
 def _packed(window: PendingWindow) -> Any:
-    """Tensors as arrays: torch would send them through files that have to outlive this process."""
+    """Tensors as arrays: torch would send them through shared files that have to outlive this process."""
     if window.clip is None:
         return window, None
     arrays = {name: getattr(window.clip, name) for name in _TENSORS}

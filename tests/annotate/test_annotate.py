@@ -423,7 +423,7 @@ def test_a_file_that_blocks_takes_its_time_and_no_more(run: Callable[..., Summar
     summary = run(time_limit_seconds=3)
     assert (summary.num_done, summary.num_failed) == (NUM_GOOD, 1)
     row = manifest_of(summary)["a/blocked.mp4"]
-    assert (row.error_type, row.error) == ("TimeoutError", "could not be read in 3 s (`time_limit_seconds`).")
+    assert (row.error_type, row.error) == ("TimeoutError", "was not read within 3 s (`time_limit_seconds`).")
 
 
 def test_a_clip_that_the_model_fails_on_takes_no_other_along(
@@ -444,19 +444,23 @@ def test_a_clip_that_the_model_fails_on_takes_no_other_along(
     assert run(retry_failed=True).num_done == NUM_GOOD
 
 
-def test_scores_that_are_no_numbers_are_a_failure(
+def test_a_file_whose_scores_are_not_finite_has_failed(
     run: Callable[..., Summary], classify: AudioVideoEmotionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = classify.forward
 
     def forget(inputs: dict[str, Any]) -> Any:
         outputs = forward(inputs)
-        outputs["logits"][0] = torch.nan
+        for row, clip in enumerate(inputs["clip"]):
+            if clip.waveform is None:
+                outputs["logits"][row] = torch.nan
         return outputs
 
     monkeypatch.setattr(classify, "forward", forget)
     summary = run(batch_size=NUM_GOOD)
     assert (summary.num_done, summary.num_failed) == (NUM_GOOD - 1, 1)
+    row = manifest_of(summary)["b/clip-04.mp4"]
+    assert (row.error_type, row.error) == ("ValueError", "the model's scores are not finite.")
 
 
 def test_a_model_that_always_fails_ends_the_job(
@@ -481,13 +485,13 @@ def test_results_of_two_models_never_mix(run: Callable[..., Summary]) -> None:
     summary = run()
     before = rows_of(summary.results)
     other = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3))
-    with pytest.raises(ValueError, match=r"another model or other settings: other weights\. Write these to another"):
+    with pytest.raises(ValueError, match=r"another model or other settings: other weights\. Choose another output"):
         run(model=AudioVideoEmotionPipeline(model=other, processor=tiny_processor()))
-    with pytest.raises(ValueError, match=r"frames_per_second was 5\.0, and is 7\.0"):
+    with pytest.raises(ValueError, match=r"frames_per_second was 5\.0 and is now 7\.0"):
         run(model=AudioVideoEmotionPipeline(model=other, processor=tiny_processor(frames_per_second=7.0)))
-    with pytest.raises(ValueError, match="modality was both, and is audio"):
+    with pytest.raises(ValueError, match="modality was both and is now audio"):
         run(modality="audio")
-    with pytest.raises(ValueError, match="window_seconds was None, and is 1"):
+    with pytest.raises(ValueError, match="window_seconds was None and is now 1"):
         run(window_seconds=1)
     assert rows_of(summary.results) == before
 
@@ -499,14 +503,14 @@ def test_the_same_model_loaded_again_is_the_same(run: Callable[..., Summary], ch
 
 def test_names_from_two_folders_never_mix(run: Callable[..., Summary], archive: Path) -> None:
     run()
-    with pytest.raises(ValueError, match=r"names its files from .*/archive, and this job names them from .*/archive/a"):
+    with pytest.raises(ValueError, match=r"are relative to .*/archive, those of this job to .*/archive/a: two files"):
         run(sources=archive / "a")
     assert run(sources=archive / "a", root=archive).num_annotated == 0
 
 
 def test_an_output_without_its_job_is_left_alone(run: Callable[..., Summary], tmp_path: Path) -> None:
     (tmp_path / "results.parquet").write_bytes(b"somebody's")
-    with pytest.raises(ValueError, match=r"results\.job, which its job would go on from, is not"):
+    with pytest.raises(ValueError, match=r"its job folder .*results\.job does not"):
         run()
     assert (tmp_path / "results.parquet").read_bytes() == b"somebody's"
 

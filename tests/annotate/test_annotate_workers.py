@@ -1,17 +1,20 @@
-"""The decode workers: files side by side, and what becomes of a file that takes its worker along."""
+"""The decode workers: files in parallel, and files that kill their worker."""
 
+import importlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from foal_hf import Clip, MediaError
-from foal_hf.annotate.workers import DecodeWorkers, Ended, Read
+from foal_hf.annotate.workers import PRELOADED, DecodeWorkers, Ended, Read
 from foal_hf.foal_net.recordings_foal_net import PendingWindow
 from foal_hf.foal_net.timeline_foal_net import ScoredSegment
 
@@ -92,21 +95,21 @@ def test_every_window_of_every_file_comes_once_and_whole(num_workers: int) -> No
 @pytest.mark.parametrize(
     ("path", "error_type", "error"),
     [
-        ("hang-1", "TimeoutError", "could not be read in 2 s (`time_limit_seconds`)."),
-        ("crash-1", "DecoderCrash", "ended the process that read it, by SIGSEGV."),
-        ("exit-0", "DecoderCrash", "ended the process that read it, with exit code 3."),
+        ("hang-1", "TimeoutError", "was not read within 2 s (`time_limit_seconds`)."),
+        ("crash-1", "DecoderCrash", "crashed the decoder process (SIGSEGV)."),
+        ("exit-0", "DecoderCrash", "crashed the decoder process (exit code 3)."),
         ("bad-1", "MediaError", "is bad."),
         ("wrong-0", "KeyError", "'the file'"),
     ],
 )
-def test_a_bad_file_takes_no_other_along(path: str, error_type: str, error: str) -> None:
+def test_a_file_that_kills_its_worker_fails_alone(path: str, error_type: str, error: str) -> None:
     found = read_all("before", path, "behind", "last", time_limit_seconds=2.0)
     assert (found[path][1].error_type, found[path][1].error) == (error_type, error)
     for good in ("before", "behind", "last"):
         assert len(found[good][0]) == 1 and found[good][1].error_type is None
 
 
-def test_a_missing_decoder_is_not_the_fault_of_the_files() -> None:
+def test_a_missing_decoder_ends_the_job() -> None:
     with pytest.raises(ImportError, match="no decoder here"):
         read_all("good", "missing")
     assert not multiprocessing.active_children()
@@ -158,6 +161,24 @@ def test_a_worker_is_replaced_before_what_its_decoders_keep_adds_up(
             assert len(list(workers.read([Named("good-1")]))) == 2
             seen += sorted(pids())
     assert [seen.count(pid) for pid in dict.fromkeys(seen)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("name", PRELOADED)
+def test_what_workers_preload_can_be_imported(name: str) -> None:
+    assert importlib.import_module(name).__name__ == name
+
+
+def name_the_parent(path: str) -> Iterator[PendingWindow]:
+    raise MediaError(path, str(os.getppid()))
+    yield window(0)
+
+
+def test_workers_are_forked_from_a_server_that_has_imported_torch() -> None:
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # another test may have started it
+    with DecodeWorkers[Named](name_the_parent, num_workers=1, time_limit_seconds=60, num_ahead=2) as workers:
+        (end,) = workers.read([Named("clip.mp4")])
+    assert isinstance(end, Ended) and end.error is not None
+    assert "libtorch" in Path(f"/proc/{end.error}/maps").read_text()
 
 
 @pytest.fixture
