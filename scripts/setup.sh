@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with everything foal-hf needs, FFmpeg's shared libraries included.
+# Creates a virtual environment with everything that foal-hf needs, FFmpeg's shared libraries included.
 #
 #     scripts/setup.sh VENV CONSTRAINTS [EXTRA]
 #
-# Prints a line for each step; what pip says is shown in full where it fails. PYTHON names the interpreter to use.
-# Written for bash 3.2, which macOS has. The Makefile runs it again where pyproject.toml or the pins changed.
+# Prints a line for each step, and pip's full output if it fails. PYTHON is the interpreter to use.
+# Works with bash 3.2 of macOS. The Makefile runs it again if pyproject.toml or the pins changed.
 set -euo pipefail
 
 venv=${1:?usage: scripts/setup.sh VENV CONSTRAINTS [EXTRA]}
@@ -21,7 +21,7 @@ stop() {
     exit 1
 }
 
-# Runs a command as root, directly or with a sudo that asks for no password. Fails where neither is possible.
+# Runs a command as root, directly or with a sudo that needs no password; else fails.
 may_be_root() { [ "$(id -u)" = 0 ] || { command -v sudo && sudo -n true; } >/dev/null 2>&1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
@@ -66,12 +66,12 @@ find_python() {
             return
         fi
     done
-    stop "Python 3.11 or newer is needed and was not found." \
-        "Name it if it is not on PATH:  make quickstart PYTHON=/path/to/python3.11"
+    stop "Python 3.11 or newer was not found." \
+        "If it is not on PATH, give its path:  make quickstart PYTHON=/path/to/python3.11"
 }
 
 make_venv() {
-    # Debian's Python has no ensurepip without python3-venv; where pip is there, pip can install itself instead.
+    # Debian's Python has no ensurepip without python3-venv; if pip is installed, it can install itself instead.
     if "$python" -c 'import ensurepip' 2>/dev/null; then
         logged "$python" -m venv "$venv"
     elif "$python" -m pip --version >/dev/null 2>&1; then
@@ -82,7 +82,7 @@ make_venv() {
         apt_install python3-venv
         logged "$python" -m venv "$venv"
     else
-        stop "$python can make no virtual environment. Run this, then the same command again:" \
+        stop "$python cannot create a virtual environment. Run this, then the same command again:" \
             "sudo apt-get install -y python3-venv"
     fi
 }
@@ -97,27 +97,27 @@ ensure_system_libraries() {
         # shellcheck disable=SC2086 # the rest of the command is the list of packages
         apt_install ${remedy#*apt-get install -y }
         "$python" -P foal_hf/cli/doctor.py --libraries >/dev/null && return
-        stop "The libraries were installed and do not load. See:  $python -P foal_hf/cli/doctor.py"
+        stop "The libraries were installed, but do not load. See:  $python -P foal_hf/cli/doctor.py"
     fi
     stop "FFmpeg's or Python's shared libraries are missing. Run this, then the same command again:" "$remedy"
 }
 
-# The page of foal-hf demo is tried in a real browser. Everything else works without one, so that none is no error.
+# Some tests open the page of foal-hf demo in a browser. Everything else works without one, so none is no error.
 ensure_browser() {
     if { command -v chromium && command -v chromedriver; } >/dev/null; then
         return
     fi
     if command -v apt-get >/dev/null && may_be_root; then
-        say "Installing chromium and chromium-driver, for the tests of the page"
+        say "Installing chromium and chromium-driver for the tests of the demo page"
         apt_install chromium chromium-driver && return
     fi
-    say "No chromium and chromedriver: the tests of the page in a browser will be skipped. On Debian they come with" \
+    say "No chromium and chromedriver: the browser tests of the demo page will be skipped. On Debian, install them with" \
         "sudo apt-get install -y chromium chromium-driver"
 }
 
 python=$(find_python)
 mkdir -p "$venv"
-printf '*\n' >"$venv/.gitignore" # whatever the folder is called
+printf '*\n' >"$venv/.gitignore" # for any name of the folder
 say "$("$python" --version), virtual environment $venv"
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     make_venv
@@ -127,7 +127,7 @@ ensure_system_libraries
 
 num_pins=$(grep -c == "$constraints")
 say "Installing foal-hf and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"
-# As an environment variable the constraints also hold for what pip installs to build the package.
+# As an environment variable, the constraints also apply to build dependencies.
 PIP_CONSTRAINT=$constraints PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
     logged "$venv/bin/python" -m pip install --editable ".${extra:+[$extra]}"
-say "Installed: run $venv/bin/foal-hf doctor for what is there"
+say "Installed. Check it with: $venv/bin/foal-hf doctor"

@@ -1,8 +1,8 @@
-"""Annotates whole archives: a folder or list of recordings becomes a table of emotions, and a list of what failed.
+"""Annotate whole archives: a folder or list of recordings becomes a table of emotions and a manifest of all files.
 
     summary = annotate("archive", "results.parquet", model="org/foal-net")
 
-It may be killed at any moment, goes on when it is called again, and may run in several processes at once.
+The job may be killed at any time and resumes when called again; several processes can share it.
 """
 
 import contextlib
@@ -34,16 +34,16 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
-        results (`Path`): Parquet file with one row a clip or segment.
-        manifest (`Path`): Parquet file with one row a file.
+        results (`Path`): Parquet file with one row for each clip or segment.
+        manifest (`Path`): Parquet file with one row for each file.
         num_files (`int`): Files in the manifest.
         num_done, num_failed, num_pending (`int`): Of them, by status, over all runs and processes so far.
-        num_annotated (`int`): Files that this run has done or seen fail.
+        num_annotated (`int`): Files that this run has finished, failed ones included.
         seconds (`float`): Time from the first file of this run to the last.
-        model_seconds (`float`): Of that, while the model was at work; 0 on Ray, where the workers know.
+        model_seconds (`float`): Part of it spent in the model; 0 on Ray, where it is not measured.
     """
 
     results: Path
@@ -77,53 +77,53 @@ def annotate(
     device: Any = None,
     progress: bool = True,
 ) -> Summary:
-    """Name the emotion in every file of an archive.
+    """Predict the emotion in every file of an archive.
 
-    What has been done lies in a folder beside the output (`results.job` beside `results.parquet`), safe from the moment
-    it is done: a run that was killed goes on there when it is started again, neither repeating nor losing a file. Files
-    that are new or have changed since are added. Several processes, also on machines that share the folder, may run the
-    same call at once: each takes files that no other has, and the last to end writes the tables in full. A bad file
-    never ends the job: it stands in the manifest with its error.
+    Results are stored in a folder beside the output (`results.job` beside `results.parquet`) as soon as they are
+    computed. A killed run resumes there when it is started again, and neither repeats nor loses a file. New and changed
+    files are added. Several processes, also on machines that share the folder, can run the same call at the same time:
+    each takes files that no other has, and the last to end writes the complete tables. Files that cannot be read, or
+    that hang or crash the decoder, are recorded in the manifest; the job continues.
 
     Args:
-        sources: A folder with all that lies below it, a text, CSV or TSV file that lists files, or paths.
-        output (`str` or `os.PathLike`): Parquet file of the results, one row a clip or segment: `file` (relative to the
-            root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`, and `reason`
-            where there is no label. The manifest lies beside it, one row a file: `file`, `status` (`done`, `failed`,
-            `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`, `seconds_spent`, `attempts`,
-            `size_bytes`, `model_revision`, `fingerprint`. Rows are sorted by file and time.
-        model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint that ships
-            with the package.
+        sources: A folder, with everything below it; a text, CSV or TSV file that lists files; or paths.
+        output (`str` or `os.PathLike`): Parquet file of the results, one row for each clip or segment: `file` (relative
+            to the root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`, and
+            `reason` if there is no label. The manifest lies beside it, one row for each file: `file`, `status` (`done`,
+            `failed`, `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`, `seconds_spent`,
+            `attempts`, `size_bytes`, `model_revision`, `fingerprint`. Rows are sorted by file and time.
+        model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint of the
+            package.
         modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.
-        window_seconds (`float`, *optional*): Annotate all of every file, in windows of this length, which give a
-            segment for every stride, as in the pipeline. Default: one clip a file, as long as the processor takes.
-        stride_seconds (`float`, *optional*): From the start of a window to that of the next. Default: half a window.
-        min_score (`float`, *optional*): Where the best score is below this, the label is None.
-        batch_size (`int`, defaults to 8): Clips per pass of the model, of as many files as it takes.
-        num_workers (`int`, *optional*): Processes that decode. Default: one for each processor but one, 8 at most.
-        time_limit_seconds (`float`, defaults to 60): Longest that reading a clip or window may take. The process is
-            killed then, the file has failed, and the job goes on; likewise where a file crashes the decoder.
-        retry_failed (`bool`, defaults to `False`): Try those files again that have failed before.
-        all_files (`bool`, defaults to `False`): Of a folder try every file, not only those with the suffix of a medium.
-        root (`str` or `os.PathLike`, *optional*): What the names of files are relative to. Default: the folder; the
-            folder of the list; the current one.
-        engine (`"local"` or `"ray"`, defaults to `"local"`): `"ray"` spreads the files over a Ray cluster, whose nodes
-            have to see them under the same paths; it needs the extra `foal-hf[ray]`.
-        num_actors (`int`, *optional*): Copies of the model on Ray. Default: one for each GPU, or without any as many as
-            the processors of the cluster allow.
-        device (*optional*): Where the model runs. Default: as in every pipeline.
+        window_seconds (`float`, *optional*): Annotate all of every file in windows of this length, one segment for each
+            stride, as in the pipeline. Default: one clip for each file, as long as the processor allows.
+        stride_seconds (`float`, *optional*): From the start of a window to the next. Default: half a window.
+        min_score (`float`, *optional*): If the best score is below this, the label is None.
+        batch_size (`int`, defaults to 8): Clips per forward pass, from one or more files.
+        num_workers (`int`, *optional*): Decoding processes. Default: the number of processors minus one, at most 8.
+        time_limit_seconds (`float`, defaults to 60): Time limit for decoding one clip or window. Then the process is
+            killed, the file has failed, and the job continues; the same applies if a file crashes the decoder.
+        retry_failed (`bool`, defaults to `False`): Retry files that failed in earlier runs.
+        all_files (`bool`, defaults to `False`): Try every file of a folder, not only those with a known suffix.
+        root (`str` or `os.PathLike`, *optional*): The folder that file names are relative to. Default: the folder, the
+            folder of the list, or the current folder.
+        engine (`"local"` or `"ray"`, defaults to `"local"`): `"ray"` distributes the files over a Ray cluster, whose
+            nodes have to see them under the same paths; it needs the extra `foal-hf[ray]`.
+        num_actors (`int`, *optional*): Copies of the model on Ray. Default: one for each GPU; without GPUs, as many as
+            the cluster's CPUs allow.
+        device (*optional*): Device of the model. Default: as in every pipeline.
         progress (`bool`, defaults to `True`): Show a progress bar.
 
     Returns:
-        [`Summary`]: Where the tables are, and how many files are done, failed and pending. Files are pending where
-        another process is at work on them.
+        [`Summary`]: The paths of the tables, and the number of files that are done, failed and pending. Files are
+        pending if another process is annotating them.
 
     Raises:
-        FileNotFoundError: If there are no such sources.
-        ImportError: If what decodes, or Ray, is not installed.
-        RuntimeError: If the model fails on one file after the other, or the workers do not start.
+        FileNotFoundError: If the sources do not exist.
+        ImportError: If a package for decoding, or Ray, is not installed.
+        RuntimeError: If the model fails on many files in a row, or the workers do not start.
         ValueError: If the output belongs to another model, other settings or another root; if there are no files; or if
-            an argument makes no sense.
+            an argument is invalid.
 
     Example:
 
@@ -187,8 +187,8 @@ def _engine(
         return LocalEngine(classify, reader, decode_settings)
     if not job.take_all():
         raise ValueError(
-            f"Another process is at work on {job.results}. Ray shares out the files by itself: let that one end, or "
-            "leave `engine` at 'local'."
+            f"Another process is working on {job.results}. Ray distributes the files itself: wait until the other "
+            "process ends, or use `engine='local'`."
         )
     return RayEngine(classify, reader, decode_settings, num_actors=num_actors, device=device)
 
@@ -215,7 +215,7 @@ def _check(
 ) -> None:
     for name, value, choices in (("modality", modality, tuple(MODALITIES)), ("engine", engine, _ENGINES)):
         if value not in choices:
-            raise ValueError(f"`{name}` has to be one of {', '.join(choices)}; got {value!r}.")
+            raise ValueError(f"Unknown `{name}` {value!r}; expected one of {', '.join(choices)}.")
     numbers = {
         "batch_size": decode_settings.batch_size,
         "num_workers": decode_settings.num_workers,

@@ -1,4 +1,4 @@
-"""`foal-hf inspect`, `prepare` and `embed`: what is in a corpus, its rows, and the stored features of its pictures."""
+"""`foal-hf inspect`, `prepare` and `embed`: the report of a corpus, its rows as Parquet, its stored video features."""
 
 import argparse
 import json
@@ -15,52 +15,54 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command = add(inspect)
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
     add_corpus_options(command, settings="--set")
-    command.add_argument("--plot", metavar="FILE", help="draw it: .png, .pdf or .svg")
+    command.add_argument("--plot", metavar="FILE", help="plot the counts to a .png, .pdf or .svg file")
 
     command = add(prepare)
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
     add_corpus_options(command, settings="--set")
-    command.add_argument("--output", help="folder for the files (outputs/corpora/CORPUS)")
+    command.add_argument("--output", help="output folder (outputs/corpora/CORPUS)")
 
     command = add(embed)
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
     add_corpus_options(command, settings="--set")
-    command.add_argument("--model", required=True, help="folder or Hub name of a checkpoint, whose image encoder it is")
+    command.add_argument(
+        "--model", required=True, help="folder or Hub name of the checkpoint that has the image encoder"
+    )
     command.add_argument("--output", required=True, metavar="STORE", help="folder of the features")
     command.add_argument(
-        "--freeze-vision-encoder", action="store_true", help="take the image encoder as it is, though it was trained"
+        "--freeze-vision-encoder", action="store_true", help="use the image encoder as it is, although it was trained"
     )
-    command.add_argument("--batch-frames", type=int, default=64, help="frames in a pass of the encoder (%(default)s)")
-    command.add_argument("--num-workers", type=int, default=1, help="processes that decode (%(default)s)")
-    command.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
+    command.add_argument("--batch-frames", type=int, default=64, help="frames per forward pass (%(default)s)")
+    command.add_argument("--num-workers", type=int, default=1, help="decoding processes (%(default)s)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda or mps (%(default)s)")
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Count what is in a corpus, and list the files that are missing."""
+    """Count the classes, speakers and clip lengths of a corpus, and list its missing files."""
     from ..corpora.report import inspect_corpus
     from ..plots.corpus import plot_corpus
 
     report = inspect_corpus(options.corpus, options.data_dir, **corpus_options(options))
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
     if options.plot:
-        print(f"The picture is in {plot_corpus(report, options.plot, title=options.corpus)}", file=sys.stderr)
+        print(f"Plot written to {plot_corpus(report, options.plot, title=options.corpus)}", file=sys.stderr)
     return 0
 
 
 def prepare(options: argparse.Namespace) -> int:
-    """Write the rows of a corpus as Parquet, with the paths of its media, and their counts."""
+    """Write the rows of a corpus as Parquet, with the paths of its recordings, and the counts."""
     from ..corpora.report import prepare_corpus
 
     output = options.output or Path("outputs") / "corpora" / options.corpus
     report = prepare_corpus(options.corpus, options.data_dir, output, **corpus_options(options))
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
-    note = "the rows name sound and picture by their paths on this machine, and hold neither"
+    note = "the rows hold the paths of the recordings on this machine, not the recordings"
     print(f"Written to {output}: {note}.", file=sys.stderr)
     return 0
 
 
 def embed(options: argparse.Namespace) -> int:
-    """Compute and keep the features that a frozen image encoder gives for a corpus, as far as they are missing."""
+    """Compute and store the missing video features of a corpus with a frozen image encoder."""
     from datasets import concatenate_datasets
 
     from ..corpora import load_corpus

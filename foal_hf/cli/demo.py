@@ -1,4 +1,4 @@
-"""`foal-hf demo`: a page on this machine that tries a checkpoint on recordings."""
+"""`foal-hf demo`: a local web page to try a checkpoint on recordings."""
 
 import argparse
 import json
@@ -10,24 +10,24 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     command = add(demo)
     command.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="folder or Hub name; the tiny one that ships by default"
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="folder or Hub name (default: the tiny one)"
     )
-    command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
-    command.add_argument("--port", type=int, help="the first free one from 7860 on by default")
+    command.add_argument("--device", help="cpu, cuda or mps (default: the best that is available)")
+    command.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     command.add_argument(
-        "--max-upload-mib", type=_mebibytes, default=1024, metavar="MIB", help="largest recording (%(default)s)"
+        "--max-upload-mib", type=_mebibytes, default=1024, metavar="MIB", help="maximum size of an upload (%(default)s)"
     )
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Serve a page on this machine that names the emotions in recordings; Ctrl-C ends it."""
+    """Serve a web page on this machine that predicts emotions in recordings; Ctrl-C stops it."""
     from ..demo import serve_demo
 
     size = options.max_upload_mib * 2**20
     with serve_demo(options.checkpoint, device=options.device, port=options.port, max_upload_bytes=size) as page:
-        said = json.dumps({"url": page.url}) if options.json else f"The page is at {page.url} (Ctrl-C ends it)"
-        print(said, flush=True)
+        text = json.dumps({"url": page.url}) if options.json else f"The page is at {page.url} (Ctrl-C stops it)"
+        print(text, flush=True)
         if options.open:
             import webbrowser
 

@@ -22,14 +22,14 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train by a recipe, choose the checkpoint, test it once on what was held out, and save it."""
+    """Train by a recipe, choose the checkpoint, test it once on the held-out clips, and save it."""
     from ..corpora.folds import make_folds
     from ..experiments import find_fold, fold_of_splits, train_and_test
     from ..experiments.reports import run_report
     from ..results import Protocol
 
     if options.test_session is not None and options.test_speaker is not None:
-        raise ValueError("Give --test-session or --test-speaker, not both.")
+        raise ValueError("Give either --test-session or --test-speaker, not both.")
     splits = _load_splits(options)
     corpus = _joined(splits)
     by = "session" if options.test_session is not None else "speaker"
@@ -40,9 +40,7 @@ def train(options: argparse.Namespace) -> int:
         protocol = Protocol(f"held-out-{by}", f"Trained on the other {by}s, tested on one.", f"{by} {fold.name}")
     else:
         fold = fold_of_splits(splits, select=options.select)
-        protocol = Protocol(
-            "splits-of-the-corpus", "The parts are those that the corpus is divided into.", "test split"
-        )
+        protocol = Protocol("splits-of-the-corpus", "The splits of the corpus.", "test split")
     with contextlib.redirect_stdout(sys.stderr):  # Trainer prints what it logs: standard output is for the result
         results = train_and_test(
             _recipe(options),
@@ -59,13 +57,13 @@ def train(options: argparse.Namespace) -> int:
         _print(json.dumps(dataclasses.asdict(results), indent=2))
     else:
         _print(
-            f"{run_report(results)}\n{Path(options.output) / 'checkpoint'} holds model, processor, card and results."
+            f"{run_report(results)}\n{Path(options.output) / 'checkpoint'} has the model, processor, card and results."
         )
     return 0
 
 
 def cross_validate(options: argparse.Namespace) -> int:
-    """Hold out each session (or speaker) once: train on the others, test on it. Interrupted, it goes on."""
+    """Hold out each session (or speaker) once, train on the others and test on it. Resumes an interrupted run."""
     from ..experiments import cross_validate as run
     from ..experiments.reports import cross_validation_report
 
@@ -84,12 +82,12 @@ def cross_validate(options: argparse.Namespace) -> int:
     if options.json:
         _print(json.dumps(dataclasses.asdict(results), indent=2))
     else:
-        _print(f"{cross_validation_report(results)}\n{options.output} holds this, each run, and the pictures.")
+        _print(f"{cross_validation_report(results)}\n{options.output} has this report, each run, and the plots.")
     return 0
 
 
 def ablate(options: argparse.Namespace) -> int:
-    """Fill the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, and both. Interrupted, it goes on."""
+    """Run the paper's ablation: video, audio, fusion, + AVEL, + MEM, + both. Resumes an interrupted run."""
     from ..experiments import ablate as run
     from ..experiments.reports import ablation_report
 
@@ -108,12 +106,12 @@ def ablate(options: argparse.Namespace) -> int:
     if options.json:
         _print((Path(options.output) / "ablation.json").read_text(encoding="utf-8").strip())
     else:
-        _print(f"{ablation_report(table)}\n{options.output} holds this table, and a cross-validation for each row.")
+        _print(f"{ablation_report(table)}\n{options.output} has this table, and a cross-validation for each row.")
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Test a checkpoint on a corpus, also one whose classes have other names."""
+    """Test a checkpoint on a corpus, which may have other class names."""
     from ..experiments import clips_of_session, evaluate_checkpoint
     from ..experiments.reports import checkpoint_report
 
@@ -141,18 +139,25 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
     _add_run_options(command)
     command.add_argument("--test-session", metavar="NAME", help="the session to hold out: Ses05, or 5")
     command.add_argument("--test-speaker", metavar="NAME", help="the speaker to hold out")
-    command.add_argument("--seed", type=int, help="of weights, batches and dropout; the recipe's by default")
+    command.add_argument("--seed", type=int, help="random seed of weights, batches and dropout (default: the recipe's)")
 
 
 def _add_cross_validate_options(command: argparse.ArgumentParser) -> None:
     """Options of [`cross_validate`] and [`ablate`]."""
     _add_run_options(command)
-    command.add_argument("--by", choices=("session", "speaker"), default="session", help="what is held out")
     command.add_argument(
-        "--held-out", nargs="+", default=[], metavar="NAME", help="only these folds: Ses05, or 5; all by default"
+        "--by", choices=("session", "speaker"), default="session", help="hold out sessions or speakers (%(default)s)"
     )
     command.add_argument(
-        "--seeds", nargs="+", type=int, default=[], metavar="N", help="a run of all folds for each; the recipe's alone"
+        "--held-out", nargs="+", default=[], metavar="NAME", help="only these folds, such as Ses05 or 5 (default: all)"
+    )
+    command.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="run all folds for each seed (default: the recipe's)",
     )
 
 
@@ -168,15 +173,17 @@ def _add_evaluate_options(command: argparse.ArgumentParser) -> None:
         type=pair,
         default=[],
         metavar="CLASS=LABEL",
-        help="a class of the corpus counts as this label of the checkpoint; without LABEL its clips are left out",
+        help="a class of the corpus counts as this label of the checkpoint; without LABEL its clips are skipped",
     )
     command.add_argument(
-        "--held-out", action="store_true", help="only clips that the checkpoint was neither trained on nor chosen by"
+        "--held-out", action="store_true", help="skip clips that were used to train or choose the checkpoint"
     )
     command.add_argument(
-        "--allow-training-clips", action="store_true", help="test although it was trained on some of the clips"
+        "--allow-training-clips",
+        action="store_true",
+        help="test even if the checkpoint was trained on some of the clips",
     )
-    command.add_argument("--batch-size", type=int, default=16, help="clips at once (%(default)s)")
+    command.add_argument("--batch-size", type=int, default=16, help="clips per forward pass (%(default)s)")
     command.add_argument("--output", help="folder for evaluation.json, predictions.json and the confusion matrix")
     command.add_argument("--store", metavar="STORE", help="folder of stored features (see foal-hf embed)")
 
@@ -185,7 +192,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recipe", default="default", help="paper, default, tiny, or a YAML file (%(default)s)")
     command.add_argument("--corpus", required=True, help=CORPUS_HELP)
     add_corpus_options(command, settings="--corpus-set")
-    command.add_argument("--output", required=True, help="folder of the run; an interrupted one goes on there")
+    command.add_argument("--output", required=True, help="folder of the run; an interrupted run resumes there")
     command.add_argument(
         "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"
     )
@@ -195,19 +202,19 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         type=name_and_value,
         default=[],
         metavar="NAME=VALUE",
-        help="another setting of the recipe: any of TrainingArguments, FoalNetConfig or the processor",
+        help="change a setting of the recipe: any of TrainingArguments, FoalNetConfig or the processor",
     )
     command.add_argument(
         "--select",
         choices=("validation", "last", "test-best-epoch"),
         default="validation",
-        help="what the epoch is chosen by (%(default)s); test-best-epoch is the authors' way, and too good",
+        help="how the epoch is chosen (%(default)s); test-best-epoch, the authors' choice, overestimates the results",
     )
     command.add_argument("--store", metavar="STORE", help="folder of stored features (OUTPUT/features)")
 
 
 def _print(text: str) -> None:
-    """Once, also where several processes train together."""
+    """Print once, also in distributed training."""
     if os.environ.get("RANK", "0") == "0":
         print(text)
 

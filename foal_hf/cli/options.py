@@ -1,4 +1,4 @@
-"""Options that several commands share: which corpus is meant, and NAME=VALUE."""
+"""Options that several commands share: the corpus, and NAME=VALUE."""
 
 import argparse
 import json
@@ -9,17 +9,17 @@ CORPUS_HELP = "iemocap, crema_d, ravdess, or folder for one of your own"
 
 
 def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> None:
-    """Declare what says which copy of a corpus is meant, and how it is read; [`corpus_options`] reads it.
+    """Declare the options of a corpus; [`corpus_options`] reads them.
 
     Args:
-        command (`argparse.ArgumentParser`): Of one command.
-        settings (`str`): The option that sets any other option of the corpus, such as `"--set"`.
+        command (`argparse.ArgumentParser`): Parser of one command.
+        settings (`str`): Name of the option that sets any other option of the corpus, such as `"--set"`.
     """
     command.add_argument("--data-dir", help="folder of your copy")
-    command.add_argument("--config", help="which configuration of the corpus; its default by default")
-    command.add_argument("--on-error", choices=("raise", "skip"), help="for files that cannot be read")
-    command.add_argument("--allow-partial", action="store_true", help="take a copy that lacks something")
-    command.add_argument("--cache-dir", help="where the table of rows is kept")
+    command.add_argument("--config", help="configuration of the corpus")
+    command.add_argument("--on-error", choices=("raise", "skip"), help="what to do if a file cannot be read")
+    command.add_argument("--allow-partial", action="store_true", help="accept a copy with missing files")
+    command.add_argument("--cache-dir", help="folder for the table of rows")
     command.add_argument(
         settings,
         dest="corpus_settings",
@@ -32,7 +32,7 @@ def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> No
 
 
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Options of `load_corpus` that were given."""
+    """The given options of `load_corpus`."""
     given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
     if options.allow_partial:
         given["allow_partial"] = True
@@ -40,7 +40,7 @@ def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def name_and_value(text: str) -> tuple[str, Any]:
-    """`seed=1` as a name and the value that its JSON stands for, or the bare word."""
+    """`seed=1` as a name and its value, read as JSON if possible, else as text."""
     name, value = pair(text)
     try:
         return name, json.loads(value)

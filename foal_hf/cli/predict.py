@@ -1,4 +1,4 @@
-"""`foal-hf predict`: clips, or recordings over their time, as text, JSON, CSV, WebVTT, RTTM or a picture."""
+"""`foal-hf predict`: emotions of clips, or over the time of recordings, as text, JSON, CSV, WebVTT, RTTM or a plot."""
 
 import argparse
 import json
@@ -12,31 +12,31 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     command = add(predict)
     command.add_argument("files", nargs="+", metavar="FILE", help="a clip or recording: a path or an http(s) URL")
-    command.add_argument("--model", help="folder or Hub name of a checkpoint; the tiny one that ships by default")
+    command.add_argument("--model", help="folder or Hub name of a checkpoint (default: the tiny one of the package)")
     command.add_argument(
-        "--modality", choices=("both", "audio", "video", "auto"), default="both", help="what to look at (%(default)s)"
+        "--modality", choices=("both", "audio", "video", "auto"), default="both", help="modalities to use (%(default)s)"
     )
-    command.add_argument("--top-k", type=int, help="print the most likely emotions only")
-    command.add_argument("--min-score", type=float, help="from 0 to 1; below it the answer is no label")
-    command.add_argument("--batch-size", type=int, default=8, help="clips or windows per pass (%(default)s)")
-    command.add_argument("--device", help="cpu, cuda, mps; what is there by default")
-    command.add_argument("--window-seconds", type=float, help="judge window by window; 6 for the formats below")
-    command.add_argument("--stride-seconds", type=float, help="from one window to the next; half a window by default")
-    command.add_argument("--csv", action="store_true", help="print a table, one row for each stride")
-    command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of one label")
-    command.add_argument("--rttm", action="store_true", help="print RTTM, one line for each run of one label")
-    command.add_argument("--plot", metavar="FILE", help="draw the timeline as .png, .pdf or .svg")
+    command.add_argument("--top-k", type=int, help="print only the K most likely emotions")
+    command.add_argument("--min-score", type=float, help="from 0 to 1; below it there is no label")
+    command.add_argument("--batch-size", type=int, default=8, help="clips or windows per forward pass (%(default)s)")
+    command.add_argument("--device", help="cpu, cuda or mps (default: the best that is available)")
+    command.add_argument("--window-seconds", type=float, help="predict window by window (6 for the formats below)")
+    command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
+    command.add_argument("--csv", action="store_true", help="print a CSV table, one row for each stride")
+    command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of a label")
+    command.add_argument("--rttm", action="store_true", help="print RTTM, one line for each run of a label")
+    command.add_argument("--plot", metavar="FILE", help="plot the timeline to a .png, .pdf or .svg file")
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Name the emotion in clips, or over the time of recordings."""
+    """Predict the emotion in clips, or over the time of recordings."""
     from transformers import pipeline
 
     from ..registration import TASK
 
     is_timeline = _is_timeline(options)
     if (options.vtt or options.plot) and len(options.files) > 1:
-        print("foal-hf: --vtt and --plot are of one recording; give one FILE", file=sys.stderr)
+        print("foal-hf: --vtt and --plot take one recording; give one FILE", file=sys.stderr)
         return 2
     classify: Any = pipeline(TASK, model=options.model, device=options.device)  # type: ignore[call-overload]
     settings = {
@@ -54,34 +54,42 @@ def predict(options: argparse.Namespace) -> int:
     if options.plot and entries[0].get("segments"):
         from ..plots import plot_timeline
 
-        picture = plot_timeline(entries[0]["segments"], options.plot, labels=list(classify.model.config.label2id))
-        print(f"The picture is in {picture}", file=sys.stderr)
+        plot = plot_timeline(entries[0]["segments"], options.plot, labels=list(classify.model.config.label2id))
+        print(f"Plot written to {plot}", file=sys.stderr)
     return 1 if any("error" in entry for entry in entries) else 0
 
 
 def _is_timeline(options: argparse.Namespace) -> bool:
-    over_time = (options.csv, options.vtt, options.rttm, options.plot, options.window_seconds, options.stride_seconds)
-    return any(value not in (None, False) for value in over_time)
+    asking_for_it = (
+        options.csv,
+        options.vtt,
+        options.rttm,
+        options.plot,
+        options.window_seconds,
+        options.stride_seconds,
+    )
+    return any(value not in (None, False) for value in asking_for_it)
 
 
 def _predict_clips(classify: Any, options: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
     from tqdm.auto import tqdm
 
-    answers = classify((file for file in options.files), return_embeddings=True, **settings)
+    predictions = classify((file for file in options.files), return_embeddings=True, **settings)
     entries = []
-    for file, answer in zip(options.files, tqdm(answers, total=len(options.files), unit="clip"), strict=True):
-        said = answer if "error" in answer else {name: answer[name] for name in ("modalities", "scores")}
-        entries.append({"file": file, **said})
+    for file, prediction in zip(options.files, tqdm(predictions, total=len(options.files), unit="clip"), strict=True):
+        if "error" not in prediction:
+            prediction = {name: prediction[name] for name in ("modalities", "scores")}
+        entries.append({"file": file, **prediction})
     return entries
 
 
 def _predict_timelines(classify: Any, options: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
     window_seconds = 6.0 if options.window_seconds is None else options.window_seconds
     windows = {"window_seconds": window_seconds, "stride_seconds": options.stride_seconds, "progress": True}
-    answers = classify((file for file in options.files), **windows, **settings)
+    predictions = classify((file for file in options.files), **windows, **settings)
     return [
-        {"file": file, **(answer if isinstance(answer, dict) else {"segments": answer})}
-        for file, answer in zip(options.files, answers, strict=True)
+        {"file": file, **(prediction if isinstance(prediction, dict) else {"segments": prediction})}
+        for file, prediction in zip(options.files, predictions, strict=True)
     ]
 
 

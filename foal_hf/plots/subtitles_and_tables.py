@@ -1,7 +1,7 @@
-"""Segments of a recording as text that other programs read: JSON, CSV, WebVTT and RTTM.
+"""Segments of a recording as text for other programs: JSON, CSV, WebVTT and RTTM.
 
-All take the segments that the pipeline gives with `window_seconds` and return a string. JSON and CSV keep one entry for
-each segment; WebVTT and RTTM, which are about what is said or seen for a while, have one for each run of one label.
+All functions take the segments that the pipeline returns with `window_seconds`, and return a string. JSON and CSV have
+one entry for each segment, WebVTT and RTTM one for each run of segments with the same label.
 """
 
 import csv
@@ -28,24 +28,24 @@ def to_json(segments: _Segments) -> str:
         segments (`Iterable[Mapping]`): Of one recording.
 
     Returns:
-        `str`: Ends with a line break. `modalities` is a list; what is None is `null`.
+        `str`: Ends with a line break. `modalities` is a list; None is `null`.
     """
     return json.dumps(list(segments), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = None, header: bool = True) -> str:
-    """The segments as a table, one row each, with a column for each emotion.
+    """The segments as a CSV table, one row for each, with a column for each emotion.
 
     Args:
         segments (`Iterable[Mapping]`): Of one recording.
         labels (`Sequence[str]`): The emotions, in the order of their columns.
-        file (`str`, *optional*): Stands in a first column, `file`, so that tables of several recordings can be joined.
-        header (`bool`, defaults to `True`): Begin with the names of the columns.
+        file (`str`, *optional*): Value of a first column, `file`, to join the tables of several recordings.
+        header (`bool`, defaults to `True`): Whether to start with the column names.
 
     Returns:
         `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
-        evidence, `reason`. Truth is `true` or `false`; what is None is empty.
+        evidence, `reason`. Booleans are `true` or `false`; None is empty.
 
     Raises:
         ValueError: If a segment has an emotion that is not among `labels`.
@@ -61,7 +61,7 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
     for segment in segments:
         scores = {entry["label"]: entry["score"] for entry in segment["scores"]}
         if not scores.keys() <= set(labels):
-            raise ValueError(f"`labels` has to name every emotion; got {list(labels)}, and scores of {list(scores)}.")
+            raise ValueError(f"`labels` has to list every emotion; got {list(labels)}, but scores of {list(scores)}.")
         evidence = segment["evidence"]
         writer.writerow(
             first
@@ -75,45 +75,45 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
 
 
 def to_vtt(segments: _Segments) -> str:
-    """The runs of one label as a WebVTT file, which players show as subtitles.
+    """Runs of segments with the same label as WebVTT subtitles.
 
-    A cue's text is the label and its score in percent, `happy 87 %`; stretches without a label have no cue. Times are
-    rounded to milliseconds, and a run that would then be empty is left out.
+    A cue's text is the label and its score in percent, `happy 87 %`; segments without a label have no cue. Times are
+    rounded to milliseconds, and a run that is then empty is skipped.
 
     Args:
         segments (`Iterable[Mapping]`): Of one recording.
 
     Returns:
-        `str`: UTF-8 text, beginning with the line `WEBVTT`.
+        `str`: Starts with the line `WEBVTT`.
     """
     cues = ["WEBVTT\n"]
     for run in runs_of_one_label(segments):
         start, end = (round(run[name] * 1000) for name in ("start_seconds", "end_seconds"))
         if run["label"] is not None and start < end:
-            text = html.escape(_one_line(run["label"]), quote=False)  # neither a tag nor an arrow
+            text = html.escape(_one_line(run["label"]), quote=False)  # no tag and no arrow
             cues.append(f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text} {100 * run['score']:.0f} %\n")
     return "\n".join(cues)
 
 
 def to_rttm(segments: _Segments, file_id: str) -> str:
-    """The runs of one label as RTTM (Rich Transcription Time Marked, NIST), one line of ten fields for each.
+    """Runs of segments with the same label as RTTM (Rich Transcription Time Marked, NIST), one line of ten fields each.
 
-    | field | holds |
+    | field | content |
     | --- | --- |
-    | type | `SPEAKER`, the one type that tools for diarisation read |
+    | type | `SPEAKER`, the only type that diarisation tools read |
     | file | `file_id` |
     | channel | `1` |
     | begin, duration | seconds |
     | orthography, subtype | `<NA>` |
-    | name | the emotion, where RTTM has the speaker |
+    | name | the emotion; in diarisation the speaker |
     | confidence | score of the run, 0 to 1 |
     | lookahead | `<NA>` |
 
-    Stretches without a label have no line. White space in names becomes `_`, since it separates the fields.
+    Segments without a label have no line. White space in names becomes `_`, because it separates fields.
 
     Args:
         segments (`Iterable[Mapping]`): Of one recording.
-        file_id (`str`): Names the recording, usually the file without its ending.
+        file_id (`str`): Name of the recording, usually the file name without its suffix.
 
     Returns:
         `str`: Empty without segments.

@@ -1,4 +1,4 @@
-"""Whole archives: the tables, jobs that are killed and go on, several processes on one job, and bad files."""
+"""Whole archives: the tables, killed jobs that resume, several processes on one job, and bad files."""
 
 import fcntl
 import json
@@ -47,7 +47,7 @@ def classify(checkpoint: Path) -> AudioVideoEmotionPipeline:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips with different contents, of which one has no sound and one no picture."""
+    """Clips with different contents; one has no audio and one no video."""
     folder = tmp_path_factory.mktemp("made")
     for number in range(NUM_GOOD):
         color = f"color=c=0x{number * 20:02x}40{250 - number * 20:02x}:s=62x46:r=30:d=1.{number:02d}"
@@ -91,7 +91,7 @@ def lines_of(summary: Summary) -> list[Record]:
 
 
 def assert_complete(summary: Summary, archive: Path, classify: AudioVideoEmotionPipeline) -> None:
-    """Every file of the archive is in the results once, with the pipeline's own answer."""
+    """Every file of the archive is in the results once, with the pipeline's own scores."""
     rows = rows_of(summary.results)
     files = sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.*"))
     assert [row["file"] for row in rows] == files
@@ -175,7 +175,7 @@ def test_windows_give_the_segments_of_the_pipeline(
             assert tuple(row["modalities"]) == segment["modalities"]
 
 
-def test_where_nothing_is_clear_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
+def test_without_a_clear_score_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
     black = "color=c=black:s=62x46:r=30:d=1"
     make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")
     rows = {row["file"]: row for row in rows_of(run(modality="auto", min_score=1.0).results)}
@@ -185,7 +185,7 @@ def test_where_nothing_is_clear_there_is_no_label(run: Callable[..., Summary], a
     assert dark["reason"] == "nothing to score: the audio is silent, the video is black"
 
 
-def test_the_manifest_says_what_became_of_each_file(run: Callable[..., Summary], archive: Path) -> None:
+def test_the_manifest_has_the_status_and_error_of_each_file(run: Callable[..., Summary], archive: Path) -> None:
     (archive / "broken.mp4").write_bytes(np.random.default_rng(0).bytes(5003))
     (archive / "empty.mp4").touch()
     (archive / "playlist.mp4").write_text("#EXTM3U\n/secret/other.mp4\n")
@@ -222,14 +222,14 @@ def test_nothing_is_written_but_the_output(run: Callable[..., Summary], archive:
     }
 
 
-def test_an_output_inside_the_archive_is_no_part_of_it(archive: Path, classify: AudioVideoEmotionPipeline) -> None:
+def test_an_output_inside_the_archive_is_not_annotated(archive: Path, classify: AudioVideoEmotionPipeline) -> None:
     settings = {"model": classify, "num_workers": 1, "progress": False, "all_files": True}
     for _ in range(2):
         summary = annotate(archive, archive / "results.parquet", **settings)
         assert (summary.num_files, summary.num_done) == (NUM_GOOD, NUM_GOOD)
 
 
-def test_a_name_that_is_no_text_stands_in_the_manifest(
+def test_a_name_that_is_not_utf_8_is_escaped_in_the_manifest(
     archive: Path, tmp_path: Path, classify: AudioVideoEmotionPipeline
 ) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
@@ -242,7 +242,7 @@ def test_a_name_that_is_no_text_stands_in_the_manifest(
 
 
 def annotate_until_killed(archive: Path, output: Path, checkpoint: Path, num_records: int, moment: str) -> None:
-    """What a child does: annotate, and kill itself at a record, as `kill -9` would."""
+    """Run by a child: annotate, and kill itself at a record, as `kill -9` would."""
     add = Journals.add
     added: list[Record] = []
 
@@ -251,7 +251,7 @@ def annotate_until_killed(archive: Path, output: Path, checkpoint: Path, num_rec
         if len(added) < num_records:
             add(self, record)
             return
-        if moment == "behind the line":
+        if moment == "after the line":
             add(self, record)
         else:
             os.write(self._handle, record.to_json().encode()[:41])  # type: ignore[arg-type]
@@ -262,17 +262,17 @@ def annotate_until_killed(archive: Path, output: Path, checkpoint: Path, num_rec
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_again_and_again_neither_repeats_nor_loses_a_file(
+def test_a_job_that_is_killed_repeatedly_neither_repeats_nor_loses_a_file(
     run: Callable[..., Summary], archive: Path, tmp_path: Path, checkpoint: Path, classify: AudioVideoEmotionPipeline
 ) -> None:
     written = 0
-    for num_records, moment in ((3, "in the line"), (2, "behind the line")):
+    for num_records, moment in ((3, "in the line"), (2, "after the line")):
         arguments = (archive, tmp_path / "results.parquet", checkpoint, num_records, moment)
         child = multiprocessing.get_context("forkserver").Process(target=annotate_until_killed, args=arguments)
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL
-        written += num_records - (moment != "behind the line")
+        written += num_records - (moment != "after the line")
     assert not (tmp_path / "results.parquet").exists()
     summary = run()
     assert summary.num_annotated == NUM_GOOD - written
@@ -281,7 +281,7 @@ def test_a_job_that_is_killed_again_and_again_neither_repeats_nor_loses_a_file(
     assert {row.attempts for row in manifest_of(summary).values()} == {1}
 
 
-def test_a_job_that_is_done_does_nothing_more(run: Callable[..., Summary], archive: Path) -> None:
+def test_a_finished_job_annotates_nothing_again(run: Callable[..., Summary], archive: Path) -> None:
     first = run()
     before = rows_of(first.results)
     again = run()
@@ -342,7 +342,7 @@ def test_a_damaged_line_costs_its_file_only(
 
 
 def annotate_beside_another(archive: Path, output: Path, checkpoint: Path, both_began: Any) -> None:
-    """What each of two children does: annotate, and at the first record wait until the other has one too."""
+    """Run by each of two children: annotate, and at the first record wait until the other has one too."""
     add = Journals.add
     waited: list[bool] = []
 
@@ -395,7 +395,7 @@ def test_a_file_that_was_done_twice_comes_up_once(
 # Bad files and bad luck
 
 
-def test_failed_files_are_tried_again_when_asked(run: Callable[..., Summary], archive: Path) -> None:
+def test_failed_files_are_retried_on_request(run: Callable[..., Summary], archive: Path) -> None:
     for name in ("bad.mp4", "worse.mp4"):
         (archive / name).write_bytes(b"\0" * 101)
     assert run().num_failed == 2
@@ -408,7 +408,7 @@ def test_failed_files_are_tried_again_when_asked(run: Callable[..., Summary], ar
 
 @pytest.fixture
 def blocked(archive: Path) -> Iterator[Path]:
-    """A file that cannot be opened for as long as somebody holds a lease on it."""
+    """A file that cannot be opened while a lease on it is held."""
     need("leases")
     path = archive / "a" / "blocked.mp4"
     shutil.copy(archive / "b/clip-00.mp4", path)
@@ -419,14 +419,14 @@ def blocked(archive: Path) -> Iterator[Path]:
     signal.signal(signal.SIGIO, handler)
 
 
-def test_a_file_that_blocks_takes_its_time_and_no_more(run: Callable[..., Summary], blocked: Path) -> None:
+def test_a_file_that_blocks_fails_after_the_time_limit(run: Callable[..., Summary], blocked: Path) -> None:
     summary = run(time_limit_seconds=3)
     assert (summary.num_done, summary.num_failed) == (NUM_GOOD, 1)
     row = manifest_of(summary)["a/blocked.mp4"]
     assert (row.error_type, row.error) == ("TimeoutError", "was not read within 3 s (`time_limit_seconds`).")
 
 
-def test_a_clip_that_the_model_fails_on_takes_no_other_along(
+def test_a_clip_that_the_model_fails_on_fails_alone(
     run: Callable[..., Summary], classify: AudioVideoEmotionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = classify.forward
@@ -508,7 +508,7 @@ def test_names_from_two_folders_never_mix(run: Callable[..., Summary], archive: 
     assert run(sources=archive / "a", root=archive).num_annotated == 0
 
 
-def test_an_output_without_its_job_is_left_alone(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_an_output_without_its_job_is_not_overwritten(run: Callable[..., Summary], tmp_path: Path) -> None:
     (tmp_path / "results.parquet").write_bytes(b"somebody's")
     with pytest.raises(ValueError, match=r"its job folder .*results\.job does not"):
         run()
@@ -518,8 +518,8 @@ def test_an_output_without_its_job_is_left_alone(run: Callable[..., Summary], tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"modality": "sound"}, "`modality` has to be one of both, audio, video, auto; got 'sound'"),
-        ({"engine": "spark"}, "`engine` has to be one of local, ray; got 'spark'"),
+        ({"modality": "sound"}, "Unknown `modality` 'sound'; expected one of both, audio, video, auto"),
+        ({"engine": "spark"}, "Unknown `engine` 'spark'; expected one of local, ray"),
         ({"batch_size": 0}, "`batch_size` has to be 1 or more, got 0"),
         ({"num_workers": 0}, "`num_workers` has to be 1 or more, got 0"),
         ({"time_limit_seconds": 0}, "`time_limit_seconds` has to be above 0, got 0"),
@@ -528,9 +528,7 @@ def test_an_output_without_its_job_is_left_alone(run: Callable[..., Summary], tm
         ({"min_score": 2}, "`min_score` has to lie between 0 and 1, got 2"),
     ],
 )
-def test_arguments_without_sense_are_named(
-    run: Callable[..., Summary], arguments: dict[str, Any], message: str
-) -> None:
+def test_invalid_arguments_are_named(run: Callable[..., Summary], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(**arguments)
 

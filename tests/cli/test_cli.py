@@ -1,4 +1,4 @@
-"""The command line as its users meet it: in a process of its own."""
+"""The command line, in the test process and in processes of its own."""
 
 import json
 import subprocess
@@ -58,13 +58,13 @@ def test_misuse_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "usage: foal-hf" in capsys.readouterr().err
 
 
-def test_doctor_says_whether_the_main_job_can_run() -> None:
+def test_doctor_reports_whether_training_and_prediction_can_run() -> None:
     finished = foal_hf("doctor", "--json")
     assert finished.returncode == 0
     assert json.loads(finished.stdout)["ok"]
 
 
-def test_quickstart_prints_nothing_but_json_where_a_machine_asks(
+def test_quickstart_prints_only_json_with_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = quickstart.run_quickstart
@@ -80,7 +80,7 @@ def test_quickstart_prints_nothing_but_json_where_a_machine_asks(
     assert "eval_unweighted_accuracy" in printed.err
 
 
-def test_predict_names_the_emotion_of_each_file_and_keeps_going_past_a_bad_one(clip: Path, tmp_path: Path) -> None:
+def test_predict_continues_after_a_bad_file(clip: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("this is no film")
     finished = foal_hf("predict", "--json", str(clip), str(broken), str(clip))
@@ -113,11 +113,11 @@ def test_the_shipped_checkpoint_is_small_and_has_its_card() -> None:
     assert "mean nothing on real people" in card and "5(1)(f)" in card
 
 
-def test_push_lists_what_would_go(capsys: pytest.CaptureFixture[str]) -> None:
+def test_push_with_dry_run_lists_the_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(TINY_CHECKPOINT), "org/foal-net", "--dry-run"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert any(line.endswith("1.499 MB  model.safetensors") for line in printed)
-    assert printed[-1].endswith("files would go to org/foal-net (main)")
+    assert printed[-1].endswith("files would be uploaded to org/foal-net (main)")
     assert main(["push", str(TINY_CHECKPOINT), "org/foal-net", "--dry-run", "--revision", "fold-3", "--json"]) == 0
     pushed = json.loads(capsys.readouterr().out)
     assert pushed["dry_run"] and pushed["revision"] == "fold-3"
@@ -159,7 +159,7 @@ def test_predict_follows_a_recording_over_its_time(recording: Path, capsys: pyte
     assert "  - 0." in capsys.readouterr().out
 
 
-def test_predict_writes_what_other_programs_read(
+def test_predict_writes_formats_of_other_programs(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {"--csv": "file,start_seconds", "--vtt": "WEBVTT", "--rttm": "SPEAKER recording 1 0.000 "}

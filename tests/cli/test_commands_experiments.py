@@ -1,4 +1,4 @@
-"""The commands that train and test, from their words to what they print."""
+"""The commands that train and test: their arguments, and what they print."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     return ["--encoders", *save_encoders(tmp_path_factory.mktemp("encoders"))]
 
 
-def test_train_and_evaluate_print_what_they_measured_and_nothing_else(
+def test_train_and_evaluate_print_only_their_report(
     corpus: list[object], encoders: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--recipe", "paper", *corpus, *encoders, *SETTINGS, "--test-session", "3", "--output", tmp_path / "run"]
@@ -58,7 +58,7 @@ def test_train_and_evaluate_print_what_they_measured_and_nothing_else(
     assert test["left_out"] == {"sad": 2} and len(test["clip_ids"]) == 8
 
 
-def test_cross_validate_and_ablate_hand_on_what_they_are_told(
+def test_cross_validate_and_ablate_pass_on_their_options(
     corpus: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def test_cross_validate_and_ablate_hand_on_what_they_are_told(
         assert call == {"rows": 30, "output": str(tmp_path), "store_dir": "features", **expected}
 
 
-def test_a_corpus_without_a_test_split_asks_what_is_held_out(
+def test_a_corpus_without_a_test_split_needs_a_held_out_session(
     corpus: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("train", *corpus, "--output", tmp_path) == 1
@@ -92,7 +92,7 @@ def test_a_corpus_without_a_test_split_asks_what_is_held_out(
 
 
 @pytest.mark.parametrize("words", [["--set", "learning_rate"], ["--set", "=3"], ["--select", "best"]])
-def test_misuse_ends_with_the_code_of_misuse(words: list[str], tmp_path: Path) -> None:
+def test_misuse_exits_with_two(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         run("train", "--corpus", "iemocap", "--output", tmp_path, *words)
     assert ended.value.code == 2

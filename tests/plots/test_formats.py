@@ -1,4 +1,4 @@
-"""Segments as JSON, CSV, WebVTT and RTTM, read back with what reads these."""
+"""Segments as JSON, CSV, WebVTT and RTTM, read back by parsers of these formats."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ SEGMENTS = [
 
 
 def read_vtt(text: str) -> list[tuple[float, float, str]]:
-    """Cues by the rules of WebVTT, strictly; raises where a parser would drop one."""
+    """Cues by the rules of WebVTT; fails if a strict parser would drop one."""
     blocks = text.removesuffix("\n").split("\n\n")
     assert blocks[0] == "WEBVTT"
     cues = []
@@ -97,7 +97,7 @@ def test_tables_of_several_recordings_join_to_one() -> None:
 
 
 def test_csv_refuses_an_emotion_without_a_column() -> None:
-    with pytest.raises(ValueError, match=r"name every emotion; got \['happy'\]"):
+    with pytest.raises(ValueError, match=r"list every emotion; got \['happy'\]"):
         to_csv(SEGMENTS, ["happy"])
 
 
@@ -114,7 +114,7 @@ def test_vtt_counts_hours_past_ninety_nine() -> None:
     assert "\n100:01:00.000 --> 100:01:01.000\n" in to_vtt([late])
 
 
-def test_vtt_leaves_out_a_run_that_is_shorter_than_its_clock() -> None:
+def test_vtt_skips_a_run_shorter_than_a_millisecond() -> None:
     assert to_vtt([segment(1.0, 1.0004, "happy", 0.8)]) == to_vtt([]) == "WEBVTT\n"
 
 

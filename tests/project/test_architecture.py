@@ -34,7 +34,7 @@ HOUSE: list[dict[str, str]] = [
     {
         "experiments": "corpora data data/features foal_net hub hub/cards metrics plots registration resources results "
         "synthetic training",
-        "annotate": "corpora foal_net registration",
+        "annotate": "atomic_files corpora foal_net identity registration",
         "demo": "foal_net plots registration",
     },
     {

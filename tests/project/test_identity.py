@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from foal_hf.identity import as_stored, digest_of, digest_of_file, digest_of_tensors
+from foal_hf.identity import as_stored, digest_of, digest_of_file, digest_of_tensors, without_provenance
 
 
 def test_the_digest_of_a_value_does_not_depend_on_the_order_of_its_keys() -> None:
@@ -32,6 +32,11 @@ def test_the_digest_of_tensors_tells_values_shapes_types_and_names_apart() -> No
     assert len({digest_of_tensors(same), *map(digest_of_tensors, others)}) == 6
     zeros = torch.zeros(2)
     assert digest_of_tensors({"a": zeros}) != digest_of_tensors({"a": zeros.view(torch.int32)})
+
+
+def test_a_config_without_its_provenance_keeps_everything_that_changes_results() -> None:
+    config = {"hidden_size": 7, "_name_or_path": "a", "audio_config": {"dtype": "float16", "layers": [{"dtype": 3}]}}
+    assert without_provenance(config) == {"hidden_size": 7, "audio_config": {"layers": [{"dtype": 3}]}}
 
 
 def test_the_digest_of_tensors_takes_types_that_numpy_does_not_have() -> None:

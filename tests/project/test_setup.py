@@ -1,4 +1,4 @@
-"""`scripts/setup.sh` and the Makefile, with a stand-in for Python so that nothing is installed."""
+"""`scripts/setup.sh` and the Makefile, with a fake Python so that nothing is installed."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Machine:
-    """A machine on which every Python, sudo and id is a script of ours."""
+    """A machine whose Python, sudo and id are scripts of the test."""
 
     def __init__(self, folder: Path):
         self.bin, self.venv, self.python = folder / "bin", folder / "venv", folder / "bin" / "python3"
@@ -32,12 +32,12 @@ class Machine:
         path.chmod(0o755)
 
     def write_python(self, libraries: str = "echo found", pip_install: str = "true") -> None:
-        """What `doctor.py --libraries` and `pip install` do; all else succeeds in silence."""
+        """The behaviour of `doctor.py --libraries` and `pip install`; everything else succeeds silently."""
         self.write("python3", f'case "$*" in *--libraries*) {libraries};; *"pip install"*) {pip_install};; esac')
         shutil.copy(self.python, self.venv / "bin" / "python")
 
     def remove_browser(self) -> None:
-        """The machine's own programs are hidden with it, except those that the set-up cannot do without."""
+        """Also hides the machine's own programs, except those that the set-up needs."""
         self.path = str(self.bin)
         for name in ("chromium", "chromedriver"):
             (self.bin / name).unlink()
