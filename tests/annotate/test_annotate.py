@@ -180,7 +180,7 @@ def test_without_a_clear_score_there_is_no_label(run: Callable[..., Summary], ar
     make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")
     rows = {row["file"]: row for row in rows_of(run(modality="auto", min_score=1.0).results)}
     unsure, dark = rows["b/clip-00.mp4"], rows["dark.mp4"]
-    assert unsure["label"] is None and "less than 1" in unsure["reason"] and unsure["score_sad"] > 0
+    assert unsure["label"] is None and "below 1" in unsure["reason"] and unsure["score_sad"] > 0
     assert dark["label"] is None and dark["score_sad"] is None and dark["modalities"] == []
     assert dark["reason"] == "nothing to score: the audio is silent, the video is black"
 
