@@ -17,11 +17,11 @@ import pytest
 import torch
 from media_builders import make_clip
 from requirements import need
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import tiny_processor
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification
+from foal_hf import AudioVideoEmotionPipeline
 from foal_hf.annotate import Summary, annotate
 from foal_hf.annotate.journals import Journals, Record
 
@@ -34,8 +34,7 @@ NUM_GOOD = 11  # in the archive
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(0)
-    FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).save_pretrained(folder)
+    tiny_model().save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
     return folder
 
@@ -484,7 +483,7 @@ def test_a_model_that_always_fails_ends_the_job(
 def test_results_of_two_models_never_mix(run: Callable[..., Summary]) -> None:
     summary = run()
     before = rows_of(summary.results)
-    other = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3))
+    other = tiny_model(seed=1)
     with pytest.raises(ValueError, match=r"another model or other settings: other weights\. Choose another output"):
         run(model=AudioVideoEmotionPipeline(model=other, processor=tiny_processor()))
     with pytest.raises(ValueError, match=r"frames_per_second was 5\.0 and is now 7\.0"):

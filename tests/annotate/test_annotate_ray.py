@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-import torch
 from media_builders import make_clip
 from requirements import need
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import tiny_processor
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification
+from foal_hf import AudioVideoEmotionPipeline
 from foal_hf.annotate import annotate
 
 
@@ -44,8 +43,7 @@ def test_ray_gives_what_one_machine_gives(tmp_path: Path) -> None:
         (tmp_path / "archive" / "sub").mkdir(parents=True, exist_ok=True)
         make_clip(tmp_path / "archive" / "sub" / f"clip-{number}.mp4", video=color, audio=tone)
     (tmp_path / "archive" / "broken.mp4").write_bytes(b"\0" * 101)
-    torch.manual_seed(0)
-    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3))
+    model = tiny_model()
     model.save_pretrained(tmp_path / "checkpoint")
     tiny_processor().save_pretrained(tmp_path / "checkpoint")
     environment = {**os.environ, "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}  # Ray keeps a token at home

@@ -21,7 +21,7 @@ import pytest
 import torch
 from media_builders import make_clip
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_config
+from tiny_models import tiny_config, with_random_biases
 from tiny_processors import tiny_processor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -75,7 +75,7 @@ def odd_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> dict[
 @pytest.fixture(scope="module")
 def model() -> FoalNetForEmotionClassification:
     torch.manual_seed(3)
-    return FoalNetForEmotionClassification(tiny_config(id2label=dict(enumerate(EMOTIONS)))).eval()
+    return with_random_biases(FoalNetForEmotionClassification(tiny_config(id2label=dict(enumerate(EMOTIONS))))).eval()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from requirements import need
+from tiny_models import with_random_biases
 from transformers import AutoModel, CLIPVisionConfig, Wav2Vec2Config, WavLMConfig, pipeline
 
 from foal_hf.cli import main
@@ -53,7 +54,7 @@ def save_checkpoint(folder, audio_config=None) -> FoalNetForEmotionClassificatio
     config = FoalNetConfig(
         audio_config=audio_config, vision_config=copy.deepcopy(_VISION), projection_dim=16, num_fusion_layers=1
     )
-    model = FoalNetForEmotionClassification(config).eval()
+    model = with_random_biases(FoalNetForEmotionClassification(config)).eval()
     model.save_pretrained(folder)
     make_tiny_processor().save_pretrained(folder)
     return model

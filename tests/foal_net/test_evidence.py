@@ -11,11 +11,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from media_builders import BEEP, CLOCK, make_clip, tone
 from requirements import need
-from tiny_models import tiny_config
+from tiny_models import tiny_config, tiny_model
 from tiny_processors import picture, tiny_processor
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, read_clip
+from foal_hf import AudioVideoEmotionPipeline, read_clip
 from foal_hf.foal_net import evidence_foal_net
 from foal_hf.foal_net.evidence_foal_net import measure_evidence, usable_part, why_nothing
 from foal_hf.foal_net.media_foal_net import Clip
@@ -46,8 +46,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def classify() -> AudioVideoEmotionPipeline:
-    torch.manual_seed(0)
-    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
+    model = tiny_model()
     return pipeline("audio-video-emotion", model=model, processor=tiny_processor())
 
 

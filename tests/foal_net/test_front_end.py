@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import AUDIO_ENCODERS, tiny_config
+from tiny_models import AUDIO_ENCODERS, tiny_config, with_random_biases
 from transformers import AutoModel
 
 from foal_hf.foal_net.encoders_foal_net import make_audio_encoder
@@ -25,7 +25,7 @@ def pair(kind: str, **fields: Any) -> tuple[Any, Any]:
     config = tiny_config(kind)
     for name, value in fields.items():
         setattr(config.audio_config, name, value)
-    theirs = AutoModel.from_config(copy.deepcopy(config.audio_config))
+    theirs = with_random_biases(AutoModel.from_config(copy.deepcopy(config.audio_config)))
     ours = make_audio_encoder(config)
     ours.load_state_dict(theirs.state_dict())
     return theirs.feature_extractor, ours.feature_extractor

@@ -19,7 +19,7 @@ from datasets import Audio, Dataset, Video
 from media_builders import BEEP_HERTZ, CLOCK_SECONDS, beep_start, clock_seconds, loudest_hertz, make_clip, tone
 from PIL import Image
 from requirements import need
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_processor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
@@ -45,8 +45,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def model() -> FoalNetForEmotionClassification:
-    torch.manual_seed(0)
-    return FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
+    return tiny_model()
 
 
 def waveform(batch: Any, row: int = 0) -> torch.Tensor:

@@ -10,12 +10,12 @@ import psutil
 import pytest
 import torch
 from media_builders import BEEP, CLOCK, make_clip, run_ffmpeg, tone
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import picture, tiny_processor
 from torch.utils.data import Dataset
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, MediaError, MediaFile
+from foal_hf import AudioVideoEmotionPipeline, MediaError, MediaFile
 from foal_hf.foal_net.timeline_foal_net import ScoredSegment, merge_windows, runs_of_one_label
 from foal_hf.foal_net.windows_foal_net import read_windows
 from foal_hf.plots import draw_timeline
@@ -50,9 +50,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def classify() -> AudioVideoEmotionPipeline:
-    torch.manual_seed(0)
-    # Weights are larger than at a real start, so that differences would show.
-    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
+    model = tiny_model()
     return pipeline("audio-video-emotion", model=model, processor=tiny_processor())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS, tiny_config
+from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS, tiny_config, with_random_biases
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, CLIPVisionModelWithProjection, WavLMConfig, WavLMForCTC, WavLMModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
@@ -30,7 +30,7 @@ def pair(kind: str = "wavlm", **fields: Any) -> tuple[WavLMModel, SdpaWavLMModel
     torch.manual_seed(0)
     without_dropout = dict.fromkeys(("attention_dropout", "hidden_dropout", "activation_dropout"), 0.0)
     config = WavLMConfig(**{**AUDIO_ENCODERS[kind].to_dict(), **without_dropout, **fields})
-    theirs = WavLMModel(copy.deepcopy(config))
+    theirs = with_random_biases(WavLMModel(copy.deepcopy(config)))
     with torch.no_grad():
         theirs.encoder.layers[0].attention.rel_attn_embed.weight.normal_()
         for layer in theirs.encoder.layers:
@@ -190,7 +190,7 @@ def test_the_implementation_is_chosen_as_in_transformers(monkeypatch: pytest.Mon
 
 @torch.no_grad()
 def test_the_implementation_of_a_whole_model_can_be_changed_later() -> None:
-    model = FoalNetModel(tiny_config()).eval()
+    model = with_random_biases(FoalNetModel(tiny_config())).eval()
     expected = transform(model.audio_encoder, PADDING)
     for choice in ("eager", "flex_attention", "eager", "sdpa"):
         model.set_attn_implementation(choice)
@@ -358,7 +358,7 @@ def test_a_trace_is_good_for_any_number_of_clips_and_frames() -> None:
 @pytest.mark.parametrize("saved_as", [WavLMModel, WavLMForCTC])
 @torch.no_grad()
 def test_an_encoder_is_the_same_however_it_comes_about(tmp_path: Path, saved_as: Any) -> None:
-    saved = saved_as(AUDIO_ENCODERS["wavlm"]).eval()
+    saved = with_random_biases(saved_as(AUDIO_ENCODERS["wavlm"])).eval()
     saved.save_pretrained(tmp_path / "audio")
     CLIPVisionModelWithProjection(VISION_ENCODERS["clip"][0]).save_pretrained(tmp_path / "vision")
     whole = FoalNetModel(**load_encoders(str(tmp_path / "audio"), str(tmp_path / "vision"), projection_dim=16)).eval()

@@ -1,7 +1,9 @@
 """Small configurations of every kind of encoder, for tests. Sizes are distinct primes or small multiples of heads."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
+from torch import nn
 from transformers import (
     CLIPVisionConfig,
     Data2VecAudioConfig,
@@ -16,7 +18,12 @@ from transformers import (
 )
 
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 
+
+Model = TypeVar("Model", bound=nn.Module)
+SAMPLES = torch.tensor([4003, 1701, 2999, 400, 3001])
+FRAMES = torch.tensor([7, 3, 1, 5, 2])
 
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 GROUP_NORM = {"feat_extract_norm": "group"}
@@ -69,3 +76,41 @@ def tiny_config(audio: str = "wavlm", vision: str = "clip", **fields: Any) -> Fo
         projection_dim=16,
         **{**vision_fields, **fields},
     )
+
+
+def with_random_biases(model: Model) -> Model:
+    """A model as training leaves it: a new one has biases of 0 and norms of weight 1, and nothing shows of either."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            module, _, kind = name.rpartition(".")
+            if "norm" in type(model.get_submodule(module)).__name__.lower() and kind == "weight":
+                parameter.copy_(1 + 0.3 * torch.randn(parameter.shape, generator=generator))
+            elif kind == "bias":
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def tiny_model(
+    audio: str = "wavlm", vision: str = "clip", *, seed: int = 0, **fields: Any
+) -> FoalNetForEmotionClassification:
+    """A tiny classifier in evaluation mode, the same on every call. Its weights are larger than at a real start, and
+    its biases random, so that differences show.
+    """
+    torch.manual_seed(seed)
+    config = tiny_config(audio, vision, **{"initializer_range": 0.3, **fields})
+    return with_random_biases(FoalNetForEmotionClassification(config)).eval()
+
+
+def tiny_batch(samples: torch.Tensor = SAMPLES, frames: torch.Tensor = FRAMES) -> dict[str, torch.Tensor]:
+    """Clips of the given lengths (samples at 16 kHz, frames), padded with zeros."""
+    generator = torch.Generator().manual_seed(1)
+    attention_mask = (torch.arange(4003) < samples[:, None]).long()
+    padding_mask_videos = (torch.arange(7) < frames[:, None]).long()
+    pictures = torch.randn(len(frames), 7, 3, 26, 26, generator=generator)
+    return {
+        "input_values": torch.randn(len(samples), 4003, generator=generator) * attention_mask,
+        "attention_mask": attention_mask,
+        "pixel_values_videos": pictures * padding_mask_videos[:, :, None, None, None],
+        "padding_mask_videos": padding_mask_videos,
+    }

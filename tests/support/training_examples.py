@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_models import tiny_config
+from tiny_models import tiny_config, with_random_biases
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -59,7 +59,7 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 def make_model(*, dropout: bool = True, **fields: Any) -> FoalNetForEmotionClassification:
     """A tiny classifier, the same on every call."""
     torch.manual_seed(0)
-    model = FoalNetForEmotionClassification(tiny_config(**fields))
+    model = with_random_biases(FoalNetForEmotionClassification(tiny_config(**fields)))
     if not dropout:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
