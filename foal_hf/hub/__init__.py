@@ -1,4 +1,4 @@
-"""Checkpoints to the Hub: what belongs to one, its card, and one commit for all of it."""
+"""Checkpoints to the Hub: their files and card in one commit."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNe
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Results
 from .cards import is_made_card, model_card
-from .commit import Push, commit_folder
+from .commit import Push, commit_folder, upload_folder
 
 
 CARD_NAME = "README.md"
 RESULTS_NAME = "results.json"
-# What an earlier push may have left that a new one does not replace: code and weights under other names.
+# Files of an earlier push that a new one does not overwrite: code and weights under other names.
 _STALE = ("*_foal_net.py", "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME, "pytorch_model*", "training_args.bin")
 
 
@@ -40,31 +40,30 @@ def push_checkpoint(
 ) -> Push:
     """Publish a checkpoint: weights, config, processor, card and the code that loads them, in one commit.
 
-    Of the folder go the weights (safetensors), `config.json`, `processor_config.json`, the card and the results file;
-    nothing else, such as the state of a Trainer, which holds pickles. The code is that of this package. Files of an
-    earlier push that are no part of it any more are deleted by the same commit. A push that breaks off leaves the
-    repository as it was, and can be repeated.
+    It pushes the weights (safetensors), `config.json`, `processor_config.json`, the card, the results file and the code
+    of this package; nothing else, such as the state of a Trainer, which contains pickles. Outdated files of an earlier
+    push are deleted in the same commit. An interrupted push leaves the repository unchanged and can be repeated.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): Folder that a model and its processor were saved to.
-        repo_id (`str`): Name of the repository, `"organisation/name"`; made where it does not exist.
-        results (`str` or `os.PathLike`, *optional*): Results file of the run; the card is made from it. Without it, a
-            `README.md` that somebody wrote is the card. Where there is none, or one that was made from a template, the
-            card is made from the folder's `results.json`; without that too it says that nothing was measured.
+        checkpoint (`str` or `os.PathLike`): Folder with a saved model and its processor.
+        repo_id (`str`): Name of the repository, `"organisation/name"`; created if missing.
+        results (`str` or `os.PathLike`, *optional*): Results file of the run, for the card. Without it, a hand-written
+            `README.md` is the card. If there is none, or a generated one, the card is made from the folder's
+            `results.json`; without that it reports that nothing was measured.
         private (`bool`, *optional*): Whether a new repository is private; the Hub's default for the owner.
-        revision (`str`, *optional*): Branch; made where it does not exist.
-        dry_run (`bool`, defaults to `False`): List what would be pushed, without a word to the Hub.
-        token (`str` or `bool`, *optional*): Instead of the stored one.
+        revision (`str`, *optional*): Branch; created if missing.
+        dry_run (`bool`, defaults to `False`): List the files without any request to the Hub.
+        token (`str` or `bool`, *optional*): Instead of the stored token.
         commit_message (`str`, *optional*): Subject of the commit.
 
     Returns:
-        [`~foal_hf.hub.commit.Push`]: The files with their sizes, and where the commit is.
+        [`~foal_hf.hub.commit.Push`]: The files with their sizes, and the address of the commit.
 
     Raises:
         FileNotFoundError: If a part of the checkpoint is missing.
-        ValueError: If the folder holds another model, or weights that are damaged or do not fit the config.
+        ValueError: If the folder holds another model, or damaged weights, or weights that do not fit the config.
         PermissionError: If the token may not do this.
-        RuntimeError: If the Hub refuses for another reason or cannot be reached.
+        RuntimeError: If the Hub cannot be reached or refuses for another reason.
 
     Example:
 
@@ -116,42 +115,43 @@ def push_part(
     max_shard_size: int | str = "50GB",
     tags: list[str] | None = None,
 ) -> CommitInfo:
-    """What `push_to_hub` of a model, processor or pipeline does: save it, and upload what was saved in one commit.
+    """`push_to_hub` of a model, processor or pipeline: save it, and upload the files in one commit.
 
-    A card that the repository has stays; otherwise a model brings one along. Arguments as in transformers.
+    An existing card of the repository stays; otherwise a model gets one. Arguments as in transformers.
     """
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as folder:
         part.save_pretrained(folder, max_shard_size=max_shard_size)
         _keep_card(api, repo_id, revision, Path(folder, CARD_NAME), tags)
-        if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
         has_weights = Path(folder, CONFIG_NAME).is_file()
-        return api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            commit_message=commit_message or f"Upload {type(part).__name__}",
-            commit_description=commit_description,
+        commit, _ = upload_folder(
+            api,
+            folder,
+            repo_id,
+            private=private,
             revision=revision,
+            message=commit_message or f"Upload {type(part).__name__}",
+            description=commit_description,
             create_pr=create_pr,
-            delete_patterns=list(_STALE if has_weights else _STALE[:1]),
+            delete_patterns=_STALE if has_weights else _STALE[:1],
         )
+    return commit
 
 
 def write_card(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Write the card of a saved model, unless the folder has one."""
+    """Write the card of a saved model unless the folder has one."""
     path = Path(folder, CARD_NAME)
     if not path.exists():
         path.write_text(model_card(model.config), encoding="utf-8")
 
 
 def check_weights(folder: Path, config: FoalNetConfig, names: list[str]) -> None:
-    """Look at the headers of weight files; no tensor is read.
+    """Check the headers of weight files; no tensor is read.
 
     Args:
-        folder (`pathlib.Path`): Where the files lie.
-        config (`FoalNetConfig`): Says which weights are wanted.
+        folder (`pathlib.Path`): Folder of the files.
+        config (`FoalNetConfig`): Determines the expected weights.
         names (`list[str]`): The weight files.
 
     Raises:
@@ -163,7 +163,7 @@ def check_weights(folder: Path, config: FoalNetConfig, names: list[str]) -> None
             with safe_open(folder / name, framework="pt") as file:
                 shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no dict)
         except SafetensorError as error:
-            raise ValueError(f"{folder / name} is damaged or cut off ({error}). Save the model again.") from error
+            raise ValueError(f"{folder / name} is damaged or truncated ({error}). Save the model again.") from error
     is_headless = (config.architectures or [""])[0] == FoalNetModel.__name__
     with torch.device("meta"):
         model = (FoalNetModel if is_headless else FoalNetForEmotionClassification)(config)
@@ -178,17 +178,19 @@ def check_weights(folder: Path, config: FoalNetConfig, names: list[str]) -> None
 def _load_config(folder: Path) -> FoalNetConfig:
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no checkpoint: {CONFIG_NAME} is missing. Name the folder of one.")
+        raise FileNotFoundError(
+            f"{folder} is not a checkpoint: {CONFIG_NAME} is missing. Pass a folder with a saved model."
+        )
     model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     if model_type != FoalNetConfig.model_type:
-        raise ValueError(f"{folder} holds a model of type {model_type!r}, not a Foal-Net.")
+        raise ValueError(f"{folder} has a model of type {model_type!r}; expected {FoalNetConfig.model_type!r}.")
     return FoalNetConfig.from_pretrained(folder)
 
 
 def _load_processor(folder: Path) -> FoalNetProcessor:
     if not (folder / PROCESSOR_NAME).is_file():
         raise FileNotFoundError(
-            f"{folder} has no {PROCESSOR_NAME}, without which nobody can use the checkpoint on recordings. Save the "
+            f"{folder} has no {PROCESSOR_NAME}, which is needed to use the checkpoint on recordings. Save the "
             f"processor there: `processor.save_pretrained({os.fspath(folder)!r})`."
         )
     return FoalNetProcessor.from_pretrained(folder)
@@ -204,14 +206,14 @@ def _list_weights(folder: Path) -> list[str]:
     missing = [name for name in names if not (folder / name).is_file()]
     if not names or missing:
         raise FileNotFoundError(
-            f"{folder} has no {missing[0] if missing else SAFE_WEIGHTS_NAME}. Only safetensors are published: pickles "
-            "can run code when they are loaded. Save the model there with `model.save_pretrained`."
+            f"{folder} has no {missing[0] if missing else SAFE_WEIGHTS_NAME}. Only safetensors are published, because "
+            "loading a pickle can run code. Save the model there with `model.save_pretrained`."
         )
     return [SAFE_WEIGHTS_INDEX_NAME, *names]
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, without a second copy where the file system can do that."""
+    """Hard-link a file, or copy it if the file system cannot."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -219,12 +221,12 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _is_results(path: Path) -> bool:
-    """Whether a folder's `results.json` is a results file of ours; other programs use the name too."""
+    """Whether `results.json` is our results file; other programs use the name too."""
     return path.is_file() and '"schema_version"' in path.read_text(encoding="utf-8")
 
 
 def _own_card(path: Path) -> str | None:
-    """The text of a card that somebody wrote: one that we or Trainer made from a template is made anew."""
+    """The text of a hand-written card; `None` if we or Trainer generated it."""
     if not path.is_file():
         return None
     card = ModelCard.load(path)
@@ -233,7 +235,7 @@ def _own_card(path: Path) -> str | None:
 
 
 def _keep_card(api: HfApi, repo_id: str, revision: str | None, path: Path, tags: list[str] | None) -> None:
-    """Let the card of the repository win over a new one, and add tags to the one that stays."""
+    """Prefer the card of the repository to a new one, and add the tags to it."""
     try:
         kept = Path(api.hf_hub_download(repo_id, CARD_NAME, revision=revision)).read_text(encoding="utf-8")
     except (EntryNotFoundError, RevisionNotFoundError):

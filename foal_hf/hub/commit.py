@@ -1,4 +1,4 @@
-"""One folder, one commit: what every push to the Hub has in common, and what its errors mean."""
+"""One folder, one commit: what every push to the Hub shares, and its errors in plain words."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 
-# Folders that huggingface_hub keeps for itself: it refuses to commit them.
+# huggingface_hub refuses to commit these folders.
 _NOT_PUSHED = {".git", ".cache"}
 _MAIN = "main"
 
@@ -28,12 +28,12 @@ class Push:
     """What a push did, or what a dry run would do.
 
     Args:
-        repo_id (`str`): The repository, with its namespace; as it was asked for after a dry run.
+        repo_id (`str`): The repository, with its namespace; as given after a dry run.
         revision (`str`): The branch.
         files (`list` of `(str, int)`): Path in the repository and size in bytes of every file of the folder.
-        commit_url (`str`, *optional*): Where the commit can be looked at; `None` where none was made.
-        changed (`bool`, defaults to `False`): Whether a commit was made. `False` after a dry run, and where the
-            branch held the same files already.
+        commit_url (`str`, *optional*): Address of the commit; `None` if there is none.
+        changed (`bool`, defaults to `False`): Whether a commit was made. `False` after a dry run, and if the
+            branch had the same files already.
         dry_run (`bool`, defaults to `False`): Whether this was one.
     """
 
@@ -49,17 +49,17 @@ def list_files(folder: str | os.PathLike[str]) -> list[tuple[str, int]]:
     """The files that a push of a folder sends.
 
     Args:
-        folder (`str` or `os.PathLike`): Everything in it counts, at any depth, except `.git` and `.cache`.
+        folder (`str` or `os.PathLike`): All of its files at any depth, except in `.git` and `.cache`.
 
     Returns:
-        `list` of `(str, int)`: Path relative to the folder, with slashes, and size in bytes; in the order of the paths.
+        `list` of `(str, int)`: Path relative to the folder, with slashes, and size in bytes, sorted by path.
 
     Raises:
         NotADirectoryError: If there is no such folder.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"There is no folder {os.fspath(folder)!r}.")
+        raise NotADirectoryError(f"There is no folder {os.fspath(folder)!r}; expected the folder to push.")
     paths = (path for path in root.rglob("*") if path.is_file())
     files = ((path.relative_to(root), path.stat().st_size) for path in paths)
     return sorted((path.as_posix(), size) for path, size in files if not _NOT_PUSHED & set(path.parts))
@@ -77,33 +77,32 @@ def commit_folder(
     message: str,
     delete_patterns: Sequence[str] = (),
 ) -> Push:
-    """Bring a branch of a repository on the Hub to the files of a folder, in one commit.
+    """Push the files of a folder to a branch of a repository on the Hub, in one commit.
 
-    Large files are uploaded before anything else happens. Only then a missing branch is created and the commit made,
-    which the Hub takes as a whole or not at all. A push that breaks off can so be repeated: it leaves the branch as it
-    was, and what has been uploaded is not uploaded again. The one thing that may stay behind is a new, empty
-    repository.
+    Large files are uploaded first. Then a missing branch is created, and the commit is made as a whole or not at all.
+    So an interrupted push leaves the branch unchanged and can be repeated; files are not uploaded twice. It may leave a
+    new, empty repository.
 
     Args:
         folder (`str` or `os.PathLike`): Its files replace those of the same path; other files of the branch stay.
-        repo_id (`str`): `organisation/name`, or `name` for a repository of the token's owner. Created where needed.
+        repo_id (`str`): `organisation/name`, or `name` for a repository of the token's owner. Created if missing.
         repo_type (`str`, defaults to `"model"`): Or `"dataset"`, `"space"`.
-        private (`bool`, *optional*): Visibility of a repository that is created; the Hub's default for the owner
-            where it is not given. `True` also refuses a repository that is there already and public.
-        revision (`str`, *optional*): The branch, `main` by default. Branched off `main` where it does not exist.
-        dry_run (`bool`, defaults to `False`): List the files, and use neither network nor token.
+        private (`bool`, *optional*): Visibility of a new repository; the owner's default on the Hub if not given.
+            `True` also refuses an existing public repository.
+        revision (`str`, *optional*): The branch, `main` by default. Created from `main` if missing.
+        dry_run (`bool`, defaults to `False`): List the files without any request to the Hub.
         token (`str` or `bool`, *optional*): Of the Hub; the stored one by default.
         message (`str`): Title of the commit.
         delete_patterns (`Sequence[str]`, defaults to none): Shell patterns for whole paths. Files of the branch that
             match one and are not in the folder are deleted in the same commit.
 
     Returns:
-        [`Push`]: Without a commit where the branch held the same files already.
+        [`Push`]: Without a commit if the branch had the same files already.
 
     Raises:
-        ValueError: If the folder is empty, or `repo_id` is no name of a repository.
+        ValueError: If the folder is empty, or `repo_id` is not a valid name.
         PermissionError: If the token is missing, unknown or not allowed to write there, or the repository is public
-            where a private one was asked for.
+            and `private=True`.
         RuntimeError: If the Hub cannot be reached, refuses, or the branch changed in the meantime.
 
     Example:
@@ -116,14 +115,53 @@ def commit_folder(
     validate_repo_id(repo_id)
     files, branch = list_files(folder), revision or _MAIN
     if not files:
-        raise ValueError(f"Nothing to push: the folder {os.fspath(folder)!r} holds no files.")
+        raise ValueError(f"Nothing to push: the folder {os.fspath(folder)!r} has no files.")
     if dry_run:
         return Push(repo_id, branch, files, dry_run=True)
 
-    api = HfApi(token=token)
-    additions = [CommitOperationAdd(path, Path(folder, path)) for path, _ in files]
+    commit, changed = upload_folder(
+        HfApi(token=token),
+        folder,
+        repo_id,
+        repo_type=repo_type,
+        private=private,
+        revision=branch,
+        message=message,
+        delete_patterns=delete_patterns,
+    )
+    url = commit.commit_url if changed else None
+    return Push(commit.repo_url.repo_id, branch, files, commit_url=url, changed=changed)
+
+
+def upload_folder(
+    api: HfApi,
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    repo_type: str = "model",
+    private: bool | None = None,
+    revision: str | None = None,
+    message: str,
+    description: str | None = None,
+    create_pr: bool = False,
+    delete_patterns: Sequence[str] = (),
+) -> tuple[CommitInfo, bool]:
+    """Make the commit of [`commit_folder`], or a pull request of it.
+
+    Args:
+        api (`HfApi`): With the token to use.
+        description (`str`, *optional*): Body of the commit message.
+        create_pr (`bool`, defaults to `False`): Open a pull request instead of changing the branch.
+        folder, repo_id, repo_type, private, revision, message, delete_patterns: As in [`commit_folder`].
+
+    Returns:
+        `tuple[CommitInfo, bool]`: The commit, and whether it is a new one: it is the last one of the branch if the
+        branch has the same files already.
+    """
+    files, branch = [path for path, _ in list_files(folder)], revision or _MAIN
+    additions = [CommitOperationAdd(path, Path(folder, path)) for path in files]
     with explained_hub_errors(repo_id):
-        # The Hub makes no Space without knowing what runs it; the card of the folder has the last word.
+        # The Hub makes no Space without an SDK; the card in the folder can name another one.
         sdk = "gradio" if repo_type == "space" else None
         repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=sdk).repo_id
         is_new_branch = not _has_branch(api, repo_id, repo_type, branch)
@@ -131,33 +169,34 @@ def commit_folder(
         before = api.repo_info(repo_id, repo_type=repo_type, revision=starting_point)
         if private and not before.private:
             raise PermissionError(
-                f"{repo_id} is public, and a private repository was asked for. Make it private in its settings on the "
-                "Hub, or push to another name."
+                f"{repo_id} is public, and `private=True` was given. Make it private in its settings on the Hub, or "
+                "push to another repository."
             )
         stale: set[str] = set()
         if delete_patterns:
             present = api.list_repo_files(repo_id, repo_type=repo_type, revision=before.sha)
             stale = {path for path in present if any(fnmatchcase(path, pattern) for pattern in delete_patterns)}
-            stale -= {path for path, _ in files}
-        api.preupload_lfs_files(repo_id, additions, repo_type=repo_type, revision=starting_point)
+            stale -= set(files)
+        api.preupload_lfs_files(repo_id, additions, repo_type=repo_type, revision=starting_point, create_pr=create_pr)
         if is_new_branch:
             api.create_branch(repo_id, branch=branch, repo_type=repo_type, exist_ok=True)
         commit = api.create_commit(
             repo_id,
             [*additions, *(CommitOperationDelete(path, is_folder=False) for path in sorted(stale))],
             commit_message=message,
+            commit_description=description,
             repo_type=repo_type,
             revision=branch,
-            # What is stale was decided on this commit: if somebody else pushes meanwhile, the Hub refuses.
+            create_pr=create_pr,
+            # Stale files were determined at this commit: after a push in the meantime the Hub refuses.
             parent_commit=before.sha,
         )
-    changed = commit.oid != before.sha
-    return Push(repo_id, branch, files, commit_url=commit.commit_url if changed else None, changed=changed)
+    return commit, commit.oid != before.sha
 
 
 @contextmanager
 def explained_hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises inside the block into one sentence with the way out, and never the token.
+    """Turn errors of huggingface_hub inside the block into one sentence with the fix, and without the token.
 
     Args:
         repo_id (`str`): The repository that the block is about.
@@ -178,7 +217,7 @@ def explained_hub_errors(repo_id: str) -> Iterator[None]:
 
 
 def _has_branch(api: HfApi, repo_id: str, repo_type: str, branch: str) -> bool:
-    if branch == _MAIN:
+    if branch == _MAIN or branch.startswith("refs/"):
         return True
     refs = api.list_repo_refs(repo_id, repo_type=repo_type)
     if any(tag.name == branch for tag in refs.tags):
@@ -187,7 +226,7 @@ def _has_branch(api: HfApi, repo_id: str, repo_type: str, branch: str) -> bool:
 
 
 def _explained(error: Exception, repo_id: str) -> Exception:
-    """The error to raise instead: what the Hub said of this repository, and what to do."""
+    """The error to raise instead: the Hub's answer, and how to fix it."""
     if isinstance(error, OfflineModeIsEnabled):
         return RuntimeError(f"Cannot push to {repo_id}: offline mode is on. Unset HF_HUB_OFFLINE and push again.")
     if isinstance(error, LocalTokenNotFoundError):
@@ -195,7 +234,7 @@ def _explained(error: Exception, repo_id: str) -> Exception:
     if not isinstance(error, HfHubHTTPError):
         return RuntimeError(
             f"Cannot push to {repo_id}: the connection to the Hub failed ({type(error).__name__}). "
-            "Push again: a commit is stored whole or not at all, and nothing is sent twice."
+            "Push again: a commit is stored completely or not at all, and nothing is uploaded twice."
         )
     status, said = error.response.status_code, error.server_message or "no reason given"
     if status == 401:
@@ -210,8 +249,8 @@ def _explained(error: Exception, repo_id: str) -> Exception:
         )
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         return RuntimeError(
-            f"Cannot push to {repo_id}: the Hub has no such place, or the token may not see it ({said}). "
-            "Check organisation and name, and with `hf auth whoami` who you are."
+            f"Cannot push to {repo_id}: the Hub has no such repository, or the token may not read it ({said}). "
+            "Check organisation and name, and your account with `hf auth whoami`."
         )
     if status == 412:
         return RuntimeError(

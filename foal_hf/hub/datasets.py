@@ -1,4 +1,4 @@
-"""A corpus' loading script and dataset card to the Hub; its recordings only where the licence lets them go there."""
+"""Loading script and dataset card of a corpus to the Hub; its recordings only if the licence allows it."""
 
 import math
 import os
@@ -16,10 +16,10 @@ from .commit import Push, commit_folder, explained_hub_errors
 
 
 CARD_NAME = "README.md"
-# Columns that make a row a part of its recording. Embedded, each row would carry the whole of it.
+# Columns that make a row a segment of its recording. Each row would embed the whole recording.
 CUT_COLUMNS = ("start_seconds", "end_seconds", "crop_box")
 _MEDIA_COLUMNS = ("audio", "video")
-_SHARD_BYTES = 250_000_000  # of recordings in one Parquet file, all of which are in memory at once
+_SHARD_BYTES = 250_000_000  # of recordings in one Parquet file, which is in memory at once
 
 
 def push_dataset(
@@ -36,32 +36,32 @@ def push_dataset(
 ) -> Push:
     """Publish the loading script and the dataset card of a corpus, in one commit.
 
-    The script reads the corpus that each user has asked its owners for; no recording leaves this machine. With
-    `with_data=True` the rows go along as Parquet files with sound and picture in them, so that
-    `datasets.load_dataset(repo_id)` needs nothing else. That takes a repository that is private, and a corpus whose
-    card says `redistribution: true` in its header: a licence that each user signs for themselves never does.
+    The script reads the user's own copy of the corpus; no recording is uploaded. With `with_data=True` the rows are
+    pushed as Parquet files with embedded audio and video, so that `datasets.load_dataset(repo_id)` needs nothing else.
+    This requires a private repository and a corpus whose card has `redistribution: true` in its header, which no
+    corpus with an individual licence agreement has.
 
     Args:
-        name (`str`): Of a corpus that has a loading script, such as `"ravdess"`.
-        repo_id (`str`): `organisation/name` of the dataset repository. Created where needed.
-        data_dir (`str` or `os.PathLike`, *optional*): Folder of the corpus; goes with `with_data`.
-        with_data (`bool`, defaults to `False`): Push the recordings too.
-        private (`bool`, *optional*): Visibility of a repository that is created. With data it is private in any case.
+        name (`str`): A corpus with a loading script, such as `"ravdess"`.
+        repo_id (`str`): `organisation/name` of the dataset repository. Created if missing.
+        data_dir (`str` or `os.PathLike`, *optional*): Folder of the corpus; only with `with_data`.
+        with_data (`bool`, defaults to `False`): Also push the recordings.
+        private (`bool`, *optional*): Visibility of a new repository. With data it is always private.
         revision (`str`, *optional*): The branch, `main` by default.
-        dry_run (`bool`, defaults to `False`): List the files with their sizes, without a word to the Hub. With data
-            they are written to a temporary folder to know the sizes.
+        dry_run (`bool`, defaults to `False`): List the files with their sizes, without any request to the Hub. With
+            data they are written to a temporary folder to measure the sizes.
         token (`str` or `bool`, *optional*): Of the Hub; the stored one by default.
-        **options: Of the corpus, as [`~foal_hf.corpora.load_corpus`] takes them; they go with `with_data`.
+        **options: Of the corpus, as [`~foal_hf.corpora.load_corpus`] takes them; only with `with_data`.
 
     Returns:
-        [`~foal_hf.hub.commit.Push`]: Files with their sizes in bytes, and where the commit is.
+        [`~foal_hf.hub.commit.Push`]: Files with their sizes in bytes, and the address of the commit.
 
     Raises:
-        ValueError: If there is no such corpus, arguments contradict each other, or rows are parts of a longer
+        ValueError: If there is no such corpus, arguments contradict each other, or rows are segments of a longer
             recording.
         FileNotFoundError: If the corpus has no card.
-        PermissionError: If the licence keeps the recordings where they are, the repository is public, or the token may
-            not write to it.
+        PermissionError: If the licence does not allow redistribution, the repository is public, or the token may not
+            write to it.
         RuntimeError: If the Hub cannot be reached or refuses.
 
     Example:
@@ -74,18 +74,18 @@ def push_dataset(
     script = _find_script(name)
     card = script.with_name(CARD_NAME)
     if not card.is_file():
-        raise FileNotFoundError(f"The corpus {name!r} has no dataset card {CARD_NAME} beside {script.name}: write one.")
+        raise FileNotFoundError(f"The corpus {name!r} has no dataset card {CARD_NAME} beside {script.name}. Write one.")
     if repo_id.split("/")[-1] == script.stem:
         raise ValueError(
-            f"A repository must not be named like the script in it: `datasets` refuses to load {repo_id!r} with a "
-            f"{script.name} in it. Choose another name, such as {repo_id.removesuffix(script.stem) + name!r}."
+            f"A repository must not have the name of its script: `datasets` refuses to load {repo_id!r} with a "
+            f"{script.name} in it. Use another name, such as {repo_id.removesuffix(script.stem) + name!r}."
         )
     if with_data:
         _check_redistribution(name, metadata_load(card) or {})
         private = _check_private(repo_id, private, token, dry_run=dry_run)
     elif data_dir is not None or options:
         given = sorted(options) + (["data_dir"] if data_dir is not None else [])
-        raise ValueError(f"{', '.join(given)}: of use only with `with_data=True`. Without it no recording is read.")
+        raise ValueError(f"{', '.join(given)}: only valid with `with_data=True`. Without it no recording is read.")
 
     with tempfile.TemporaryDirectory() as folder:
         for file in (script, card):
@@ -108,28 +108,30 @@ def push_dataset(
 def _find_script(name: str) -> Path:
     scripts = find_scripts()
     if name not in scripts:
-        raise ValueError(f"No script loads a corpus {name!r}; there is {', '.join(scripts) or 'none at all'}.")
+        raise ValueError(
+            f"Unknown corpus {name!r}; expected one with a loading script: {', '.join(scripts) or 'there is none'}."
+        )
     return scripts[name]
 
 
 def _check_redistribution(name: str, card: Mapping[str, Any]) -> None:
-    """Raise PermissionError unless the card's header says that the recordings may be passed on."""
+    """Raise PermissionError unless the card's header allows redistribution."""
     if card.get("redistribution") is True:
         return
     licence = card.get("license_name") or card.get("license") or "not named in its card"
-    reason = f"its licence ({licence}) does not allow to pass them on"
+    reason = f"its licence ({licence}) does not allow redistribution"
     if card.get("redistribution") is not False:
-        reason = f"its card does not say `redistribution: true`, so its licence ({licence}) is taken to forbid it"
+        reason = f"its card does not have `redistribution: true`, so its licence ({licence}) is assumed to forbid it"
     raise PermissionError(
-        f"The recordings of {name} are not pushed: {card.get('redistribution_reason') or reason}. Push the script and "
-        "the card alone, without data: everybody who has the corpus builds the dataset from their own copy."
+        f"The recordings of {name} are not pushed: {card.get('redistribution_reason') or reason}. Push only the "
+        "script and the card, without data: users build the dataset from their own copy of the corpus."
     )
 
 
 def _check_private(repo_id: str, private: bool | None, token: str | bool | None, *, dry_run: bool) -> bool:
-    """Raise early, before gigabytes are written, what `commit_folder` makes sure of again; True otherwise."""
+    """Check before gigabytes are written what `commit_folder` checks again; returns True."""
     if private is False:
-        raise ValueError("Recordings go to a private repository only: `with_data=True` excludes `private=False`.")
+        raise ValueError("Recordings go to private repositories only: `with_data=True` excludes `private=False`.")
     if not dry_run:
         with explained_hub_errors(repo_id):
             try:
@@ -140,14 +142,14 @@ def _check_private(repo_id: str, private: bool | None, token: str | bool | None,
                 is_public = False
         if is_public:
             raise PermissionError(
-                f"Recordings go to a private repository only, and {repo_id} is public. Make it private in its settings "
-                "on the Hub, or push to another name."
+                f"Recordings are pushed to private repositories only, and {repo_id} is public. Make it private in its "
+                "settings on the Hub, or push to another repository."
             )
     return True
 
 
 def _write_data(name: str, data_dir: str | os.PathLike[str] | None, folder: Path, options: Mapping[str, Any]) -> None:
-    """Write a corpus as Parquet files with its recordings in them, `<split>-00000-of-00007.parquet`."""
+    """Write a corpus as Parquet files with embedded recordings, `<split>-00000-of-00007.parquet`."""
     from ..corpora import load_corpus
 
     splits = load_corpus(name, data_dir, split=None, **options)
@@ -162,19 +164,19 @@ def _write_data(name: str, data_dir: str | os.PathLike[str] | None, folder: Path
 
 
 def _check_uncut(name: str, rows: Any) -> None:
-    """Raise ValueError where a row is a part of its recording."""
+    """Raise ValueError if a row is a segment of its recording."""
     table = rows.select_columns([column for column in CUT_COLUMNS if column in rows.features]).with_format("arrow")[:]
     used = [column for column in table.column_names if table[column].null_count < len(table)]
     if used:
         raise ValueError(
-            f"Rows of {name} are parts of longer recordings ({', '.join(used)} are set), and every row would carry the "
-            "whole recording. Cut the clips first: `materialize=True, materialize_dir=FOLDER` lets the rows refer to "
-            "files of one clip each."
+            f"Rows of {name} are segments of longer recordings ({', '.join(used)} are set), and every row would embed "
+            "the whole recording. Cut the clips first: `materialize=True, materialize_dir=FOLDER` writes one file per "
+            "clip."
         )
 
 
 def _media_bytes(rows: Any) -> int:
-    """Size of all recordings of the rows, each as often as a row refers to it."""
+    """Size of the recordings of all rows; shared ones count repeatedly."""
     from ..corpora.schema import undecoded
 
     media = [column for column in _MEDIA_COLUMNS if column in rows.features]
@@ -189,6 +191,6 @@ def _write_shard(rows: Any, path: Path) -> None:
     from datasets import Dataset
     from datasets.table import InMemoryTable, embed_table_storage
 
-    # Puts the content of each file into its row, and leaves of the path the name.
+    # Embeds the content of each file, and keeps only the name of its path.
     table = embed_table_storage(rows.with_format("arrow")[:])
     Dataset(InMemoryTable(table)).to_parquet(path)

@@ -25,7 +25,7 @@ class ReliabilityBins:
     Args:
         edges (`np.ndarray` of shape `(bins + 1,)`): From 0 to 1.
         num_clips (`np.ndarray` of shape `(bins,)`): Clips in each bin.
-        accuracy (`np.ndarray` of shape `(bins,)`): Share of them that are predicted correctly, in [0, 1]; NaN in an empty bin.
+        accuracy (`np.ndarray` of shape `(bins,)`): Their accuracy, in [0, 1]; NaN in an empty bin.
         confidence (`np.ndarray` of shape `(bins,)`): Their mean confidence, in [0, 1]; NaN in an empty bin.
     """
 

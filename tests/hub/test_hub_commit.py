@@ -248,7 +248,7 @@ def test_what_somebody_else_pushes_meanwhile_is_not_overwritten(
 
 def test_an_empty_folder_and_a_name_that_is_none_are_refused(hub: LoopbackHub, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no files"):
+    with pytest.raises(ValueError, match="has no files"):
         push(tmp_path / "empty")
     with pytest.raises(ValueError, match="a/b/c"):
         commit_folder(folder, "a/b/c", message="Add", dry_run=True)

@@ -177,8 +177,8 @@ def test_many_recordings_make_several_files_and_a_smaller_push_leaves_none_behin
     ("header", "reason"),
     [
         ("license: other\nlicense_name: signed-by-each-user\nredistribution: false\n", "signed-by-each-user"),
-        ("license: cc-by-4.0\n", r"does not say `redistribution: true`, .*cc-by-4\.0"),
-        ("redistribution: 'yes'\n", "does not say"),
+        ("license: cc-by-4.0\n", r"does not have `redistribution: true`, .*cc-by-4\.0"),
+        ("redistribution: 'yes'\n", "does not have"),
         ("redistribution: false\nredistribution_reason: each user signs for themselves\n", "each user signs"),
         ("", "not named"),
     ],
@@ -245,9 +245,9 @@ def test_a_branch_of_its_own(hub: LoopbackHub, scripts: Path) -> None:
 
 
 def test_misuse_is_said(hub: LoopbackHub, scripts: Path, recordings: Path) -> None:
-    with pytest.raises(ValueError, match="there is toys"):
+    with pytest.raises(ValueError, match=r"Unknown corpus '.*'; expected one with a loading script: toys"):
         push_dataset("tois", NAME)
-    with pytest.raises(ValueError, match="data_dir: of use only with"):
+    with pytest.raises(ValueError, match="data_dir: only valid with"):
         push_dataset("toys", NAME, data_dir=recordings)
     with pytest.raises(ValueError, match="such as 'org/toys'"):
         push_dataset("toys", "org/build_toys")

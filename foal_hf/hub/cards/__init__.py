@@ -1,42 +1,28 @@
-"""The model card: one template, filled from the config of a checkpoint and the results file of its run.
+"""The model card: a Jinja template, filled from the config of a checkpoint and the results file of its run.
 
-Nothing is written by hand and nothing is invented: what neither file knows is left out, or said to be unknown.
+What neither file records is omitted, or reported as unknown.
 """
 
 import re
-from string import Template
+from typing import Any
 
 from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from transformers import PreTrainedConfig
 
 from ...foal_net.configuration_foal_net import FoalNetConfig
 from ...resources import model_cards_dir
-from ...results import Results
-from .markdown import counted, enumerated
-from .measurements import input_words, latency_section, results_section, score_words
-from .metadata import card_metadata, is_generated
+from ...results import METRIC_NAMES, Corpus, Encoder, Evaluation, Results, Training
+from .markdown import cell, condition_words, counted, enumerated, named_versions, percent, score_words, sentence
+from .metadata import card_metadata, encoder_names, encoder_of, is_generated
 from .parameters import count_parameters, is_headless
-from .sections import (
-    architecture_section,
-    label_names,
-    labels_section,
-    licences_section,
-    limits_section,
-    training_section,
-)
+from .reading import CHOSEN_BY, explain_scores
 
 
 TEMPLATE_NAME = "model_card.md"
 
 _MADE_BY = "<!-- Made by foal_hf"
-_GENERATED_WARNING = (
-    "> **Its labels mean nothing on real people.** This checkpoint was trained on generated clips, to show that the "
-    "software works. It has never seen or heard a person."
-)
-_NOT_ON_PEOPLE = "Do not use this checkpoint on people at all: it knows generated clips only."
-_HEADLESS_NOTE = (
-    "> This checkpoint has no classifier. Only the last of these examples works with it; the pipeline would begin with "
-    "random weights."
-)
+_LICENCE_UNKNOWN = "licence not recorded here; check it before you pass the weights on"
 
 
 def model_card(
@@ -50,19 +36,19 @@ def model_card(
 
     Args:
         config ([`FoalNetConfig`]): Of the checkpoint.
-        results ([`~foal_hf.results.Results`], *optional*): Of its run. Without it the card says that nothing was
+        results ([`~foal_hf.results.Results`], *optional*): Of its run. Without it the card reports that nothing was
             measured.
-        repo_id (`str`, *optional*): Where it goes on the Hub, `"org/name"`: what the examples in the card load. Without
-            it they load `"."`, the folder that the card lies in.
-        num_parameters (`tuple[int, int]`, *optional*): All, and those that are trained, where the checkpoint holds more
-            than its config describes, such as adapters; counted from the config by default.
+        repo_id (`str`, *optional*): Its repository on the Hub, `"org/name"`, which the examples in the card load.
+            Without it they load `"."`, the folder of the card.
+        num_parameters (`tuple[int, int]`, *optional*): All and trainable parameters, if the checkpoint has more than
+            its config describes, such as adapters. Counted from the config by default.
 
     Returns:
-        `str`: Markdown with a YAML header, as `README.md` of a model repository. It has three blocks of Python, which
-        run as they stand: the pipeline, the pipeline with the checkpoint's own code, and the model's embeddings.
+        `str`: Markdown with a YAML header, for `README.md` of a model repository. It has three blocks of Python that
+        run as they are: the pipeline, the pipeline with the checkpoint's own code, and the model's embeddings.
 
     Raises:
-        ValueError: If the results are those of other labels, or hold a path of this machine, or `repo_id` is no name.
+        ValueError: If the results have other labels or hold a local path, or `repo_id` is not a valid name.
 
     Example:
 
@@ -77,25 +63,44 @@ def model_card(
     """
     if repo_id is not None:
         validate_repo_id(repo_id)
+    labels = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if results is not None:
-        _check_fits(results, config)
-    template = Template((model_cards_dir() / TEMPLATE_NAME).read_text(encoding="utf-8"))
-    generated = is_generated(config, results)
-    card = template.substitute(
+        results.check_publishable()
+        if results.labels != labels:
+            raise ValueError(
+                f"The results have the labels {results.labels}, and this checkpoint has {labels}. Pass the results "
+                "file of its own run."
+            )
+    names = encoder_names(config, results)
+    parameters = count_parameters(config)
+    parameters["all"] = num_parameters or parameters["all"]
+    card = _template().render(
+        config=config,
+        results=results,
+        main=results.main_condition if results else None,
         metadata=card_metadata(config, results, model_name=repo_id or "Foal-Net"),
-        title=_title(results, generated),
-        warning=_GENERATED_WARNING if generated else "",
-        summary=_summary(config, results),
-        headless_note=_HEADLESS_NOTE if is_headless(config) else "",
+        generated=is_generated(config, results),
+        headless=is_headless(config),
         checkpoint=repo_id or ".",
-        labels=labels_section(config, results),
-        architecture=architecture_section(config, results, num_parameters),
-        training=training_section(config, results),
-        results=results_section(results),
-        latency=latency_section(results),
-        limits=limits_section(results, generated),
-        generated_use=_NOT_ON_PEOPLE if generated else "",
-        licences=licences_section(config, results),
+        labels=labels,
+        merged={label: results.merged_classes.get(label, []) if results else [] for label in labels},
+        parameters=parameters,
+        descriptions={
+            "audio encoder": _describe_encoder(config.audio_config, names[0], config.audio_width),
+            "image encoder": _describe_encoder(config.vision_config, names[1], config.video_width),
+            "alignment, fusion and heads": f"aligned embeddings of width {config.projection_dim}; in each direction "
+            f"{counted(config.num_fusion_layers, 'layer')} of {counted(config.num_fusion_heads, 'head')}",
+            "all": "",
+        },
+        encoders=[
+            {"part": "image" if part == "vision" else part, "name": name, "recorded": encoder_of(results, part)}
+            for part, name in zip(("audio", "vision"), names, strict=True)
+        ],
+        training_facts=_training_facts(results) if results else {},
+        chosen=_how_chosen(results) if results else "",
+        chosen_on_test=results is not None and results.selection == "test-best-epoch",
+        explanation=explain_scores(results.conditions) if results else "",
+        has_groups=results is not None and any(test.groups for test in results.conditions.values()),
     )
     return re.sub(r"\n{3,}", "\n\n", card)
 
@@ -109,38 +114,72 @@ def is_made_card(text: str) -> bool:
     return _MADE_BY in text
 
 
-def _check_fits(results: Results, config: FoalNetConfig) -> None:
-    results.check_publishable()
-    labels = label_names(config)
-    if results.labels != labels:
-        raise ValueError(
-            f"The results are of a model with the labels {results.labels}, and this checkpoint has {labels}. Give the "
-            "results file of its own run."
-        )
-
-
-def _title(results: Results | None, generated: bool) -> str:
-    if results:
-        return f"Foal-Net, trained on {results.corpus.name}"
-    return "Foal-Net, trained on generated clips" if generated else "Foal-Net"
-
-
-def _summary(config: FoalNetConfig, results: Results | None) -> str:
-    if is_headless(config):
-        return "Gives aligned embeddings of the sound and the picture of a speaking person, and fuses them."
-    summary = (
-        f"Names the emotion of a speaking person, as one of {enumerated(label_names(config))}, from the sound and the "
-        "picture of a clip, or from one of them."
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(model_cards_dir()),
+        undefined=StrictUndefined,
+        autoescape=False,  # it is Markdown
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: "" if value is None else value,
     )
-    if results and results.main_condition:
-        test = results.conditions[results.main_condition]
-        summary += (
-            f" From {input_words(results.main_condition)} of {counted(test.num_clips, 'held-out clip')} its UA is "
-            f"{score_words(test.unweighted_accuracy)}."
-        )
-        if results.selection == "test-best-epoch":
-            summary += " The checkpoint was chosen on those very clips, so that number is too good."
-    return summary
+    environment.filters |= {
+        "cell": cell,
+        "condition": condition_words,
+        "counted": counted,
+        "enumerated": enumerated,
+        "percent": percent,
+        "score": score_words,
+        "sentence": sentence,
+        "versions": named_versions,
+    }
+    environment.globals |= {"metrics": METRIC_NAMES, "scores_row": _scores_row, "licence": _licence_words}
+    return environment.get_template(TEMPLATE_NAME)
+
+
+def _describe_encoder(encoder_config: PreTrainedConfig, name: str | None, width: int) -> str:
+    origin = f" from `{name}`" if name else ""
+    num_layers = encoder_config.num_hidden_layers
+    return f"{encoder_config.model_type}{origin}: {counted(num_layers, 'layer')}, output of width {width}"
+
+
+def _training_facts(results: Results) -> dict[str, Any]:
+    training = results.training or Training()
+    return {
+        "recipe": training.recipe and f"`{training.recipe}`",
+        "epochs": training.num_epochs and f"{training.num_epochs:g}",
+        "batch": training.batch_size and counted(training.batch_size, "clip"),
+        "learning rate": training.learning_rate and f"{training.learning_rate:g}",
+        "schedule": training.schedule,
+        "optimiser": training.optimizer,
+        "precision": training.precision,
+        "frames per second": training.frames_per_second and f"{training.frames_per_second:g}",
+        "longest window": training.max_seconds and f"{training.max_seconds:g} s",
+        "time": training.seconds and f"{training.seconds:,.0f} s",
+        "hardware": training.hardware,
+        "seed" if len(results.seeds) == 1 else "seeds": results.seeds and enumerated(map(str, results.seeds)),
+        "versions": named_versions(results.versions),
+    }
+
+
+def _how_chosen(results: Results) -> str:
+    words = CHOSEN_BY[results.selection]
+    if results.selected_epoch is None:
+        return words
+    score = results.selection_score
+    reason = f", with a UA of {percent(score)} on the clips used for the choice" if score is not None else ""
+    return f"{words} Chosen: epoch {results.selected_epoch:g}{reason}."
+
+
+def _scores_row(name: str, test: Evaluation) -> str:
+    scores = " | ".join(score_words(getattr(test, metric)) for metric in METRIC_NAMES)
+    return f"| {cell(name)} | {scores} | {test.num_clips:,} |"
+
+
+def _licence_words(owner: Corpus | Encoder | None) -> str:
+    words = (owner and owner.license) or _LICENCE_UNKNOWN
+    return f"{sentence(words)} {sentence(owner.duty)}" if owner and owner.duty else words
 
 
 __all__ = ["count_parameters", "is_made_card", "model_card"]

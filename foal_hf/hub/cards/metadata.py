@@ -10,7 +10,7 @@ from ...results import METRIC_NAMES, Encoder, Evaluation, Results, public_name
 
 
 PIPELINE_TAG = "video-classification"
-"""The task of the Hub that comes nearest: it knows none with sound and picture."""
+"""The task of the Hub that comes nearest: it has none for audio and video."""
 
 # What the Hub calls the metrics. UA is the mean of the recalls, so recall with the macro average.
 _HUB_METRICS: dict[str, tuple[str, dict[str, str]]] = {
@@ -52,12 +52,12 @@ def card_metadata(config: FoalNetConfig, results: Results | None, model_name: st
 
 
 def is_generated(config: FoalNetConfig, results: Results | None) -> bool:
-    """Whether a checkpoint has seen generated clips only."""
+    """Whether a checkpoint was trained on generated clips only."""
     return config.trained_on_generated_data or bool(results and results.corpus.generated)
 
 
 def encoder_names(config: FoalNetConfig, results: Results | None) -> tuple[str | None, str | None]:
-    """Names of audio and image encoder on the Hub; None for one that has none, such as a folder or no weights."""
+    """Names of audio and image encoder on the Hub; None for a local folder or no weights."""
     found = []
     for part in ("audio", "vision"):
         encoder = encoder_of(results, part)
@@ -96,7 +96,7 @@ def _evaluation(results: Results, condition: str, evaluation: Evaluation, metric
         facts["clustered_by"] = evaluation.bootstrap.clustered_by
     return EvalResult(
         task_type=PIPELINE_TAG,
-        task_name="Emotion recognition from sound and picture",
+        task_name="Emotion recognition from audio and video",
         dataset_name=results.corpus.name,
         dataset_type=results.corpus.hub_id or re.sub(r"[^a-z0-9]+", "-", results.corpus.name.lower()).strip("-"),
         dataset_split="test",

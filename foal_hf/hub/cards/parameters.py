@@ -9,13 +9,13 @@ from ...foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalN
 
 
 def count_parameters(config: FoalNetConfig) -> dict[str, tuple[int, int]]:
-    """Parameters of each part of the model that a config describes; no weight is made.
+    """Parameters of each part of the model that a config describes; no weights are allocated.
 
     Args:
         config ([`FoalNetConfig`]): Of the checkpoint.
 
     Returns:
-        `dict[str, tuple[int, int]]`: All parameters and those that are trained, of `"audio encoder"`,
+        `dict[str, tuple[int, int]]`: All parameters and trainable ones, of `"audio encoder"`,
         `"image encoder"`, `"alignment, fusion and heads"` and, last, `"all"`.
     """
     with torch.device("meta"):

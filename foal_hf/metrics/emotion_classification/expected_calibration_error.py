@@ -1,4 +1,4 @@
-"""The config `expected_calibration_error` of `emotion_classification`, which `evaluate` loads by the name of this file."""
+"""The config `expected_calibration_error` of `emotion_classification`, for `evaluate.load` of this file."""
 
 from .emotion_classification import ExpectedCalibrationError
 

@@ -1,4 +1,4 @@
-"""The config `macro_f1` of `emotion_classification`, which `evaluate` loads by the name of this file."""
+"""The config `macro_f1` of `emotion_classification`, for `evaluate.load` of this file."""
 
 from .emotion_classification import MacroF1
 

@@ -1,4 +1,4 @@
-"""The config `per_class_recall` of `emotion_classification`, which `evaluate` loads by the name of this file."""
+"""The config `per_class_recall` of `emotion_classification`, for `evaluate.load` of this file."""
 
 from .emotion_classification import PerClassRecall
 

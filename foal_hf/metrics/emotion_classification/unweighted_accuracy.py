@@ -1,4 +1,4 @@
-"""The config `unweighted_accuracy` of `emotion_classification`, which `evaluate` loads by the name of this file."""
+"""The config `unweighted_accuracy` of `emotion_classification`, for `evaluate.load` of this file."""
 
 from .emotion_classification import UnweightedAccuracy
 
