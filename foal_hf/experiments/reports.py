@@ -4,22 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..hub.cards.markdown import counted, enumerated, percent, table
+from ..hub.cards.reading import CHOSEN_BY, explain_scores
 from ..results import METRIC_NAMES, Evaluation, Results
 from .corpus_facts import PUBLISHED_CLIPS, published_scores
 
 
 if TYPE_CHECKING:
     from .evaluation import CheckpointTest
-
-
-_FEW_CLUSTERS = 10  # with fewer speakers, percentile intervals are known to be too narrow
-
-CHOSEN_BY = {
-    "validation": "Checkpoint chosen on speakers taken out of the training part; the test was looked at once.",
-    "last": "Checkpoint not chosen: the last epoch, whatever its numbers were.",
-    "test-best-epoch": "**Checkpoint chosen on the test session**: the best epoch on the very clips that these numbers "
-    "are of, as the authors did. They are too good.",
-}
 
 
 def run_report(results: Results) -> str:
@@ -139,24 +130,8 @@ def _chosen(results: Results) -> str:
 
 
 def _how_to_read(results: "Results | CheckpointTest") -> str:
-    sentences, seeds, folds = [], getattr(results, "seeds", []), getattr(results, "folds", [])
-    if len(seeds) > 1:
-        sentences.append(f"Behind ±: the standard deviation over {len(seeds)} seeds, in points.")
-    elif len(folds) > 1:
-        sentences.append("Behind ±: the standard deviation over the folds, in points.")
-    bootstrap = next((test.bootstrap for test in results.conditions.values() if test.bootstrap), None)
-    if bootstrap:
-        clusters = counted(bootstrap.num_clusters, bootstrap.clustered_by)
-        sentences.append(
-            f"In brackets: {bootstrap.confidence:.0%} bootstrap intervals, drawn by {bootstrap.clustered_by} "
-            f"({clusters})."
-        )
-        if bootstrap.num_clusters < _FEW_CLUSTERS:
-            sentences.append("From so few they are too narrow rather than too wide.")
-        intervals = [getattr(test, name).interval for test in results.conditions.values() for name in METRIC_NAMES]
-        if any(interval and interval[0] == interval[1] for interval in intervals):
-            sentences.append("One without width says that this test shows no spread, not that the number is certain.")
-    return " ".join(sentences)
+    num_seeds = len(getattr(results, "seeds", []))
+    return explain_scores(results.conditions, runs=f"{num_seeds} seeds" if num_seeds > 1 else "the folds")
 
 
 def _how_published(results: Results, what: str) -> str:

@@ -139,7 +139,7 @@ def test_a_cross_validation_tests_every_clip_once_and_compares_with_the_paper(wh
     matrices = [torch.tensor(fold.conditions["both"].confusion_matrix) for fold in results.folds]
     assert torch.stack(matrices).sum(dim=0).tolist() == test.confusion_matrix
     report = (whole / "report.md").read_text()
-    assert "| 80.1% |" in report and "| 79.5% |" in report and "95% bootstrap intervals, drawn by speaker" in report
+    assert "| 80.1% |" in report and "| 79.5% |" in report and "95% bootstrap intervals, resampled by speaker" in report
     assert "It is of 5,531 clips, and these are 30: the two cannot be compared." in report
     assert (whole / "confusion_matrix.png").stat().st_size > 1000
     assert (whole / "reliability.png").stat().st_size > 1000

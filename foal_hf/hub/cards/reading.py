@@ -18,18 +18,18 @@ CHOSEN_BY = {
 _FEW_CLUSTERS = 10
 
 
-def explain_scores(conditions: Mapping[str, Evaluation], runs: str = "runs") -> str:
+def explain_scores(conditions: Mapping[str, Evaluation], runs: str = "the runs") -> str:
     """Explain UA, WA, `±` and the brackets of a table of scores, as far as it has them.
 
     Args:
         conditions (`Mapping[str, Evaluation]`): The tests of the table.
-        runs (`str`, defaults to `"runs"`): What the standard deviation is taken over.
+        runs (`str`, defaults to `"the runs"`): What the standard deviation is taken over.
     """
     sentences = ["UA is the mean of the per-class recalls, WA the accuracy."]
     tests = list(conditions.values())
     scores = [getattr(test, metric) for test in tests for metric in METRIC_NAMES]
     if any(score.standard_deviation is not None for score in scores):
-        sentences.append(f"±: standard deviation over the {runs}, in percentage points.")
+        sentences.append(f"±: standard deviation over {runs}, in percentage points.")
     bootstrap = next((test.bootstrap for test in tests if test.bootstrap), None)
     if bootstrap:
         clusters = counted(bootstrap.num_clusters, bootstrap.clustered_by)
