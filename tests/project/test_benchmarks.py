@@ -69,15 +69,22 @@ def test_stored_features_are_timed_against_computing_them(tmp_path) -> None:
     sizes = ["--num-clips", "13", "--num-speakers", "2", "--encoder-layers", "1", "--encoder-frames", "1"]
     result = results_of(stored_features.main, tmp_path, "stored_features", *sizes)
     rates = column(result, "clips")
-    assert all(rate > 0 for rate in rates.values())
+    assert {name: 13 / time["median"] for name, time in column(result, "time").items()} == pytest.approx(rates)
     assert rates[stored_features.READ] > rates[stored_features.AGAIN]  # by five orders of magnitude
 
 
-def test_annotating_files_is_compared_with_a_plain_loop(tmp_path) -> None:
+def test_annotating_files_is_compared_with_a_plain_loop(tmp_path, monkeypatch) -> None:
+    # After each of the 11 files: one second for one of the first 5, three for one of the others.
+    used = iter([1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 11.0, 14.0, 17.0, 20.0, 23.0])
+    held = iter([100.0, 150.0])
+    monkeypatch.setattr(annotate_files, "processor_seconds_of_all", lambda: next(used))
+    monkeypatch.setattr(annotate_files, "memory_of_all", lambda: next(held))
     sizes = ["--num-files", "11", "--num-plain", "3", "--num-workers", "1"]
     result = results_of(annotate_files.main, tmp_path, "annotate_files", *sizes)
-    assert len(result["targets"]) == 3 and all(each["value"] > 0 for each in result["targets"])
-    assert column(result, "to the plain loop")["a plain loop over the pipeline"] == 1.0
+    rates, ratios = column(result, "files"), column(result, "to the plain loop")
+    job, loop = "the job, with its start and its tables", "a plain loop over the pipeline"
+    assert ratios[loop] == 1.0 and ratios[job] == pytest.approx(rates[job] / rates[loop])
+    assert [each["value"] for each in result["targets"]] == pytest.approx([1000 / rates[job], 3.0, 1.5])
 
 
 def test_start_up_is_measured_in_fresh_processes(tmp_path, monkeypatch) -> None:
