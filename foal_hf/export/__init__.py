@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
-from ..foal_net.encoders_foal_net import encode_pictures
+from ..foal_net.encoders_foal_net import encode_frames
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
@@ -127,7 +127,7 @@ class _VisionEncoder(nn.Module):
         self.encoder = model.foal_net.vision_encoder
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return encode_pictures(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (pictures, video_width)
+        return encode_frames(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (pictures, video_width)
 
 
 class _Fusion(nn.Module):

@@ -96,7 +96,7 @@ class ExportedFoalNet:
         if video_features is not None:
             picture = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)
         elif pixel_values_videos is not None:
-            picture = self._encode_pictures(pixel_values_videos, padding_mask_videos)
+            picture = self._encode_frames(pixel_values_videos, padding_mask_videos)
         present = sound or picture
         if present is None:
             raise ValueError("Nothing to work on: give `input_values`, `pixel_values_videos` or `video_features`.")
@@ -126,7 +126,7 @@ class ExportedFoalNet:
         output, mask = encode_waveforms(self._audio_encoder, self.config, input_values, attention_mask)
         return output["last_hidden_state"], mask
 
-    def _encode_pictures(
+    def _encode_frames(
         self, pictures: torch.Tensor, padding_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         mask = _mask_or_ones(padding_mask, pictures)

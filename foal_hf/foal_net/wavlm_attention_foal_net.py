@@ -58,9 +58,12 @@ class WavLMGatedAttention(WavLMAttention):
         """
         if position_bias is None:
             position_bias = self.compute_bias(hidden_states.shape[1], hidden_states.shape[1])[None].contiguous()
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        states = [self._heads(projection(hidden_states)) for projection in projections]
-        states.append(self._gate(hidden_states))  # four of (batch, heads, frames, head_width or 1)
+        states = (  # (batch, heads, frames, head_width) each, and 1 wide the gate
+            self._heads(self.q_proj(hidden_states)),
+            self._heads(self.k_proj(hidden_states)),
+            self._heads(self.v_proj(hidden_states)),
+            self._gate(hidden_states),
+        )
         dropout = self.dropout if self.training else 0.0
         is_plain_cpu = hidden_states.device.type == "cpu" and not _makes_a_graph()
         with_gradient = torch.is_grad_enabled() and any(each.requires_grad for each in (*states, position_bias))
@@ -73,8 +76,8 @@ class WavLMGatedAttention(WavLMAttention):
             attended = _sdpa(*states, position_bias, attention_mask, dropout)
         else:  # one clip at a time, so that only one clip's bias (heads, frames, frames) is in memory
             masks = [None] * len(hidden_states) if attention_mask is None else attention_mask.split(1)
-            clips = zip(*(each.split(1) for each in states), masks, strict=True)
-            attended = torch.cat([_sdpa(*clip, position_bias, mask, dropout) for *clip, mask in clips])
+            clips: Any = zip(*(each.split(1) for each in states), masks, strict=True)
+            attended = torch.cat([_sdpa(q, k, v, g, position_bias, mask, dropout) for q, k, v, g, mask in clips])
         return self.out_proj(attended.transpose(1, 2).flatten(2)), weights, position_bias
 
     def _gate(self, hidden_states: torch.Tensor) -> torch.Tensor:
