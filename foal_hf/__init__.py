@@ -106,8 +106,7 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
-# The command `foal-hf` registers when a subcommand needs it, so that its help does not wait for torch. It is known by its
-# module, which no other program imports.
+# The command `foal-hf`, known by its module, registers when a subcommand needs it: its help does not wait for torch.
 if "foal_hf_command" not in sys.modules:
     try:
         importlib.import_module(".registration", __name__).register()

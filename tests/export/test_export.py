@@ -256,7 +256,10 @@ def test_an_export_that_differs_is_not_handed_out(checkpoint, tmp_path, monkeypa
     [
         ({"format": "tflite"}, "Unknown `format` 'tflite'; expected one of openvino, onnx"),
         ({"dtype": "int8"}, "Unknown `dtype` 'int8'; expected one of float32, float16"),
-        ({"format": "onnx", "dtype": "float16"}, "Weights in float16 are for OpenVINO"),
+        (
+            {"format": "onnx", "dtype": "float16"},
+            "expected 'float32' for onnx: onnxruntime computes in float32 on CPUs",
+        ),
     ],
 )
 def test_wrong_arguments_of_an_export_say_what_is_right(tmp_path, arguments, message) -> None:
