@@ -19,7 +19,8 @@ class ClipDataset(Dataset):
         rows (`datasets.Dataset` or `Sequence[Mapping]`): A corpus of [`~foal_hf.corpora.load_corpus`], whose files each
             worker opens when it needs them; or rows, each with `audio` and/or `video` (anything that [`read_clip`]
             reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
-            `crop_box` and the `sampling_rate` of audio given as an array. Other keys are an error, unless they are columns of every corpus.
+            `crop_box` and the `sampling_rate` of audio given as an array. Other keys than these and the columns of
+            every corpus are an error.
         processor ([`FoalNetProcessor`]): Reads the clips.
         label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index of a class in the corpus
             does not matter.
