@@ -276,7 +276,8 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
         outputs: list[dict[str, Any]] = [
             {"error": window} if isinstance(window, Exception) else {"segment": window.segment} for window in windows
         ]
-        clips = {row: window.clip for row, window in enumerate(windows) if getattr(window, "clip", None) is not None}
+        clips = {row: getattr(window, "clip", None) for row, window in enumerate(windows)}
+        clips = {row: clip for row, clip in clips.items() if clip is not None}
         if clips:
             result = self.forward({"clip": list(clips.values())})
             scores = self._probabilities(result["logits"])

@@ -82,9 +82,9 @@ class WindowReader:
             MediaError: If the recording cannot be read.
         """
         media, part = self._arguments(source, settings)
-        windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds or window_seconds / 2}
+        part |= {"window_seconds": window_seconds, "stride_seconds": stride_seconds or window_seconds / 2}
         with MediaFile(**media, in_order=True) as opened:
-            for stride in read_windows(opened, **windows, **part):
+            for stride in read_windows(opened, **part):
                 evidence = measure_evidence(stride.segment, detect_speech=self.detect_speech)
                 clip = None if stride.window is None else self._usable(stride.window)
                 yield _pending(stride, clip, evidence, opened)

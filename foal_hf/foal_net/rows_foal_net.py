@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -15,17 +15,7 @@ _SOURCE_FIELDS = ("path", "bytes", "array", "raw", "sampling_rate")  # of `datas
 _SIMILARITY = 0.85  # from here on, the name of a column is a misspelled field and not another column
 
 
-def check_row(row: Mapping[str, Any], other_fields: Iterable[str] = ()) -> None:
-    """Raise `ValueError` for a key of a row that is not a field of a clip.
-
-    Args:
-        row (`Mapping`): With `audio` and/or `video`.
-        other_fields (`Iterable[str]`): Keys that the caller uses beside them.
-    """
-    _refuse([key for key in row if key not in {*CLIP_FIELDS, *other_fields}], CLIP_FIELDS)
-
-
-def check_columns(columns: Sequence[str]) -> None:
+def check_columns(columns: Iterable[str]) -> None:
     """Raise `ValueError` for a column whose name is almost that of a field of a clip.
 
     Tables have columns for other purposes, which are not read; a misspelled field must not be one of them.
@@ -62,7 +52,7 @@ def source_and_settings(inputs: Any, settings: dict[str, Any]) -> tuple[dict[str
         return {"source": inputs}, dict(settings)
     settings = settings | given({name: inputs.get(name) for name in (*RANGE_FIELDS, "sampling_rate")})
     if inputs.keys() & set(MEDIA_FIELDS):
-        check_row(inputs)
+        _refuse([key for key in inputs if key not in CLIP_FIELDS], CLIP_FIELDS)
         if "audio" in inputs:
             return {"audio": checked_source(inputs["audio"]), "video": checked_source(inputs.get("video"))}, settings
         return {"source": checked_source(inputs["video"])}, settings
@@ -101,7 +91,6 @@ __all__ = [
     "MEDIA_FIELDS",
     "RANGE_FIELDS",
     "check_columns",
-    "check_row",
     "check_sampling_rate_given",
     "checked_source",
     "given",
