@@ -1,11 +1,11 @@
-"""Experiments: a recipe on a corpus, by a protocol that can be believed.
+"""Experiments: a recipe on a corpus, under a protocol without leaks from the test split.
 
     train_and_test         one fold: train, choose the checkpoint, test once, save
-    cross_validate         every fold, with one seed or several
+    cross_validate         every fold, with one or several seeds
     ablate                 the paper's table: video alone, audio alone, fusion, + AVEL, + MEM, both
     evaluate_checkpoint    any checkpoint on any corpus
 
-All of them go on where they were interrupted, and repeat nothing that is finished.
+All of them continue where they were interrupted, and do not repeat finished runs.
 """
 
 from .ablation import VARIANTS, ablate

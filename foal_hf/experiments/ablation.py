@@ -1,11 +1,11 @@
-"""The paper's ablation table: what picture, sound, fusion and the two auxiliary tasks bring.
+"""The paper's ablation table: video, audio, fusion and the two auxiliary losses.
 
     output/
       features/                stored features, shared by all rows of the table
-      video-alone/ ...         a cross-validation each, see cross_validation.py
+      video-alone/ ...         one cross-validation per row, see cross_validation.py
       ablation.md, ablation.json
 
-All rows see the same clips in the same folds; they differ in what the model looks at and in its losses.
+All rows use the same clips in the same folds. They differ in the modalities and the losses of the model.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ..atomic_files import write_file, write_json
 from ..results import METRIC_NAMES, Corpus, Results, Selection
 from .checks import check_corpus
 from .clips import BOTH
 from .cross_validation import cross_validate
 from .naming import as_file_name
 from .recipe import Recipe
-from .records import write_json
 from .reports import ablation_report
 
 
@@ -41,10 +41,10 @@ class Variant:
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe with the losses of this variant."""
         tasks = {"alignment_loss_weight": self.alignment, "matching_loss_weight": self.matching}
-        without = {name: 0.0 for name, is_on in tasks.items() if not is_on}
+        changes = {name: 0.0 for name, is_on in tasks.items() if not is_on}
         if self.modalities != BOTH:
-            without["modality_dropout"] = 0.0  # there is nothing to do without
-        return recipe.with_settings(without)
+            changes["modality_dropout"] = 0.0  # one modality cannot be dropped
+        return recipe.with_settings(changes)
 
 
 VARIANTS = {
@@ -55,7 +55,7 @@ VARIANTS = {
     "fusion + MEM": Variant(matching=True),
     "Foal-Net": Variant(alignment=True, matching=True),
 }
-"""The rows of the paper's table, by name. The last has both tasks."""
+"""The rows of the paper's table, by name. The last has both losses."""
 
 
 def ablate(
@@ -71,27 +71,26 @@ def ablate(
     store_dir: str | Path | None = None,
     variants: Sequence[str] = tuple(VARIANTS),
 ) -> dict[str, Results]:
-    """Cross-validate every row of the table. Interrupted, it goes on where it was.
+    """Cross-validate every row of the table. An interrupted call continues.
 
     Args:
         recipe, corpus, about, by, select, seeds, held_out: As in [`cross_validate`].
         output_dir (`str` or `pathlib.Path`): Gets a folder for each row, `ablation.md` and `ablation.json`.
-        store_dir (`str` or `pathlib.Path`, *optional*): As there; shared by all rows.
+        store_dir (`str` or `pathlib.Path`, *optional*): As in [`cross_validate`]; shared by all rows.
         variants (`Sequence[str]`, *optional*): Only these rows.
 
     Returns:
         `dict[str, Results]`: By name of the row.
 
     Raises:
-        ValueError: If there is no such row, the recipe leaves a task out that the table is about, or as in
-            [`cross_validate`].
+        ValueError: If a row is unknown, the recipe turns off a loss of the table, or as in [`cross_validate`].
     """
     unknown = [name for name in variants if name not in VARIANTS]
     if unknown or not variants:
-        raise ValueError(f"The table has no row {', '.join(unknown)}; it has {', '.join(VARIANTS)}.")
+        raise ValueError(f"Unknown rows {', '.join(unknown) or '(none)'}; expected some of {', '.join(VARIANTS)}.")
     for task in ("alignment_loss_weight", "matching_loss_weight"):
         if recipe.config.get(task) == 0:
-            raise ValueError(f"The recipe sets `{task}` to 0, and the table is about what that task brings.")
+            raise ValueError(f"The recipe sets `{task}` to 0, but the table measures that loss. Remove the setting.")
     labels, output = check_corpus(corpus), Path(output_dir)
     rows = {
         name: cross_validate(
@@ -111,14 +110,14 @@ def ablate(
         if name in variants
     }
     if PartialState().is_main_process:
-        (output / "ablation.md").write_text(ablation_report(rows), encoding="utf-8")
+        write_file(output / "ablation.md", ablation_report(rows))
         write_json(output / "ablation.json", {"labels": labels, "rows": {name: _scores(rows[name]) for name in rows}})
     return rows
 
 
 def _scores(results: Results) -> dict[str, Any]:
     test = results.conditions[results.main_condition or ""]
-    return {metric: {**vars(getattr(test, metric))} for metric in METRIC_NAMES}
+    return {metric: vars(getattr(test, metric)) for metric in METRIC_NAMES}
 
 
 __all__ = ["VARIANTS", "Variant", "ablate"]

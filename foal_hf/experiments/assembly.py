@@ -1,4 +1,4 @@
-"""A recipe and a corpus, as model, processor, arguments and batches."""
+"""Makes model, processor, training arguments and batches from a recipe."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ _VIDEO_FIELDS = (
 
 
 def make_model(recipe: Recipe, labels: Sequence[str], *, generated: bool = False) -> FoalNetForEmotionClassification:
-    """The model that a recipe begins with; what is new in it comes from torch's random generator.
+    """The model of a recipe before training. New weights come from torch's global random generator.
 
     Args:
-        recipe ([`Recipe`]): Says which encoders, and fields of the config.
+        recipe ([`Recipe`]): Names the encoders and fields of the config.
         labels (`Sequence[str]`): Names of the classes, by index.
-        generated (`bool`, defaults to `False`): Whether the clips are generated; the checkpoint will say so.
+        generated (`bool`, defaults to `False`): Whether the clips are generated; the config records it.
     """
     fields = {**recipe.config, "id2label": dict(enumerate(labels)), "trained_on_generated_data": generated}
     if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
@@ -48,7 +48,7 @@ def make_model(recipe: Recipe, labels: Sequence[str], *, generated: bool = False
 
 
 def make_processor(recipe: Recipe) -> FoalNetProcessor:
-    """The processor of the recipe's encoders, set as it says."""
+    """The processor of the recipe's encoders, with its settings."""
     if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
         processor = FoalNetProcessor.from_encoders_pretrained(recipe.audio_encoder, recipe.vision_encoder)
     else:
@@ -66,17 +66,17 @@ def make_arguments(recipe: Recipe, output_dir: Path, *, seed: int, evaluates: bo
     """The arguments of the trainer.
 
     Args:
-        recipe ([`Recipe`]): What it sets wins.
-        output_dir (`pathlib.Path`): Folder of the trainer's checkpoints, one an epoch.
+        recipe ([`Recipe`]): Its settings win.
+        output_dir (`pathlib.Path`): Folder of the trainer's checkpoints, one per epoch.
         seed (`int`): Of weights, batches and dropout.
-        evaluates (`bool`): Whether there are clips to choose the best epoch on.
+        evaluates (`bool`): Whether the best epoch is chosen on evaluation clips.
     """
     settings: dict[str, Any] = {
         "eval_strategy": "epoch" if evaluates else "no",
         "save_strategy": "epoch",
         "logging_strategy": "epoch",
-        # The best and the last: with 1, transformers deletes the last one when training ends, and a run that is killed
-        # during its test would have to train once more.
+        # The best and the last: with 1, transformers deletes the last one at the end of training, and a run that is
+        # killed during its test would have to train again.
         "save_total_limit": 2,
         "load_best_model_at_end": evaluates,
     }
@@ -87,32 +87,32 @@ def make_arguments(recipe: Recipe, output_dir: Path, *, seed: int, evaluates: bo
 
 
 def describe_encoders(recipe: Recipe) -> tuple[Encoder, Encoder]:
-    """What results files say of the audio and the image encoder; folders are not named."""
+    """The audio and the image encoder for results files, without names of folders."""
     pretrained = recipe.audio_encoder is not None
     audio, vision = public_name(recipe.audio_encoder), public_name(recipe.vision_encoder)
     return Encoder(audio, pretrained=pretrained), Encoder(vision, pretrained=pretrained)
 
 
 class FixedLengthCollator:
-    """Makes every batch as long as the longest clip that may come, as published. Results do not depend on it.
+    """Pads every batch to the maximum length of a clip, as published. Results do not depend on it.
 
     Args:
-        collator (`Callable`): Makes batches as long as their longest clip.
-        processor ([`FoalNetProcessor`]): Says how long clips may be; its `max_seconds` has to be set.
+        collator (`Callable`): Pads batches to their longest clip.
+        processor ([`FoalNetProcessor`]): Its `max_seconds` is the maximum length.
 
     Raises:
-        ValueError: If it reads clips of any length.
+        ValueError: If the processor has no `max_seconds`.
     """
 
     def __init__(self, collator: Any, processor: FoalNetProcessor) -> None:
         if processor.max_seconds is None:
-            raise ValueError('`padding="max_length"` needs `max_seconds`; this recipe reads clips of any length.')
+            raise ValueError("The padding 'max_length' needs `max_seconds`, which is null: change one of them.")
         self.collator = collator
         self._num_samples = round(processor.max_seconds * processor.sampling_rate)
         self._num_frames = round(processor.max_seconds * processor.frames_per_second)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """The batch, with zeros behind each sequence and its mask."""
+        """The batch, padded with zeros, as are its masks."""
         batch = self.collator(examples)
         lengths = {
             "input_values": self._num_samples,
@@ -123,7 +123,7 @@ class FixedLengthCollator:
 
 
 def _extended(batch: torch.Tensor, length: int) -> torch.Tensor:
-    """`(batch, positions, ...)` with zeros up to that many positions."""
+    """`(batch, positions, ...)`, padded with zeros to that many positions."""
     missing = max(length - batch.shape[1], 0)
     return F.pad(batch, (*(0, 0) * (batch.ndim - 2), 0, missing))
 

@@ -1,4 +1,4 @@
-"""The clips of a run, with stored features in place of pictures where the image encoder is frozen."""
+"""The clips of a run, with stored features instead of video if the image encoder is frozen."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ from .recipe import Recipe
 
 
 BOTH = ("audio", "video")
-"""What a clip may have, and a run may look at."""
+"""The modalities that a run can use."""
 
 
 class Clips:
-    """Makes the training examples of parts of a corpus.
+    """Makes the training examples of rows of a corpus.
 
     Args:
         corpus (`datasets.Dataset`): All clips.
-        recipe ([`Recipe`]): Says how they are batched and kept.
-        model ([`FoalNetForEmotionClassification`]): Where it is, features are computed.
+        recipe ([`Recipe`]): How they are batched and kept.
+        model ([`FoalNetForEmotionClassification`]): Computes the features, on its device.
         processor ([`FoalNetProcessor`]): Reads the clips.
-        modalities (`Sequence[str]`): What the run looks at, of `"audio"` and `"video"`.
-        store_dir (`pathlib.Path`, *optional*): Folder of the stored features; without one, pictures are read.
+        modalities (`Sequence[str]`): Of `"audio"` and `"video"`, what the run uses.
+        store_dir (`pathlib.Path`, *optional*): Folder of the stored features; None reads the video instead.
         num_workers (`int`): Processes that decode while features are computed.
         label2id (`Mapping[str, int]`, *optional*): Index of each class of the corpus; the model's by default.
     """
@@ -51,32 +51,27 @@ class Clips:
         self._store_dir = store_dir if has_features else None
 
     @property
-    def uses_features(self) -> bool:
-        """Whether pictures are read once for all runs, and not again."""
-        return self._store_dir is not None
-
-    @property
     def collator(self) -> Any:
         """Makes batches of the examples."""
-        collator: Any = (FeatureCollator if self.uses_features else ClipCollator)(self.processor)
+        collator: Any = (ClipCollator if self._store_dir is None else FeatureCollator)(self.processor)
         return FixedLengthCollator(collator, self.processor) if self._recipe.padding == "max_length" else collator
 
     def unread(self, rows: Sequence[int], modalities: Sequence[str] | None = None) -> ClipDataset:
-        """The clips of some rows; none is read before it is asked for."""
+        """The clips of some rows, which are read when they are used."""
         return ClipDataset(
             self.corpus.select(rows),
             self.processor,
             self._label2id,
             modalities=modalities or self.modalities,
-            keep_in_memory=self._recipe.keep_in_memory and not self.uses_features,
+            keep_in_memory=self._recipe.keep_in_memory and self._store_dir is None,
         )
 
     def examples(self, rows: Sequence[int], modalities: Sequence[str] | None = None) -> Any:
-        """The examples of some rows. Features that the store lacks are computed here, for these rows alone.
+        """The examples of some rows. Computes the features of these rows that the store lacks.
 
         Args:
             rows (`Sequence[int]`): Of the corpus.
-            modalities (`Sequence[str]`, *optional*): Fewer than the run looks at.
+            modalities (`Sequence[str]`, *optional*): Fewer than the run uses.
         """
         clips = self.unread(rows, modalities)
         if self._store_dir is None:
@@ -91,7 +86,7 @@ class Clips:
 
 
 def _fast_precision(recipe: Recipe, model: Any) -> contextlib.AbstractContextManager[Any]:
-    """Half precision for the image encoder where training has it too. The features are kept in float16 in any case."""
+    """Half precision for the image encoder if the training uses it. Features are stored in float16 in any case."""
     device = next(model.parameters()).device
     if device.type != "cuda" or recipe.precision == "fp32":
         return contextlib.nullcontext()

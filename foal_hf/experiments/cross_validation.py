@@ -1,12 +1,12 @@
-"""Every fold of a corpus, with one seed or several, and what comes out of all of them together.
+"""Cross-validation: every fold of a corpus, with one or several seeds, and the results of all together.
 
     output/
       features/                       stored features, shared by all runs
-      seed-1234/Ses01/                a run each, see run.py
+      seed-1234/Ses01/                one run each, see run.py
       results.json                    all folds in one
       report.md, confusion_matrix.png, reliability.png
 
-What is finished is not repeated, so the runs of another seed can be added later.
+Finished runs are not repeated, so runs with other seeds can be added later.
 """
 
 import dataclasses
@@ -17,21 +17,12 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ..corpora.folds import Fold, make_folds
+from ..atomic_files import write_file
+from ..corpora.folds import make_folds
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
 from ..plots.reliability import plot_reliability_diagram
-from ..results import (
-    METRIC_NAMES,
-    Corpus,
-    Evaluation,
-    FoldResult,
-    Protocol,
-    Results,
-    Score,
-    Selection,
-    Split,
-)
+from ..results import METRIC_NAMES, Corpus, Evaluation, FoldResult, Protocol, Results, Selection, Split
 from .checks import check_corpus
 from .clips import BOTH
 from .naming import as_file_name, find_fold
@@ -60,27 +51,28 @@ def cross_validate(
     store_dir: str | Path | None = None,
     variant: str = "Foal-Net",
 ) -> Results:
-    """Hold out each session, or each speaker, once; train on the others, test on it.
+    """Hold out each session, or each speaker, once: train on the others, test on it.
 
-    It may be killed at any moment: called again, it goes on with the epoch of the fold that it was at.
+    It can be killed at any moment: called again, it continues with the last epoch of the interrupted fold.
 
     Args:
         recipe, corpus, about, select, modalities: As in [`train_and_test`].
         output_dir (`str` or `pathlib.Path`): Gets a folder for each run, `results.json`, `report.md`,
             `confusion_matrix.png` and `reliability.png`.
         by (`str`, defaults to `"session"`): `"session"` or `"speaker"`: what is held out.
-        seeds (`Sequence[int]`, *optional*): One run of all folds for each; the recipe's alone by default. The speakers
-            that validate are the same in all.
-        held_out (`Sequence[str]`, *optional*): Only the folds of these names; all by default.
+        seeds (`Sequence[int]`, *optional*): One run of all folds for each; the recipe's seed by default. The
+            validation speakers are the same for all seeds.
+        held_out (`Sequence[str]`, *optional*): Only the folds of these names; all by default. Report and results file
+            then say how many of the folds were run.
         store_dir (`str` or `pathlib.Path`, *optional*): Folder of stored features; by default `features` in
             `output_dir`.
-        variant (`str`, defaults to `"Foal-Net"`): Which of the published numbers stand beside; see
+        variant (`str`, defaults to `"Foal-Net"`): Row of the published table to compare with; see
             [`~foal_hf.experiments.ablation.VARIANTS`].
 
     Returns:
-        [`~foal_hf.results.Results`]: Of each score, `value` and `interval` are of all clips together, drawn by speaker;
-        `mean_of_runs` is the mean over the folds, as papers give it, with the standard deviation over the seeds, or
-        over the folds where there is one seed. `folds` holds each run.
+        [`~foal_hf.results.Results`]: `value` and `interval` of each score are of all clips together, resampled by
+        speaker. `mean_of_runs` is the mean over the folds, as papers report it, with the standard deviation over the
+        seeds, or over the folds if there is one seed. `folds` holds each run.
 
     Raises:
         ValueError, TypeError, OSError, FloatingPointError: As in [`train_and_test`] and [`~foal_hf.make_folds`].
@@ -88,11 +80,15 @@ def cross_validate(
     output = Path(output_dir)
     check_corpus(corpus)
     validation = "speaker" if select == "validation" else None
-    folds = _chosen(make_folds(corpus, by, validation=validation), held_out)
+    all_folds = make_folds(corpus, by, validation=validation)
+    folds = [find_fold(all_folds, name) for name in held_out] or all_folds
     seeds = list(seeds) or [recipe.seed]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"Each seed is one run, got {seeds}.")
+    for name, values in (("seeds", seeds), ("held_out", [fold.name for fold in folds])):
+        if len(set(values)) < len(values):
+            raise ValueError(f"`{name}` has to name each run once, got {values}.")
     words = f"Each {by} is held out once: the model is trained on the others and tested on it."
+    if len(folds) < len(all_folds):
+        words = f"{len(folds)} of {len(all_folds)} {by}s are held out, each once{words.partition('once')[2]}"
     store = output / "features" if store_dir is None else Path(store_dir)
     runs: dict[tuple[int, str], Results] = {}
     predictions: dict[tuple[int, str], Predictions] = {}
@@ -117,12 +113,15 @@ def cross_validate(
     tested = corpus.select([row for fold in folds for row in fold.test])
     results = dataclasses.replace(
         first,
-        protocol=Protocol(f"leave-one-{by}-out", words, held_out=", ".join(held_out) or None),
+        protocol=Protocol(
+            f"leave-one-{by}-out", words, held_out=", ".join(fold.name for fold in folds) if held_out else None
+        ),
         conditions=_join(joined, predictions, len(seeds)),
         splits={"test": Split(len(tested), len(set(tested["speaker"])))},
         seeds=seeds,
         selected_epoch=None,
         selection_score=None,
+        calibration=_calibration(list(runs.values())),
         training=dataclasses.replace(first.training, seconds=None) if first.training else None,
         folds=[_fold_result(name, seed, run, predictions[seed, name]) for (seed, name), run in runs.items()],
     )
@@ -132,23 +131,28 @@ def cross_validate(
 
 
 def _write(output: Path, results: Results, joined: Predictions, variant: str) -> None:
-    """The results file last: the rest is made of it."""
+    """Write the files of all folds together, the results file last."""
     main, title = results.main_condition or "both", f"{results.corpus.name}: {results.protocol.key}"
     matrix = results.conditions[main].confusion_matrix
     plot_confusion_matrix(matrix, results.labels, output / _MATRIX_NAME, title=title)
     plot_reliability_diagram(joined.references, joined.probabilities[main], output / _RELIABILITY_NAME, title=title)
-    (output / REPORT_NAME).write_text(cross_validation_report(results, variant), encoding="utf-8")
+    write_file(output / REPORT_NAME, cross_validation_report(results, variant))
     results.save(output / RESULTS_NAME)
 
 
-def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
-    return [find_fold(folds, name) for name in names] or list(folds)
+def _calibration(runs: Sequence[Results]) -> str | None:
+    """How many of the runs were calibrated; None where calibration was not part of them."""
+    words = [run.calibration for run in runs if run.calibration]
+    if not words:
+        return None
+    failed = [each for each in words if each.startswith("Not")]
+    return f"{len(words) - len(failed)} of {len(words)} runs were calibrated.{f' {failed[0]}' if failed else ''}"
 
 
 def _join(
     joined: Predictions, predictions: Mapping[tuple[int, str], Predictions], num_seeds: int
 ) -> dict[str, Evaluation]:
-    """Scores of all runs together, and their means."""
+    """Scores of all runs together, with their means."""
     of_runs = {run: part.evaluations(intervals=False) for run, part in predictions.items()}
     return {
         condition: _with_means(test, {run: tests[condition] for run, tests in of_runs.items()}, num_seeds)
@@ -165,9 +169,8 @@ def _with_means(test: Evaluation, runs: Mapping[tuple[int, str], Evaluation], nu
             for seed in dict.fromkeys(seed for seed, _ in values)
         ]
         spread = of_seeds if num_seeds > 1 else list(values.values())
-        score: Score = getattr(test, metric)
         scores[metric] = dataclasses.replace(
-            score,
+            getattr(test, metric),
             standard_deviation=statistics.stdev(spread) if len(spread) > 1 else None,
             mean_of_runs=statistics.mean(of_seeds),
         )
@@ -175,7 +178,7 @@ def _with_means(test: Evaluation, runs: Mapping[tuple[int, str], Evaluation], nu
 
 
 def _per_run(test: Evaluation, num_seeds: int) -> Evaluation:
-    """Count each clip once, though every seed tested it."""
+    """Count each clip once, although every seed tested it."""
     if num_seeds == 1:
         return test
     groups = {

@@ -1,4 +1,4 @@
-"""Any checkpoint on any corpus, also one whose classes have other names."""
+"""Tests a checkpoint on any corpus, also one whose classes have other names."""
 
 import logging
 import tempfile
@@ -9,19 +9,21 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from ..atomic_files import write_json
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
 from ..results import CONDITIONS, Corpus, Evaluation, Results, installed_versions, public_name
-from ..results.publishable import find_local_path
+from ..results.publishable import check_no_local_path
 from ..training import FoalNetTrainer
 from ..training.arguments import FoalNetTrainingArguments
+from ..training.record import UNNAMED_CORPUS
 from .checks import check_corpus
 from .clips import BOTH, Clips
 from .predictions import Predictions, conditions_of
 from .recipe import Recipe
-from .records import PREDICTIONS_NAME, source_commit, write_json
+from .records import PREDICTIONS_NAME, source_commit
 
 
 logger = logging.getLogger(__name__)
@@ -29,16 +31,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CheckpointTest:
-    """What a checkpoint gave on clips of a corpus.
+    """Results of a checkpoint on clips of a corpus.
 
     Args:
         labels (`list[str]`): The classes of the checkpoint, by index.
-        corpus ([`~foal_hf.results.Corpus`]): Where the clips come from.
+        corpus ([`~foal_hf.results.Corpus`]): The corpus of the clips.
         conditions (`dict[str, Evaluation]`): Tests with `"audio alone"`, `"video alone"` and `"both"`, or some of them.
         clip_ids (`list[str]`): The clips.
+        training_clips (`str`): In words, whether the checkpoint was trained on some of them, as far as that is known.
         checkpoint (`str`, *optional*): Its name on the Hub; None for a folder.
         label_mapping (`dict[str, str]`): The class of the checkpoint that each class of the corpus counts as.
-        left_out (`dict[str, int]`): Clips of each class of the corpus that was left out.
+        left_out (`dict[str, int]`): Number of skipped clips of each skipped class of the corpus.
         versions (`dict[str, str]`): As in [`~foal_hf.results.Results`].
         commit (`str`, *optional*): Likewise.
     """
@@ -47,6 +50,7 @@ class CheckpointTest:
     corpus: Corpus
     conditions: dict[str, Evaluation]
     clip_ids: list[str]
+    training_clips: str
     checkpoint: str | None = None
     label_mapping: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -79,29 +83,29 @@ def evaluate_checkpoint(
         checkpoint (`str` or `pathlib.Path`): Folder or Hub name of a [`FoalNetForEmotionClassification`] with its
             processor.
         corpus (`datasets.Dataset`): From [`~foal_hf.corpora.load_corpus`].
-        about ([`~foal_hf.results.Corpus`]): What is known of it, see [`describe_corpus`].
-        label_mapping (`Mapping[str, str | None]`, *optional*): For classes of the corpus whose name is none of the
-            checkpoint's: which of its classes they count as, or None to leave their clips out. Several may count as
-            one. A class of the checkpoint that nothing counts as is still predicted, and then wrong.
-        held_out (`bool`, defaults to `False`): Test on the clips alone that the checkpoint's `results.json` names
-            neither as training nor as validation clips.
-        allow_training_clips (`bool`, defaults to `False`): Test although that file names clips of the corpus as
+        about ([`~foal_hf.results.Corpus`]): Its description, see [`describe_corpus`].
+        label_mapping (`Mapping[str, str | None]`, *optional*): For classes of the corpus that the checkpoint does not
+            have: the class of the checkpoint they count as, or None to skip their clips. Several may count as one. A
+            class of the checkpoint that the corpus lacks can still be predicted, which is then an error.
+        held_out (`bool`, defaults to `False`): Test only on clips that the checkpoint's `results.json` lists neither as
+            training nor as validation clips.
+        allow_training_clips (`bool`, defaults to `False`): Test although that file lists clips of the corpus as
             training or validation clips.
         conditions (`Sequence[str]`, *optional*): Some of `"audio alone"`, `"video alone"`, `"both"`. Default: both, and
-            each alone for a model whose training hid one of them now and then.
+            each alone for a model that was trained with `modality_dropout`.
         output_dir (`str` or `pathlib.Path`, *optional*): Gets `evaluation.json`, `predictions.json` and
             `confusion_matrix.png`.
-        store_dir (`str` or `pathlib.Path`, *optional*): Folder of stored features, where the image encoder is frozen.
-            By default pictures are read, and nothing is kept.
-        batch_size (`int`, defaults to 16): Clips at once.
+        store_dir (`str` or `pathlib.Path`, *optional*): Folder of stored features, if the image encoder is frozen. By
+            default the video is read, and nothing is stored.
+        batch_size (`int`, defaults to 16): Clips per batch.
         num_workers (`int`, *optional*): Processes that decode; as in [`FoalNetTrainingArguments`] by default.
 
     Returns:
         [`CheckpointTest`]
 
     Raises:
-        ValueError: If a class of the corpus has no class of the checkpoint to count as, the mapping names what there is
-            not, the checkpoint was trained on some of the clips, or no clip is left.
+        ValueError: If a class of the corpus has no class of the checkpoint to count as, the mapping has unknown names,
+            the checkpoint was trained on some of the clips, or no clip is left.
     """
     names = check_corpus(corpus)
     model: Any = FoalNetForEmotionClassification.from_pretrained(checkpoint)
@@ -109,7 +113,9 @@ def evaluate_checkpoint(
     present = [names[index] for index in sorted(set(corpus["emotion"]))]
     mapping = map_labels(present, labels, label_mapping or {})
     corpus, left_out = _without_classes(corpus, names, mapping)
-    corpus = _without_known_clips(corpus, checkpoint, about, held_out=held_out, allowed=allow_training_clips)
+    corpus, training_clips = _check_training_clips(
+        corpus, checkpoint, about, held_out=held_out, allowed=allow_training_clips
+    )
     if len(corpus) == 0:
         raise ValueError("No clip is left to test on.")
     with tempfile.TemporaryDirectory() as folder:
@@ -128,8 +134,8 @@ def evaluate_checkpoint(
         )
         trainer = FoalNetTrainer(model, arguments, data_collator=clips.collator)
         outputs = {
-            name: trainer.predict(clips.examples(range(len(corpus)), looked_at))
-            for name, looked_at in conditions_of(model.config, BOTH, conditions).items()
+            name: trainer.predict(clips.examples(range(len(corpus)), used))
+            for name, used in conditions_of(model.config, BOTH, conditions).items()
         }
     predictions = Predictions.of(corpus, labels, outputs, model.config.calibration_temperature)
     test = CheckpointTest(
@@ -137,6 +143,7 @@ def evaluate_checkpoint(
         corpus=about,
         conditions=predictions.evaluations(),
         clip_ids=predictions.clip_ids,
+        training_clips=training_clips,
         checkpoint=public_name(str(checkpoint)),
         label_mapping={name: label for name, label in mapping.items() if label is not None},
         left_out=left_out,
@@ -152,12 +159,12 @@ def map_labels(classes: Sequence[str], labels: Sequence[str], given: Mapping[str
     """The label that each class of a corpus counts as: the given one, or the one of the same name.
 
     Raises:
-        ValueError: If a class has none, or the mapping names what there is not.
+        ValueError: If a class has none, or the mapping has unknown names.
     """
-    strangers = [name for name in given if name not in classes]
-    if strangers:
+    unknown = [name for name in given if name not in classes]
+    if unknown:
         raise ValueError(
-            f"The mapping names {', '.join(strangers)}, of which the corpus has no clip; it has {', '.join(classes)}."
+            f"The mapping names {', '.join(unknown)}, but the corpus has no clips of it; it has {', '.join(classes)}."
         )
     unknown = [label for label in given.values() if label is not None and label not in labels]
     if unknown:
@@ -165,9 +172,9 @@ def map_labels(classes: Sequence[str], labels: Sequence[str], given: Mapping[str
     unmapped = [name for name in classes if name not in given and name not in labels]
     if unmapped:
         raise ValueError(
-            f"The checkpoint knows {', '.join(labels)}, and the corpus has clips of {', '.join(unmapped)} too. Say "
-            "which class each counts as, or that it is left out, with `label_mapping` (on the command line "
-            f"`--map {unmapped[0]}={labels[0]}`, or `--map {unmapped[0]}=` to leave it out)."
+            f"The checkpoint has the classes {', '.join(labels)}, and the corpus also has clips of "
+            f"{', '.join(unmapped)}. Map each to a class, or skip its clips, with `--map {unmapped[0]}={labels[0]}` or "
+            f"`--map {unmapped[0]}=` (in Python `label_mapping`)."
         )
     return {name: given.get(name, name) for name in classes}
 
@@ -180,38 +187,62 @@ def _without_classes(
     return corpus.select([row for row, name in enumerate(emotions) if mapping[name] is not None]), left_out
 
 
-def _without_known_clips(corpus: Any, checkpoint: str | Path, about: Corpus, *, held_out: bool, allowed: bool) -> Any:
-    """The corpus without the clips that the checkpoint was trained on or chosen by, as its results file lists them."""
+def _check_training_clips(
+    corpus: Any, checkpoint: str | Path, about: Corpus, *, held_out: bool, allowed: bool
+) -> tuple[Any, str]:
+    """Look for clips that the checkpoint was trained on or chosen by, as its results file lists them.
+
+    Returns:
+        The corpus, with `held_out` without these clips; and in words, what is known about them.
+    """
     path = cached_file(str(checkpoint), RESULTS_NAME, _raise_exceptions_for_missing_entries=False)
     try:
         results = None if path is None else Results.load(path)
     except ValueError as error:
-        logger.warning("What the checkpoint was trained on is not known: %s", error)
+        logger.warning("The results file of the checkpoint cannot be read: %s", error)
         results = None
-    parts = results.splits if results is not None and results.corpus.name == about.name else {}
-    known = {clip for name in ("train", "validation") if name in parts for clip in parts[name].clip_ids}
-    if held_out and not known:
-        raise ValueError(
-            f"{checkpoint} has no {RESULTS_NAME} with training clips of {about.name}; what was held out is unknown."
+    splits = {} if results is None else results.splits
+    known = {clip for name in ("train", "validation") if name in splits for clip in splits[name].clip_ids}
+    if not known:
+        unknown = f"{checkpoint} has no {RESULTS_NAME} that lists its training clips"
+        if held_out:
+            raise ValueError(f"{unknown}, so it is unknown which clips were held out.")
+        logger.warning("%s: it may have been trained on some of these clips.", unknown)
+        return corpus, (
+            "The training clips of the checkpoint are unknown. If some of these clips are among them, the scores are "
+            "too high."
         )
+    is_same_corpus = results is not None and results.corpus.name in (about.name, UNNAMED_CORPUS)
     ids = corpus["clip_id"]
     unseen = [row for row, clip in enumerate(ids) if clip not in known]
+    seen = len(ids) - len(unseen)
     if held_out:
-        return corpus.select(unseen)
-    if len(unseen) < len(ids) and not allowed:
+        if results is not None and not is_same_corpus:
+            raise ValueError(
+                f"{checkpoint} was trained on {results.corpus.name}, so no clips of {about.name} were held out."
+            )
+        corpus, seen = corpus.select(unseen), 0
+    if seen and is_same_corpus and not allowed:
         raise ValueError(
-            f"The checkpoint was trained on {len(ids) - len(unseen)} of these {len(ids)} clips, or chosen by them: "
-            "what it gives there says nothing about others. Test on what was held out (`held_out=True`, `--held-out`), "
-            "or say that it is meant (`allow_training_clips=True`, `--allow-training-clips`)."
+            f"The checkpoint was trained on {seen} of these {len(ids)} clips, or chosen by them: the results would not "
+            "hold for other clips. Test only on the others with `--held-out` (in Python `held_out=True`), or include "
+            "these with `--allow-training-clips` (`allow_training_clips=True`)."
         )
-    return corpus
+    if not seen:
+        return corpus, f"According to its {RESULTS_NAME}, the checkpoint was not trained on any of these clips."
+    words = f"The checkpoint was trained on {seen} of these {len(ids)} clips, or chosen by them: scores are too high."
+    if results is not None and not is_same_corpus:
+        words = (
+            f"{seen} of these {len(ids)} clips have the ids of training clips of the checkpoint, from the corpus "
+            f"{results.corpus.name}. If they are the same clips, the scores are too high."
+        )
+    logger.warning(words)
+    return corpus, words
 
 
 def _save(test: CheckpointTest, predictions: Predictions, output: Path) -> None:
     content = asdict(test)
-    found = find_local_path(content, "evaluation")
-    if found:
-        raise ValueError(f"`{found[0]}` holds the local path {found[1]!r}; results name clips by ids, never by paths.")
+    check_no_local_path(content, "evaluation")
     predictions.save(output / PREDICTIONS_NAME)
     write_json(output / "evaluation.json", content)
     matrix = test.conditions[test.main_condition].confusion_matrix

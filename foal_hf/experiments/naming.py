@@ -1,4 +1,4 @@
-"""Folds, sessions and splits by the names that people give them."""
+"""Finds folds, sessions and splits by name."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ def find_fold(folds: Sequence[Fold], name: str) -> Fold:
 
     Args:
         folds (`Sequence[Fold]`): From [`~foal_hf.corpora.folds.make_folds`].
-        name (`str`): As the corpus has it, `"Ses05"`, or its number alone, `"5"`.
+        name (`str`): As in the corpus, `"Ses05"`, or its number, `"5"`.
 
     Raises:
-        ValueError: If there is none, or more than one.
+        ValueError: If no fold matches, or more than one.
     """
     found = _find([fold.name for fold in folds], name)
     return next(fold for fold in folds if fold.name == found)
@@ -25,7 +25,7 @@ def clips_of_session(corpus: Any, name: str) -> Any:
     """The clips of one session, by its name or number.
 
     Raises:
-        ValueError: If there is none, or more than one.
+        ValueError: If no session matches, or more than one.
     """
     sessions = list(corpus["session"])
     found = _find(sorted({session for session in sessions if session is not None}), name)
@@ -33,14 +33,15 @@ def clips_of_session(corpus: Any, name: str) -> Any:
 
 
 def fold_of_splits(splits: Mapping[str, Any], *, select: str = "validation") -> Fold:
-    """The fold that a corpus with splits of its own stands for; rows are those of all splits, one after the other.
+    """The splits of a corpus as one fold. Its rows count through all splits, one after the other.
 
     Args:
         splits (`Mapping[str, datasets.Dataset]`): From `load_corpus(..., split=None)`.
-        select (`str`): As in [`train_and_test`]. Where nothing is chosen on the validation clips, they are trained on.
+        select (`str`): As in [`train_and_test`]. Unless the checkpoint is chosen on the validation split, its clips
+            are trained on.
 
     Raises:
-        ValueError: If there is no test split.
+        ValueError: If there is no training or no test split.
     """
     rows, start = {}, 0
     for name, split in splits.items():
@@ -48,8 +49,8 @@ def fold_of_splits(splits: Mapping[str, Any], *, select: str = "validation") -> 
         start += len(split)
     if "train" not in rows or "test" not in rows:
         raise ValueError(
-            f"The corpus has no test split of its own, only {', '.join(rows)}: say what is held out, a session "
-            "(`--test-session`) or a speaker (`--test-speaker`)."
+            f"The corpus has the splits {', '.join(rows)}, and train and test are needed. Choose a session "
+            "(`--test-session`) or a speaker (`--test-speaker`) to hold out."
         )
     train, validation = rows["train"], rows.get("validation", [])
     if select != "validation":
@@ -58,7 +59,7 @@ def fold_of_splits(splits: Mapping[str, Any], *, select: str = "validation") -> 
 
 
 def as_file_name(name: str) -> str:
-    """A name without what file systems do not like."""
+    """A name without characters that file systems may refuse."""
     return re.sub(r"[^\w.]+", "-", name)
 
 
@@ -67,8 +68,8 @@ def _find(names: Sequence[str], wanted: str) -> str:
     if not found and wanted.isdigit():
         found = [name for name in names if [int(digits) for digits in re.findall(r"\d+", name)][-1:] == [int(wanted)]]
     if len(found) != 1:
-        how_many = "More than one" if found else "None"
-        raise ValueError(f"{how_many} of {', '.join(names)} is called {wanted!r}.")
+        problem = "is ambiguous" if found else "is unknown"
+        raise ValueError(f"{wanted!r} {problem}; expected one of {', '.join(names)}.")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""What a model says of the clips of a test, and how right it is."""
+"""Predictions of a model on the clips of a test, and their scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,25 +8,25 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..atomic_files import write_json
 from ..metrics import labelled_logits
 from ..results import Evaluation
-from .records import write_json
 
 
 CONDITIONS = {"audio alone": ("audio",), "video alone": ("video",), "both": ("audio", "video")}
-"""What a test looks at, by the name that results files have for it."""
+"""The modalities of a test, by its name in results files."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of clips.
+    """Predictions of a model.
 
     Args:
         labels (`list[str]`): Names of the classes, by index.
         clip_ids (`list[str]`): The clips.
-        speakers, genders (`list[str]`): Of each clip; empty where the corpus does not say.
+        speakers, genders (`list[str]`): Of each clip; empty where the corpus does not tell.
         references (`list[int]`): True class index of each clip.
-        probabilities (`dict[str, np.ndarray]`): `(clips, classes)`, by what was looked at, see [`CONDITIONS`].
+        probabilities (`dict[str, np.ndarray]`): `(clips, classes)`, by condition, see [`CONDITIONS`].
     """
 
     labels: list[str]
@@ -38,13 +38,13 @@ class Predictions:
 
     @classmethod
     def of(cls, rows: Any, labels: Sequence[str], outputs: Mapping[str, Any], temperature: float | None = None) -> Self:
-        """What Trainer predicted.
+        """The predictions of a Trainer.
 
         Args:
             rows (`datasets.Dataset`): The clips, in the order of the predictions.
             labels (`Sequence[str]`): Names of the classes, by index.
-            outputs (`Mapping[str, PredictionOutput]`): By what was looked at; with the labels of the clips.
-            temperature (`float`, *optional*): Divides the logits, as the pipeline does.
+            outputs (`Mapping[str, PredictionOutput]`): By condition, with the labels of the clips.
+            temperature (`float`, *optional*): Divides the logits, as in the pipeline.
         """
         scored = {name: labelled_logits(output) for name, output in outputs.items()}
         references = next(iter(scored.values()))[1]
@@ -59,7 +59,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """Those of several tests, one after the other."""
+        """The predictions of several tests, one after the other."""
         lists = {
             name: [item for part in parts for item in getattr(part, name)]
             for name in ("clip_ids", "speakers", "genders", "references")
@@ -70,7 +70,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what [`Predictions.save`] wrote."""
+        """Read a file of [`Predictions.save`]."""
         content = json.loads(path.read_text(encoding="utf-8"))
         probabilities = {name: np.asarray(rows) for name, rows in content.pop("probabilities").items()}
         return cls(probabilities=probabilities, **content)
@@ -81,10 +81,10 @@ class Predictions:
         write_json(path, {**vars(self), "probabilities": probabilities})
 
     def evaluations(self, *, intervals: bool = True) -> dict[str, Evaluation]:
-        """How right they are, with intervals by speaker and the same for each gender, where they are known.
+        """Scores by condition, with intervals by speaker and results by gender where both are known.
 
         Args:
-            intervals (`bool`, defaults to `True`): Whether to draw intervals, and look at groups.
+            intervals (`bool`, defaults to `True`): Whether to compute intervals and the results of groups.
         """
         details: dict[str, Any] = {}
         if intervals and all(self.speakers):
@@ -100,26 +100,26 @@ class Predictions:
 
 
 def conditions_of(config: Any, modalities: Sequence[str], chosen: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
-    """What a test looks at: all that the model was trained with.
+    """The conditions to test a model under.
 
-    One modality alone says something of a model that was trained to do without the other now and then.
+    By default the modalities that it was trained with; for a model trained with `modality_dropout`, each alone as well.
 
     Args:
         config ([`FoalNetConfig`]): Of the model.
         modalities (`Sequence[str]`): What it was trained with.
-        chosen (`Sequence[str]`, *optional*): Names of [`CONDITIONS`] to take instead.
+        chosen (`Sequence[str]`, *optional*): Names of [`CONDITIONS`] to use instead.
 
     Raises:
-        ValueError: If there is no such condition.
+        ValueError: If a condition is unknown.
     """
     unknown = [name for name in chosen if name not in CONDITIONS]
     if unknown:
-        raise ValueError(f"There is no test with {', '.join(unknown)}; there is {', '.join(CONDITIONS)}.")
+        raise ValueError(f"Unknown condition {', '.join(unknown)}; expected some of {', '.join(CONDITIONS)}.")
     if chosen:
         return {name: CONDITIONS[name] for name in CONDITIONS if name in chosen}
     if len(modalities) > 1 and config.modality_dropout > 0:
         return CONDITIONS
-    return {name: looked_at for name, looked_at in CONDITIONS.items() if set(looked_at) == set(modalities)}
+    return {name: used for name, used in CONDITIONS.items() if set(used) == set(modalities)}
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

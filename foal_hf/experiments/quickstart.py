@@ -1,4 +1,4 @@
-"""The main job on generated clips, end to end: train, evaluate, save, load in a new process, predict, draw."""
+"""The whole job on generated clips: train, evaluate, save, load in a new process, predict, plot."""
 
 import contextlib
 import json
@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments, pipeline, set_seed
 
+from ..atomic_files import write_file
 from ..data import ClipCollator, ClipDataset
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub.cards import model_card
+from ..hub.cards.markdown import percent, table
 from ..metrics import compute_metrics
 from ..plots import plot_confusion_matrix, plot_timeline
 from ..registration import TASK
@@ -26,10 +28,10 @@ from ..results import Corpus, Encoder, Evaluation, Latency, Protocol, Results, S
 from ..results.latency import measure_latency
 from ..synthetic import EMOTIONS, GENERATOR_VERSION, STATEMENT, generate_corpus, generate_recording, read_metadata
 from ..training.description import best_epoch, describe_training
+from .predictions import CONDITIONS
 from .tiny import make_tiny_model, make_tiny_processor
 
 
-MODALITIES = {"audio alone": ("audio",), "video alone": ("video",), "both": ("audio", "video")}
 LABEL2ID = {name: index for index, name in enumerate(EMOTIONS)}
 _WINDOW_SECONDS, _STRIDE_SECONDS = 2.0, 0.5
 
@@ -38,15 +40,14 @@ _Rows = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """What the quickstart measured and left behind.
+    """Results and files of the quickstart.
 
     Args:
-        results ([`~foal_hf.results.Results`]): What was measured, as in `results.json`.
-        train_seconds (`float`): Time that training took.
-        predictions_agree (`int`): Held-out clips that the saved checkpoint gave the same label in a new process.
+        results ([`~foal_hf.results.Results`]): As in `results.json`.
+        train_seconds (`float`): Training time.
+        predictions_agree (`int`): Test clips with the same predicted label from the saved checkpoint in a new process.
         checkpoint (`str`): Folder of model, processor, card and results file.
-        confusion_matrix (`str`): Picture.
-        timeline (`str`): Picture.
+        confusion_matrix, timeline (`str`): Image files.
     """
 
     results: Results
@@ -58,7 +59,7 @@ class QuickstartResult:
 
     @property
     def num_clips(self) -> dict[str, int]:
-        """Clips of each partition."""
+        """Clips of each split."""
         return {name: split.num_clips for name, split in self.results.splits.items()}
 
 
@@ -70,20 +71,20 @@ def run_quickstart(
     clips_per_emotion: int = 6,
     num_epochs: int = 20,
 ) -> QuickstartResult:
-    """Run everything and leave the results in `output_dir`.
+    """Run everything and write the results to `output_dir`.
 
-    The clips are generated, so the numbers say that the software works, and nothing about people. The checkpoint is
-    chosen on validation speakers; the test speakers are looked at once.
+    The clips are generated, so the results show that the software works, and nothing about people. The checkpoint is
+    chosen on validation speakers; the test split is evaluated once.
 
     Args:
         output_dir (`str` or `os.PathLike`): Gets `corpus/` (reused by a second run), `checkpoint/`, `trainer/` (the
-            state of training), `results.json`, `confusion_matrix.png`, `recording.mp4` and `timeline.png`.
+            checkpoints of Trainer), `results.json`, `confusion_matrix.png`, `recording.mp4` and `timeline.png`.
         seed (`int`, defaults to 0): Of corpus, weights and batches.
         num_speakers, clips_per_emotion: Size of the corpus, as in [`~foal_hf.synthetic.generate_corpus`].
         num_epochs (`int`, defaults to 20): Passes over the training clips.
 
     Returns:
-        [`QuickstartResult`]: Its `results` are also written as `results.json`, beside the checkpoint and in it.
+        [`QuickstartResult`]: Its `results` are also written as `results.json`, to `output_dir` and to the checkpoint.
     """
     output = Path(output_dir)
     checkpoint = output / "checkpoint"
@@ -107,7 +108,7 @@ def run_quickstart(
             seconds=train_seconds,
         )
         predictions = {
-            name: predict(trainer, rows["test"], processor, modalities) for name, modalities in MODALITIES.items()
+            name: predict(trainer, rows["test"], processor, modalities) for name, modalities in CONDITIONS.items()
         }
     model.save_pretrained(checkpoint)
     processor.save_pretrained(checkpoint)
@@ -118,14 +119,15 @@ def run_quickstart(
     results = Results(
         corpus=describe_corpus(num_speakers, clips_per_emotion),
         labels=list(EMOTIONS),
-        protocol=Protocol(
-            "speaker-disjoint", "No speaker is in two of the parts for training, validation and testing."
-        ),
+        protocol=Protocol("speaker-disjoint", "No speaker is in two of the splits for training, validation and test."),
         selection="validation",
         conditions=conditions,
-        splits={name: Split(len(part), len({row["speaker"] for row in part})) for name, part in rows.items()},
+        splits={
+            name: Split(len(split), len({row["speaker"] for row in split}), [row["file_name"] for row in split])
+            for name, split in rows.items()
+        },
         seeds=[seed],
-        selected_epoch=best_epoch(trainer),
+        selected_epoch=best_epoch(trainer.state),
         selection_score=trainer.state.best_metric,
         license="apache-2.0",
         training=training,
@@ -134,7 +136,7 @@ def run_quickstart(
     )
     for folder in (output, checkpoint):
         results.save(folder / "results.json")
-    (checkpoint / "README.md").write_text(model_card(model.config, results), encoding="utf-8")
+    write_file(checkpoint / "README.md", model_card(model.config, results))
     matrix = plot_confusion_matrix(
         conditions["both"].confusion_matrix,
         EMOTIONS,
@@ -153,10 +155,10 @@ def run_quickstart(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch calculate in one thread: the same numbers on every run.
+    """Run torch in one thread, so that repeated runs give identical weights.
 
-    Several threads add up in changing order, now and then, and training carries that on to other weights. One takes
-    half as long again.
+    With several threads the order of sums can change between runs, and training amplifies the difference. One thread
+    takes 1.5 times as long.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -175,7 +177,7 @@ def train(
     num_epochs: int,
     seed: int,
 ) -> Trainer:
-    """Train with the plain Trainer of transformers and end with the epoch that is best on the validation speakers."""
+    """Train with the plain Trainer of transformers and load the best epoch on the validation speakers."""
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=num_epochs,
@@ -211,20 +213,20 @@ def train(
 def predict(
     trainer: Trainer, rows: Sequence[dict[str, Any]], processor: FoalNetProcessor, modalities: tuple[str, ...]
 ) -> np.ndarray:
-    """Class index of each row, `(rows,)`, from the given modalities."""
+    """Predicted class index of each row, `(rows,)`, from the given modalities."""
     clips = ClipDataset(rows, processor, LABEL2ID, modalities=modalities)
     return np.asarray(trainer.predict(clips).predictions).argmax(axis=-1)
 
 
 def predict_in_new_process(checkpoint: Path, files: Sequence[str]) -> list[str]:
-    """The most likely label of each file, from `foal-hf predict` in a process that has nothing but the checkpoint."""
+    """The predicted label of each file, from `foal-hf predict` in a process that has only the checkpoint."""
     command = [sys.executable, "-m", "foal_hf", "predict", "--model", str(checkpoint), "--top-k", "1", "--json"]
     finished = subprocess.run([*command, *files], stdout=subprocess.PIPE, check=True, text=True)
     return [entry["scores"][0]["label"] for entry in json.loads(finished.stdout)]
 
 
 def evaluate(rows: _Rows, predicted: np.ndarray) -> Evaluation:
-    """Scores of the rows with intervals by speaker, and the same for each gender of the generated voices."""
+    """Scores with intervals by speaker, and the same for each gender of the generated voices."""
     return Evaluation.from_predictions(
         [LABEL2ID[row["emotion"]] for row in rows],
         predicted,
@@ -235,7 +237,7 @@ def evaluate(rows: _Rows, predicted: np.ndarray) -> Evaluation:
 
 
 def time_one_clip(checkpoint: Path, row: dict[str, Any]) -> Latency:
-    """How long the pipeline takes from a file to its scores."""
+    """Latency of the pipeline, from a file to its scores."""
     classify: Any = pipeline(TASK, model=str(checkpoint), device="cpu")  # type: ignore[call-overload]
     return measure_latency(
         lambda: classify(row["video"]), "pipeline, from an mp4 file to scores", clip_seconds=row["seconds"]
@@ -243,21 +245,21 @@ def time_one_clip(checkpoint: Path, row: dict[str, Any]) -> Latency:
 
 
 def describe_corpus(num_speakers: int, clips_per_emotion: int) -> Corpus:
-    """The generated corpus in the words of a results file."""
+    """The description of the generated corpus for a results file."""
     return Corpus(
         name="generated clips",
-        license="made by this package, Apache-2.0",
+        license="generated by this package, Apache-2.0",
         generated=True,
         description=(
-            f"{STATEMENT} Made by foal_hf.synthetic, version {GENERATOR_VERSION}; clips of each of {num_speakers} "
-            f"speakers in each emotion: {clips_per_emotion}. The voice shows arousal and the face valence, so one of "
-            "them alone leaves two of the four emotions open."
+            f"{STATEMENT} Generated by foal_hf.synthetic, version {GENERATOR_VERSION}: {num_speakers} speakers with "
+            f"{clips_per_emotion} clips of each emotion. The voice shows arousal and the face valence, so each alone "
+            "leaves two of the four emotions possible."
         ),
     )
 
 
 def draw_recording(checkpoint: Path, output: Path, *, speaker: int, seed: int) -> Path:
-    """Generate a recording of a held-out speaker going through all emotions, and draw what the checkpoint says."""
+    """Generate a recording of a test speaker with all emotions, and plot the predictions over its time."""
     recording = output / "recording.mp4"
     emotions = [EMOTIONS[index] for index in (1, 0, 3, 2)]
     truth = generate_recording(recording, emotions, speaker=speaker, seconds_each=4.0, seed=seed)
@@ -269,14 +271,15 @@ def draw_recording(checkpoint: Path, output: Path, *, speaker: int, seed: int) -
         output / "timeline.png",
         labels=list(EMOTIONS),
         truth=truth,
-        title="One held-out generated speaker going through four emotions",
-        note="Generated voice and drawn face: the numbers say nothing about real people.",
+        title="One held-out generated speaker with four emotions",
+        note="Generated voice and drawn face: this shows nothing about real people.",
     )
 
 
 def render_table(result: QuickstartResult) -> str:
-    """UA and WA on the held-out speakers for sound, picture and both, as a Markdown table."""
-    lines = ["| held-out speakers | UA | WA |", "| --- | --- | --- |"]
-    for name, test in result.results.conditions.items():
-        lines.append(f"| {name} | {test.unweighted_accuracy.value:.1%} | {test.weighted_accuracy.value:.1%} |")
-    return "\n".join(lines)
+    """UA and WA on the test speakers for audio, video and both, as a Markdown table."""
+    rows = [
+        (name, percent(test.unweighted_accuracy.value), percent(test.weighted_accuracy.value))
+        for name, test in result.results.conditions.items()
+    ]
+    return table(("held-out speakers", "UA", "WA"), rows)

@@ -1,16 +1,16 @@
-"""Recipes: what a training run is made of, as a small YAML file.
+"""Recipes: all settings of a training run, as a small YAML file.
 
     description: One sentence.
-    base: paper                                   # another recipe that this one changes; optional
+    base: paper                                   # another recipe whose settings this one changes; optional
     encoders: {audio: microsoft/wavlm-large, vision: openai/clip-vit-large-patch14}
-    precision: bf16                               # where there is a GPU; always fp32 on a CPU
+    precision: bf16                               # on a GPU; always fp32 on a CPU
     config: {alignment_loss_weight: 1.0}          # fields of FoalNetConfig
     processor: {frames_per_second: 30.0}          # fields of FoalNetVideoProcessor, and `normalize_waveform`
     data: {padding: longest}                      # `padding` and `keep_in_memory`
     training: {learning_rate: 1e-4}               # fields of FoalNetTrainingArguments, so all of TrainingArguments
 
-Every part may be left out. Without encoders the tiny model of `tiny.py` is trained from scratch. What is written
-wrong is said when the recipe is read, not when training has begun.
+Every part is optional, but an empty file is an error. Without encoders the tiny model of `tiny.py` is trained from
+scratch. Errors are found when the recipe is read, not after training has started.
 """
 
 import dataclasses
@@ -33,9 +33,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 _FOLDER = Path(__file__).parent / "recipes"
 _SECTIONS = ("config", "processor", "data", "training")
-# What comes with the corpus, the encoders and the folder of the run.
+_KEYS = ("description", "base", "encoders", "precision", *_SECTIONS)
+# Determined by the corpus, the encoders and the folder of the run.
 _NOT_IN_CONFIG = ("audio_config", "vision_config", "trained_on_generated_data", "calibration_temperature")
-# `--output` and `--select` say these.
+# Determined by `--output` and `--select`.
 _NOT_IN_TRAINING = ("output_dir", "load_best_model_at_end", "resume_from_checkpoint")
 _PROCESSOR_FIELDS: dict[str, Any] = {
     "normalize_waveform": bool | None,
@@ -57,24 +58,24 @@ _DATA_FIELDS: dict[str, Any] = {"padding": Literal["longest", "max_length"], "ke
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a Foal-Net is made and trained; everything but the clips.
+    """How a Foal-Net is made and trained: everything except the clips.
 
     Args:
-        name (`str`): Its file without the ending.
+        name (`str`): Its file name without the extension.
         description (`str`): A sentence.
         audio_encoder, vision_encoder (`str`, *optional*): Hub names or folders. Both or neither: without them the tiny
             model is trained from scratch.
-        precision (`"fp32"`, `"bf16"` or `"fp16"`): In which it is trained where there is a GPU; on a CPU it is fp32.
-        config (`dict`): Fields of [`FoalNetConfig`] that are not as by default.
-        processor (`dict`): Fields of [`FoalNetVideoProcessor`] that are not those of the encoder, and
-            `normalize_waveform`: whether the waveform is brought to mean 0 and variance 1; None, as by default, leaves
-            that to the audio encoder's own feature extractor.
+        precision (`"fp32"`, `"bf16"` or `"fp16"`): Of the training on a GPU; on a CPU it is fp32.
+        config (`dict`): Fields of [`FoalNetConfig`] that differ from its defaults.
+        processor (`dict`): Fields of [`FoalNetVideoProcessor`] that differ from those of the encoder, and
+            `normalize_waveform`: whether the waveform is scaled to mean 0 and variance 1; None, the default, leaves
+            that to the audio encoder's feature extractor.
         data (`dict`): `padding`: `"longest"` of the batch, or `"max_length"`, which is `max_seconds`; `keep_in_memory`:
             decode each clip once, for small corpora.
         training (`dict`): Fields of [`FoalNetTrainingArguments`].
 
     Raises:
-        ValueError: If a field is unknown or its value is of another type; the message lists what there is.
+        ValueError: If a field is unknown or its value has another type; the message lists what is expected.
     """
 
     name: str
@@ -89,14 +90,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.audio_encoder is None) != (self.vision_encoder is None):
-            raise ValueError(f"The recipe {self.name} names one encoder: `encoders` has to name audio and vision.")
+            raise ValueError(f"The recipe {self.name} names one encoder; `encoders` has to name audio and vision.")
         object.__setattr__(self, "precision", _typed(self.precision, Precision, "precision"))
         for section in _SECTIONS:
             object.__setattr__(self, section, _checked(section, getattr(self, section)))
 
     @property
     def padding(self) -> str:
-        """What batches are padded to: `"longest"` or `"max_length"`."""
+        """Padding of batches: `"longest"` or `"max_length"`."""
         return self.data.get("padding", "longest")
 
     @property
@@ -106,7 +107,7 @@ class Recipe:
 
     @property
     def seed(self) -> int:
-        """Of weights, batches and dropout, where a run is given none."""
+        """Of weights, batches and dropout, unless a run sets another."""
         return self.training.get("seed", FoalNetTrainingArguments.seed)
 
     def with_encoders(self, audio_encoder: str, vision_encoder: str) -> "Recipe":
@@ -117,11 +118,11 @@ class Recipe:
         """The same with other settings.
 
         Args:
-            settings (`Mapping[str, Any]`): By name, as in `{"learning_rate": 3e-5, "frames_per_second": 10}`. No name
-                is in two sections; `"training.learning_rate"` is understood as well. Also `precision`.
+            settings (`Mapping[str, Any]`): By name, such as `{"learning_rate": 3e-5, "frames_per_second": 10}`. No name
+                is in two sections; `"training.learning_rate"` works as well. Also `precision`.
 
         Raises:
-            ValueError: If there is no such setting, or the value is of another type.
+            ValueError: If a setting is unknown, or its value has another type.
 
         Example:
             ```python
@@ -139,7 +140,7 @@ class Recipe:
         return dataclasses.replace(self, **changed)
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as its file would say it, bases resolved: plain values, ready for JSON or YAML."""
+        """The recipe as in its file, with bases resolved: plain values for JSON or YAML."""
         encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder} if self.audio_encoder else None
         sections = {section: getattr(self, section) for section in _SECTIONS}
         plain = {"description": self.description, "encoders": encoders, "precision": self.precision, **sections}
@@ -155,11 +156,11 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
     """Read a recipe.
 
     Args:
-        name (`str` or `os.PathLike`): One of [`available_recipes`], or a YAML file of one's own.
+        name (`str` or `os.PathLike`): One of [`available_recipes`], or your own YAML file.
 
     Raises:
         FileNotFoundError: If there is no such recipe.
-        ValueError: If the file is no YAML, or as in [`Recipe`].
+        ValueError: If the file is empty or no YAML, or as in [`Recipe`].
 
     Example:
         ```python
@@ -174,14 +175,16 @@ def _load(name: str, seen: Sequence[Path]) -> Recipe:
     path = Path(name) if name.endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no recipe {name!r}; there is {', '.join(available_recipes())}, or a file of one's own (.yaml)."
+            f"Unknown recipe {name!r}; expected one of {', '.join(available_recipes())}, or your own file (.yaml)."
         )
     if path in seen:
-        raise ValueError(f"{path} is a base of itself.")
+        raise ValueError(f"{path} has itself as its base.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
+    if not content or (isinstance(content, Mapping) and not any(content.values())):
+        raise ValueError(f"{path} is empty; expected at least one of {', '.join(_KEYS)}. To copy another, set `base`.")
     try:
         return _made(path, content, (*seen, path))
     except ValueError as error:
@@ -189,21 +192,21 @@ def _load(name: str, seen: Sequence[Path]) -> Recipe:
 
 
 def _made(path: Path, content: Any, seen: Sequence[Path]) -> Recipe:
-    _check_keys("the recipe", content, ("description", "base", "encoders", "precision", *_SECTIONS))
+    _check_keys("the recipe", content, _KEYS)
     base = Recipe(path.stem)
     if "base" in content:
         own = str(content["base"])
         base = _load(os.fspath(path.parent / own) if own.endswith((".yaml", ".yml")) else own, seen)
-    encoders = content.get("encoders") or {}
+    encoders = {} if content.get("encoders") is None else content["encoders"]
     _check_keys("encoders", encoders, ("audio", "vision"))
     sections = {}
     for section in _SECTIONS:
-        given = content.get(section) or {}
+        given = {} if content.get(section) is None else content[section]
         _check_keys(section, given, _fields(section))
         sections[section] = {**getattr(base, section), **given}
     return Recipe(
         name=path.stem,
-        description=str(content.get("description", base.description)),
+        description=str(content.get("description") or base.description),
         audio_encoder=encoders.get("audio", base.audio_encoder),
         vision_encoder=encoders.get("vision", base.vision_encoder),
         precision=content.get("precision", base.precision),
@@ -211,12 +214,23 @@ def _made(path: Path, content: Any, seen: Sequence[Path]) -> Recipe:
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML where a name that is set twice is an error; PyYAML itself uses the last value."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is set twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _check_keys(where: str, value: Any, known: typing.Collection[str]) -> None:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}; expected names with values.")
     unknown = [str(name) for name in value if name not in known]
     if unknown:
-        raise ValueError(f"{where} has no {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise ValueError(f"Unknown {', '.join(unknown)} in {where}; expected some of {', '.join(known)}.")
 
 
 def _fields(section: str) -> dict[str, Any]:
@@ -241,11 +255,11 @@ def _find(name: str) -> tuple[str, str]:
             return section, own_name
     if own_name in _NOT_IN_TRAINING:
         raise ValueError(
-            f"{own_name!r} is no setting of a recipe: the protocol decides it, by its output and `select`."
+            f"{own_name!r} cannot be set: the output folder and the way the checkpoint is chosen determine it."
         )
     raise ValueError(
-        f"There is no setting {name!r}. There are the fields of FoalNetConfig, of FoalNetVideoProcessor and of "
-        f"TrainingArguments, and {', '.join((*_DATA_FIELDS, 'normalize_waveform', 'class_balanced', 'precision'))}."
+        f"Unknown setting {name!r}. Expected a field of FoalNetConfig, FoalNetVideoProcessor or TrainingArguments, or "
+        f"one of {', '.join((*_DATA_FIELDS, 'normalize_waveform', 'class_balanced', 'precision'))}."
     )
 
 
@@ -256,7 +270,7 @@ def _checked(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-    """The value as one of the types that a field takes. YAML reads `1e-4` as text: that is a number here."""
+    """The value as one of the types of a field. YAML reads `1e-4` as text, which is a number here."""
     choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     for choice in choices:
         if get_origin(choice) is Literal:

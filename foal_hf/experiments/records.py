@@ -1,6 +1,5 @@
-"""What a run notes of itself: which one it is, the recipe and the commit. Notes stay on this machine."""
+"""What a run records about itself: its settings, clips and commit. These records stay on this machine."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -8,51 +7,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import write_json
+from ..identity import READING_VERSION, as_stored, digest_of
 from ..results.publishable import find_local_path, public_name
 from .recipe import Recipe
 
 
 RUN_NAME = "run.json"
 PREDICTIONS_NAME = "predictions.json"
-# What a run may be resumed with otherwise, since it changes no number.
+# A run can be resumed with other values of these, because they change no result.
 _FREE_SETTINGS = (
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "disable_tqdm",
-    "log_level",
-    "report_to",
-    "run_name",
-    "use_cpu",
+    *("dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
+    *("disable_tqdm", "log_level", "report_to", "run_name", "use_cpu"),
 )
 
 
-def describe_run(recipe: Recipe, parts: Mapping[str, Sequence[str]], **facts: Any) -> dict[str, Any]:
-    """What makes a run the one that it is.
+def describe_run(recipe: Recipe, splits: Mapping[str, Sequence[str]], **facts: Any) -> dict[str, Any]:
+    """Everything that identifies a run.
 
     Args:
-        recipe ([`Recipe`]): With all that was set.
-        parts (`Mapping[str, Sequence[str]]`): Ids of the clips of each part.
-        **facts: More of it, plain values.
+        recipe ([`Recipe`]): With all changes of this run.
+        splits (`Mapping[str, Sequence[str]]`): Ids of the clips of each split.
+        **facts: More, as plain values.
     """
-    settings = recipe.as_dict()
     training = {name: value for name, value in recipe.training.items() if name not in _FREE_SETTINGS}
-    settings = {**settings, "training": training, "description": None}
-    clips = {name: f"{len(ids)}, {_digest(sorted(ids))}" for name, ids in parts.items()}
-    return json.loads(json.dumps({**facts, "clips": clips, **settings}, default=str))
+    settings = {**recipe.as_dict(), "training": training, "description": None, "reading_version": READING_VERSION}
+    clips = {name: f"{len(ids)}, {digest_of(sorted(ids))[:12]}" for name, ids in splits.items()}
+    return as_stored({**facts, "clips": clips, **settings})
 
 
 def claim(folder: Path, run: Mapping[str, Any], *, write: bool = True) -> None:
-    """Make sure that a folder belongs to a run, which may go on there.
+    """Make sure that a folder belongs to this run, which may continue there.
 
     Args:
-        folder (`pathlib.Path`): Made where it does not exist.
+        folder (`pathlib.Path`): Created if it does not exist.
         run (`Mapping[str, Any]`): From [`describe_run`].
-        write (`bool`, defaults to `True`): Whether to note the run in the folder; one process does.
+        write (`bool`, defaults to `True`): Whether to record the run in the folder; one process does.
 
     Raises:
-        ValueError: If another run was begun there; the message says what differs.
+        ValueError: If the folder holds another run; the message lists the differences.
     """
     path = folder / RUN_NAME
     if not path.is_file():
@@ -63,22 +56,24 @@ def claim(folder: Path, run: Mapping[str, Any], *, write: bool = True) -> None:
     differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if differing:
         words = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in differing[:5])
+        more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
         raise ValueError(
-            f"{folder} holds another run ({words}). Give this one another output folder, or repeat that one as it was "
-            "to go on with it."
+            f"{folder} holds another run ({words}{more}). Choose another output folder, or use the settings of that "
+            "run to continue it."
         )
 
 
 def publishable_settings(recipe: Recipe) -> dict[str, Any]:
-    """The recipe for a results file: without what names a folder of this machine."""
+    """The recipe for a results file, without settings that name a folder of this machine."""
     encoders = {"audio": public_name(recipe.audio_encoder), "vision": public_name(recipe.vision_encoder)}
     sections = {"precision": recipe.precision, "config": recipe.config, "processor": recipe.processor}
-    settings = {**sections, "data": recipe.data, "training": recipe.training, "encoders": encoders}
-    return _without_local_paths(json.loads(json.dumps(settings, default=str)))
+    return _without_local_paths(
+        as_stored({**sections, "data": recipe.data, "training": recipe.training, "encoders": encoders})
+    )
 
 
 def source_commit() -> str | None:
-    """Commit of the checkout that this package runs from, with `-dirty` behind it where files differ; or None."""
+    """Git commit of the checkout that runs, with `-dirty` if files were changed; None outside of a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not ((root / ".git").exists() and (root / "pyproject.toml").is_file()):
         return None
@@ -89,23 +84,8 @@ def source_commit() -> str | None:
         return None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _digest(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
-
-
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Settings by their names, `training.learning_rate`, without those that are None."""
+    """Settings by their full names, `training.learning_rate`, without those that are None."""
     if isinstance(value, Mapping):
         inner = [_flat(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()]
         return {key: item for part in inner for key, item in part.items()}
@@ -116,16 +96,8 @@ def _without_local_paths(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if isinstance(item, dict) or not find_local_path(item, key)}
         cleaned = {key: _without_local_paths(item) for key, item in kept.items()}
-        return {key: item for key, item in cleaned.items() if item not in (None, {}, [])}  # as results files do
+        return {key: item for key, item in cleaned.items() if item not in (None, {}, [])}  # as in results files
     return value
 
 
-__all__ = [
-    "PREDICTIONS_NAME",
-    "RUN_NAME",
-    "claim",
-    "describe_run",
-    "publishable_settings",
-    "source_commit",
-    "write_json",
-]
+__all__ = ["PREDICTIONS_NAME", "RUN_NAME", "claim", "describe_run", "publishable_settings", "source_commit"]

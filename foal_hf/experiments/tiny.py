@@ -1,4 +1,4 @@
-"""A Foal-Net that is small enough to be trained from scratch in a minute, and its processor."""
+"""A Foal-Net small enough to train from scratch in a minute, and its processor."""
 
 from transformers import CLIPVisionConfig, Wav2Vec2FeatureExtractor, WavLMConfig
 
@@ -13,12 +13,12 @@ _FRAME_PIXELS = 48
 
 
 def make_tiny_model() -> FoalNetForEmotionClassification:
-    """A Foal-Net of some 400 thousand parameters that learns from scratch in about a minute of CPU time.
+    """A Foal-Net of some 400 thousand parameters that trains from scratch in about a minute of CPU time.
 
-    The encoders are trained here, so nothing is frozen. Patches are as large as a mouth, since few pictures teach a
-    small transformer little about smaller ones, and its first weights are larger than in CLIP, which speeds up the
-    start. Training hides one modality of half of the clips, so that either alone is of use. The alignment loss, a sum
-    over the batch, counts less than published: beside encoders that know nothing yet it drowns the classification.
+    The encoders are trained too, so nothing is frozen. Patches are as large as a mouth, because a small transformer
+    learns little about smaller ones from few frames. Initial weights are larger than in CLIP, which speeds up the
+    start. Training drops one modality of half of the clips, so that each alone is usable. The alignment loss, a sum
+    over the batch, has a lower weight than published: with untrained encoders it dominates the classification loss.
     """
     audio_config = WavLMConfig(
         hidden_size=64,
@@ -66,7 +66,7 @@ def make_tiny_model() -> FoalNetForEmotionClassification:
 
 
 def make_tiny_processor() -> FoalNetProcessor:
-    """The processor that belongs to [`make_tiny_model`]."""
+    """The processor of [`make_tiny_model`]."""
     return FoalNetProcessor(
         Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True),
         FoalNetVideoProcessor(

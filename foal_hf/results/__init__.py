@@ -54,6 +54,7 @@ class Results(JsonRecord):
         seeds (`list[int]`): Of the run, or of each repeated one.
         selected_epoch (`float`, *optional*): Epoch of the checkpoint.
         selection_score (`float`, *optional*): Its UA on the split it was chosen on.
+        calibration (`str`, *optional*): Whether its scores were calibrated, and if not why, in words.
         license (`str`, *optional*): Licence of the checkpoint, by its id on the Hub: `"apache-2.0"`.
         training ([`Training`], *optional*): How the checkpoint was trained.
         latency (`list[Latency]`): Measured times.
@@ -82,6 +83,7 @@ class Results(JsonRecord):
     seeds: list[int] = field(default_factory=list)
     selected_epoch: float | None = None
     selection_score: float | None = None
+    calibration: str | None = None
     license: str | None = None
     training: Training | None = None
     latency: list[Latency] = field(default_factory=list)

@@ -1,12 +1,13 @@
-"""Training: Trainer with the samplers, the three losses in the log, and the errors that should come early.
+"""Training: Trainer with balanced sampling, the three losses in the log, and checks before the first step.
 
 The plain Trainer of transformers trains the model too, since the losses are in the model.
 
-Over several processes AVEL contrasts the clips of all of them, with gradient: the losses and gradients of one process
-with the whole batch. Gradient accumulation cannot do that. It gives the classification loss of the larger batch, while
-AVEL contrasts, and MEM draws its negatives, within each batch that goes through the model.
+With several processes AVEL contrasts the clips of all of them, with gradient, so losses and gradients are those of one
+process with the whole batch. Gradient accumulation is different: the classification loss is that of the larger batch,
+but AVEL contrasts, and MEM draws its negatives, within each batch that goes through the model.
 """
 
+import shutil
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,10 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput
 from transformers.utils import logging
 
 from ..data.sampling import BalancedLengthSampler
+from ..hub import CARD_NAME, RESULTS_NAME
+from ..hub.cards import model_card
 from ..metrics import compute_metrics
+from ..results import Corpus, Results
 from .arguments import FoalNetTrainingArguments
 from .checks import (
     check_disk_space,
@@ -32,6 +36,7 @@ from .checks import (
     column_of,
     last_good_checkpoint,
 )
+from .record import TrainingRecord
 
 
 logger = logging.get_logger(__name__)
@@ -42,25 +47,30 @@ LOSSES = ("classification_loss", "alignment_loss", "matching_loss")
 class FoalNetTrainer(Trainer):
     """Trainer for [`FoalNetForEmotionClassification`].
 
-    It adds class-balanced batches of like length; the three losses beside `loss` in every log and evaluation; UA and WA
-    as metrics; errors before the first step; a stop where the loss is not finite; and our card. All else is as in
+    It adds class-balanced batches of similar length; the three losses beside `loss` in every log and evaluation; UA and
+    WA as metrics; checks before the first step; an error if the loss is not finite; a results file that lists the
+    training clips (see [`~foal_hf.training.record.TrainingRecord`]); and our model card. Everything else is as in
     transformers.
 
-    What it has to know of the clips beforehand, it asks the datasets for without reading a clip: an attribute of the
-    dataset, a column of its rows, or a key of each example in a list.
+    A run that is resumed from a checkpoint ends with the same weights as without the interruption, bit for bit, if the
+    arithmetic of the machine repeats (on CPUs with one thread: `OMP_NUM_THREADS=1`), and reading a clip is not random.
 
-    | | needed for | where the dataset does not tell |
+    It gets facts about the clips from the datasets without reading a clip: from an attribute of the dataset, a column
+    of its rows, or a key of each example in a list.
+
+    | fact | used for | if unknown |
     | --- | --- | --- |
     | `labels` | `class_balanced` | error |
     | `lengths`, `length`, `seconds`, or `start_seconds` and `end_seconds` | `group_by_length` | warning; not grouped |
     | `speakers` or `speaker` | finding a speaker in two splits | not checked |
-    | `clip_ids` or `clip_id` | naming the clips of a batch that broke training | they are counted |
+    | `clip_ids` or `clip_id` | the results file; errors that name clips | not listed; index instead |
 
     Args:
         model, args, compute_metrics, **kwargs: As in `Trainer`; `args` are [`FoalNetTrainingArguments`].
+        corpus ([`~foal_hf.results.Corpus`], *optional*): For the results file and the model card.
     """
 
-    # As Trainer sets them; its own annotations leave room for what a FoalNetTrainer never has.
+    # As set by Trainer; its own annotations are wider.
     args: FoalNetTrainingArguments
     model: Any
     train_dataset: Any
@@ -72,6 +82,7 @@ class FoalNetTrainer(Trainer):
         args: FoalNetTrainingArguments | None = None,
         *,
         compute_metrics: Any = compute_metrics,
+        corpus: Corpus | None = None,
         **kwargs: Any,
     ) -> None:
         if not hasattr(args, "class_balanced"):
@@ -79,6 +90,8 @@ class FoalNetTrainer(Trainer):
         super().__init__(model, args, compute_metrics=compute_metrics, **kwargs)
         self._position = _Position()
         self.add_callback(self._position)
+        self._record = TrainingRecord(corpus)
+        self.add_callback(self._record)
         self._batch_losses: dict[str, torch.Tensor] = {}
         self._train_losses = _Mean()
         self._eval_losses = _Mean()
@@ -87,14 +100,15 @@ class FoalNetTrainer(Trainer):
         """As in Trainer, after [`check`].
 
         Raises:
-            FloatingPointError: If the loss is not finite; the message names step, clips and the last good checkpoint.
+            FloatingPointError: If the loss is not finite; the message names the step, the clips, and the last
+                checkpoint with finite weights.
             ValueError, OSError: As in [`check`].
         """
         self.check()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def check(self) -> None:
-        """Find out now what would otherwise break or spoil the run later.
+        """Find errors now that would otherwise break or spoil the run later.
 
         Raises:
             ValueError: If a split is empty, its labels do not fit the model, a class has no training clips, a speaker
@@ -121,7 +135,7 @@ class FoalNetTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As in Trainer; keeps the three losses of the batch."""
+        """As in Trainer; also keeps the three losses of the batch."""
         self._batch_losses = {}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         parts = outputs if isinstance(outputs, Mapping) else {}
@@ -129,22 +143,22 @@ class FoalNetTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """As in Trainer, but ends the run when the loss is not finite."""
+        """As in Trainer, with an error if the loss is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not loss.isfinite():
             raise FloatingPointError(self._explain_broken_loss(float(loss)))
-        # Like the loss itself: first the mean over an optimiser step, then over the steps since the last log.
+        # As for the loss itself: the mean over an optimiser step, then over the steps since the last log.
         self._train_losses.add(self._batch_losses, weight=1.0 / self.current_gradient_accumulation_steps)
         return loss
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """As in Trainer; adds up the three losses."""
+        """As in Trainer; also sums the three losses."""
         self._batch_losses = {}
         prediction = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self._batch_losses:
-            # As Trainer does with the loss: one value a clip, and what fills up the last batch is cut off again.
+            # As Trainer does with the loss: one value per clip, without the padding of the last batch.
             losses = torch.stack(list(self._batch_losses.values())).repeat(self.args.eval_batch_size, 1)
             losses = self.accelerator.gather_for_metrics(losses)  # (clips, losses)
             means = dict(zip(self._batch_losses, losses.mean(dim=0), strict=True))
@@ -173,14 +187,10 @@ class FoalNetTrainer(Trainer):
         super().log(logs, start_time)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write our card into `output_dir`, with the numbers of its `results.json` where there is one.
+        """Write our model card into `output_dir`, from the config and its `results.json`.
 
-        Arguments of Trainer's own card are not needed: what the card says comes from config and results.
+        The arguments of Trainer's own card are not used.
         """
-        from ..hub import CARD_NAME, RESULTS_NAME
-        from ..hub.cards import model_card
-        from ..results import Results
-
         if self.is_world_process_zero():
             path = self._folder / RESULTS_NAME
             results = Results.load(path) if path.is_file() else None
@@ -196,12 +206,12 @@ class FoalNetTrainer(Trainer):
         private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Save to `output_dir` and publish it with [`~foal_hf.hub.push_checkpoint`], which leaves every pickle out.
+        """Save to `output_dir` and publish it with [`~foal_hf.hub.push_checkpoint`], without pickles.
 
         Args:
             commit_message, token, revision, private: As in Trainer.
-            blocking (`bool`): The push is always waited for.
-            **kwargs: Accepted for the sake of Trainer's interface; the card needs none.
+            blocking (`bool`): Not used: the push always blocks.
+            **kwargs: Not used: the card needs none.
 
         Returns:
             [`~foal_hf.hub.commit.Push`] on the main process, `None` on the others.
@@ -211,8 +221,8 @@ class FoalNetTrainer(Trainer):
         """
         if hasattr(self.model, "merge_and_unload"):
             raise ValueError(
-                "An adapter alone is no checkpoint that people can run: merge it with `model.merge_and_unload()`, save "
-                "that with its processor, and push the folder with `push_checkpoint`."
+                "An adapter alone cannot be run: merge it with `model.merge_and_unload()`, save the result with its "
+                "processor, and push the folder with `push_checkpoint`."
             )
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         self.save_model(_internal_call=True)
@@ -238,15 +248,32 @@ class FoalNetTrainer(Trainer):
         return push_checkpoint(folder, repo_id, commit_message=message, **{**defaults, **given})
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """With `hub_strategy="every_save"`: the checkpoint without its pickles. Training outlives a Hub that fails."""
+        """With `hub_strategy="every_save"`: the checkpoint without pickles. If the Hub fails, training continues."""
         if self.is_world_process_zero() and self.args.hub_strategy != HubStrategy.END:
             try:
                 self._push(checkpoint_folder, f"Training in progress, step {self.state.global_step}")
             except (RuntimeError, OSError) as error:
                 logger.warning(f"The checkpoint of step {self.state.global_step} was not pushed. {error}")
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Trainer, but creating an iterator does not draw from the global random state.
+
+        torch draws a seed for the workers whenever an iterator is created. With persistent workers that happens once a
+        run, and once more after resuming: dropout would differ from then on.
+        """
+        loader = super()._get_dataloader(*args, **kwargs)
+        getattr(loader, "base_dataloader", loader).generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As in Trainer. The results file goes with the weights to any folder."""
+        super()._save(output_dir, state_dict)
+        target, source = Path(output_dir or self._folder, RESULTS_NAME), self._folder / RESULTS_NAME
+        if source.is_file() and not target.exists():
+            shutil.copyfile(source, target)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Ours, whose order can be drawn again; batches of `datasets`' streams have no sampler."""
+        """Our sampler, whose order depends on seed and epoch only; streams of `datasets` have no sampler."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if not hasattr(dataset, "__len__") or self.args.train_sampling_strategy not in ("random", "group_by_length"):
             return super()._get_train_sampler(train_dataset)
@@ -255,15 +282,15 @@ class FoalNetTrainer(Trainer):
             labels = column_of(dataset, "labels", "label")
             if labels is None:
                 raise ValueError(
-                    f"`class_balanced=True` needs the labels of all clips beforehand, and {type(dataset).__name__} "
-                    "does not tell them. Give it an attribute `labels`, or set `class_balanced=False`."
+                    f"`class_balanced` needs the labels of all clips before training, and {type(dataset).__name__} "
+                    "does not have them. Give it an attribute `labels`, or turn `class_balanced` off."
                 )
         if self.args.train_sampling_strategy == "group_by_length":
             lengths = _lengths_of(dataset, self.args.length_column_name)
             if lengths is None:
                 logger.warning(
-                    f"The clips are not grouped by length: {type(dataset).__name__} does not tell how long they are. "
-                    "Give it an attribute `lengths`, or set `train_sampling_strategy='random'`."
+                    f"The clips are not grouped by length: {type(dataset).__name__} does not have their lengths. Give "
+                    "it an attribute `lengths`, or set `train_sampling_strategy` to 'random'."
                 )
         return BalancedLengthSampler(
             len(dataset),
@@ -275,7 +302,7 @@ class FoalNetTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """In the order of the rows, where Trainer would give predictions in another when training groups by length."""
+        """The order of the rows; Trainer itself would sort by length if training groups by length."""
         if not hasattr(eval_dataset, "__len__") or self.args.world_size > 1:
             return None
         return SequentialSampler(eval_dataset)
@@ -284,17 +311,17 @@ class FoalNetTrainer(Trainer):
         parts = ", ".join(f"{name} {float(value):.4g}" for name, value in self._batch_losses.items())
         parts = f" ({parts})" if parts else ""
         weights_are_finite = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
-        cause = "these clips" if weights_are_finite else "an earlier step, for some weights are not finite either"
+        cause = "these clips" if weights_are_finite else "an earlier step, because some weights are not finite either"
         checkpoint = last_good_checkpoint(self._folder, self.state.global_step)
         return (
             f"The loss became {loss} in step {self.state.global_step + 1}{parts}. Clips of the batch: "
-            f"{', '.join(map(str, self._clips_of_batch()))}. It comes from {cause}. Last good checkpoint: "
-            f"{checkpoint or 'none was saved'}. Look at the clips, or go on from there with a smaller learning rate or "
-            "bf16 in place of fp16."
+            f"{', '.join(map(str, self._clips_of_batch()))}. The cause is {cause}. Last checkpoint with finite "
+            f"weights: {checkpoint or 'none was saved'}. Check the clips, or resume from there with a smaller learning "
+            "rate, or with bf16 instead of fp16."
         )
 
     def _clips_of_batch(self) -> list[Any]:
-        """Ids of the clips that this process is at, or their index; the epoch is drawn again to find them."""
+        """Ids of the clips of this process's batch, or their index; the sampler repeats the epoch to find them."""
         batches = getattr(self.callback_handler.train_dataloader, "batch_sampler", None)
         if batches is None:  # a stream
             return ["unknown"]
@@ -304,10 +331,10 @@ class FoalNetTrainer(Trainer):
 
 
 class _Position(TrainerCallback):
-    """How many batches of the epoch are done. Also tells the sampler the epoch that a resumed run is in.
+    """Counts the finished batches of the epoch. Also tells the sampler the epoch of a resumed run.
 
-    Resuming in the middle of an epoch, accelerate wraps the sampler of a distributed run once more, and no longer
-    reaches it to tell it the epoch; the loader that it wrapped still does.
+    When a distributed run resumes in the middle of an epoch, accelerate wraps the sampler once more and no longer
+    passes the epoch on to it; the wrapped loader still does.
     """
 
     def __init__(self) -> None:
@@ -341,7 +368,7 @@ class _Position(TrainerCallback):
 
 
 class _Mean:
-    """Weighted means of named losses, added up on the device without waiting for it."""
+    """Weighted means of named losses, summed on the device without synchronisation."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
@@ -353,14 +380,14 @@ class _Mean:
         self._weight += weight
 
     def take(self) -> dict[str, torch.Tensor]:
-        """The means so far; starts anew."""
+        """Return the means and start again."""
         means = {name: total / self._weight for name, total in self._sums.items()}
         self._sums, self._weight = {}, 0.0
         return means
 
 
 def _lengths_of(dataset: Any, column: str) -> list[float] | None:
-    """How long each clip is, in one unit, if that is known of all."""
+    """The length of each clip, in one unit, if all are known."""
     lengths = column_of(dataset, "lengths", column, "seconds")
     if lengths is None:
         starts, ends = column_of(dataset, "start_seconds"), column_of(dataset, "end_seconds")
@@ -370,4 +397,4 @@ def _lengths_of(dataset: Any, column: str) -> list[float] | None:
     return None if lengths is None or None in lengths else lengths
 
 
-__all__ = ["LOSSES", "FoalNetTrainer", "FoalNetTrainingArguments"]
+__all__ = ["LOSSES", "FoalNetTrainer", "FoalNetTrainingArguments", "TrainingRecord"]

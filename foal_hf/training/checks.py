@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first step of training: labels, splits, features, room on the disk."""
+"""Checks before the first training step: labels, splits, features, disk space."""
 
 import shutil
 from collections import Counter
@@ -22,12 +22,12 @@ def column_of(dataset: Any, *names: str) -> list[Any] | None:
     """One fact about every example of a dataset, without reading a clip.
 
     Args:
-        dataset: Asked, in this order, for an attribute (as `ClipDataset.labels`), a column of a `datasets.Dataset`, a
-            key of each mapping in a list, and for the same in its `rows`; a `Subset` for its part of these.
-        *names (`str`): What the fact may be called.
+        dataset: Searched, in this order, for an attribute (such as `ClipDataset.labels`), a column of a
+            `datasets.Dataset`, a key of each mapping in a list, and the same in its `rows`; a `Subset` for its rows.
+        *names (`str`): Possible names of the fact.
 
     Returns:
-        `list`, *optional*: One value for each example, in order; `None` where the dataset does not tell.
+        `list`, *optional*: One value for each example, in order; `None` if the dataset does not have it.
     """
     if isinstance(dataset, Subset):
         values = column_of(dataset.dataset, *names)
@@ -49,7 +49,7 @@ def check_not_empty(dataset: Any, split: str) -> None:
     """Raise `ValueError` if a split has no clips."""
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(
-            f"The {split} split has no clips. Look at the folds, at filters of rows, and at what the corpus skipped."
+            f"The {split} split has no clips. Check the folds, filters of rows, and the clips the corpus skipped."
         )
 
 
@@ -57,7 +57,7 @@ def check_labels(dataset: Any, id2label: Mapping[int, str], split: str, *, needs
     """Compare the labels of a split with those of the model.
 
     Args:
-        dataset: The split. One that tells no labels passes.
+        dataset: The split. One without known labels passes.
         id2label (`Mapping[int, str]`): Of the model's config.
         split (`str`): Its name, for the message.
         needs_every_class (`bool`): Whether a class without clips is an error.
@@ -69,8 +69,8 @@ def check_labels(dataset: Any, id2label: Mapping[int, str], split: str, *, needs
     theirs = getattr(dataset, "label2id", None)
     if theirs is not None and dict(theirs) != {name: index for index, name in names.items()}:
         raise ValueError(
-            f"The {split} split numbers its classes {dict(theirs)}, the model {names}: what is learned as one emotion "
-            "would be called another. Make the dataset with `label2id=model.config.label2id`."
+            f"The {split} split numbers its classes {dict(theirs)}, the model {names}, so classes would be confused. "
+            "Create the dataset with `label2id=model.config.label2id`."
         )
     labels = column_of(dataset, "labels", "label")
     if labels is None:
@@ -80,8 +80,8 @@ def check_labels(dataset: Any, id2label: Mapping[int, str], split: str, *, needs
     outside = sorted(label for label in sizes if label not in names)
     if outside:
         raise ValueError(
-            f"The {split} split has the labels {sorted(sizes)}, but the model knows {names}: nothing stands for "
-            f"{outside}. Rename the classes, leave those clips out, or make a model with the labels of the corpus."
+            f"The {split} split has the labels {sorted(sizes)}, but the model has {names}: unknown are {outside}. "
+            "Rename the classes, skip those clips, or create a model with the labels of the corpus."
         )
     if not sizes:
         raise ValueError(f"All {num_unknown} labels of the {split} split are {UNKNOWN_LABEL}, unknown.")
@@ -89,19 +89,19 @@ def check_labels(dataset: Any, id2label: Mapping[int, str], split: str, *, needs
     if absent and needs_every_class:
         raise ValueError(
             f"The {split} split has no clip of {', '.join(absent)}, so the model cannot learn it. Choose another "
-            "split, or a model without that class."
+            "split, or a model without this class."
         )
 
 
 def check_speakers(train: Any, other: Any, split: str) -> None:
-    """Raise `ValueError` if clips of one speaker are in the training split and in another; needs rows that tell."""
+    """Raise `ValueError` if a speaker is in the training split and in another, as far as the rows name speakers."""
     known = [set(column_of(dataset, "speakers", "speaker") or ()) - {None} for dataset in (train, other)]
     shared = sorted(map(str, known[0] & known[1]))
     if shared:
         raise ValueError(
-            f"{len(shared)} speakers are in the training split and in the {split} split, such as {shared[0]!r}. What "
-            "is measured on voices and faces the model knows says nothing about others: split by speaker. Where it is "
-            "meant, set `allow_shared_speakers=True`."
+            f"The training split and the {split} split share {len(shared)} speakers, such as {shared[0]!r}, so the "
+            "results would not hold for other people. Split by speaker, or set `allow_shared_speakers` to true if this "
+            "is intended."
         )
 
 
@@ -110,35 +110,36 @@ def check_features(batch: Mapping[str, Any], video_width: int, split: str) -> No
     features = batch.get("video_features")
     if features is not None and features.shape[-1] != video_width:
         raise ValueError(
-            f"The video features of the {split} split are {features.shape[-1]} wide, but the image encoder of this "
-            f"model gives {video_width}: they come from another encoder. Compute them with this one."
+            f"The video features of the {split} split have width {features.shape[-1]}, but the image encoder of this "
+            f"model has width {video_width}: they come from another encoder. Compute them with this one."
         )
 
 
 def check_disk_space(folder: Path, num_bytes: int) -> None:
-    """Raise `OSError` if the disk of a folder, which need not exist yet, has no room for that much."""
+    """Raise `OSError` if the disk of a folder, which may not exist yet, has no space for that many bytes."""
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < num_bytes:
         raise OSError(
-            f"A checkpoint takes {num_bytes / 1e6:.1f} MB, and the disk of {folder} has {free / 1e6:.1f} MB left. Make "
-            "room, choose another `output_dir`, or leave the state of the optimiser out with `save_only_model=True`."
+            f"Checkpoints need {num_bytes / 1e6:.1f} MB, and the disk of {folder} has {free / 1e6:.1f} MB left. Free "
+            "some space, choose another output folder, or set `save_only_model` to true, which omits the optimiser "
+            "state (such a run cannot be resumed)."
         )
 
 
 def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
-    """Size of a checkpoint on the disk: the weights, and two moments for each one that is trained."""
+    """Size of a checkpoint on disk: the weights, and two moments for each trained weight."""
     sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
     trained = sum(size for size, is_trained in sizes if is_trained)
-    is_adapter = hasattr(model, "merge_and_unload")  # of peft, which saves what it trains alone
+    is_adapter = hasattr(model, "merge_and_unload")  # PEFT saves only what it trains
     weights = trained if is_adapter else sum(size for size, _ in sizes)
     return weights + (2 * trained if with_optimizer else 0)
 
 
 def last_good_checkpoint(output_dir: Path, step: int) -> Path | None:
-    """The latest checkpoint of a Trainer up to a step whose weights are all finite.
+    """The latest checkpoint of a Trainer, up to a step, whose weights are all finite.
 
-    Weights can break in one step and the loss show it in the next, with a checkpoint between the two.
+    Weights can become NaN in one step and the loss in the next, with a checkpoint between the two.
     """
     numbers = {path: path.name.removeprefix(_CHECKPOINT) for path in output_dir.glob(f"{_CHECKPOINT}*")}
     steps = {path: int(number) for path, number in numbers.items() if number.isdigit() and int(number) <= step}

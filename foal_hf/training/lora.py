@@ -1,9 +1,9 @@
-"""LoRA on the audio encoder, with peft: few trained weights instead of all."""
+"""Training few weights of a large audio encoder: LoRA, with peft."""
 
 from typing import Any
 
 
-# The parts of a Foal-Net that are not pretrained: they are trained and saved with the adapter.
+# What is new in a Foal-Net, and has to be trained and saved beside the adapter.
 _NEW_PARTS = (
     "audio_projection",
     "video_projection",
@@ -17,17 +17,20 @@ _NEW_PARTS = (
 def audio_lora_config(
     model: Any, *, rank: int = 8, alpha: int | None = None, dropout: float = 0.0, **kwargs: Any
 ) -> Any:
-    """Make a LoRA configuration with adapters on the attention and the feed-forward layers of the audio encoder.
+    """A LoRA configuration that trains the transformer of the audio encoder by an adapter, and the rest as it is.
 
-    Projections, fusion and heads are trained completely and saved with the adapters. The learned temperature is not
-    trained: it is no module, and peft saves modules only.
+    Projections, fusion and heads are trained whole and saved with the adapter. The learned temperature is no module,
+    which is all that peft can save: it stays at what it was.
+
+    In WavLM the adapter goes to the feed-forward layers alone: its attention reads the weights of its projections
+    without calling them, so that an adapter there would be trained by nothing and change nothing.
 
     Args:
-        model ([`FoalNetForEmotionClassification`]): The model that will be wrapped.
-        rank (`int`, defaults to 8): Rank of the adapters.
-        alpha (`int`, *optional*): Scale of the adapters, divided by the rank; twice the rank by default.
-        dropout (`float`, defaults to 0.0): Dropout of the adapters' input, probability in [0, 1).
-        **kwargs: Further arguments of `peft.LoraConfig`, such as `target_modules` for other layers.
+        model ([`FoalNetForEmotionClassification`]): What will be wrapped.
+        rank (`int`, defaults to 8): Of the adapter.
+        alpha (`int`, *optional*): Scale of the adapter, divided by the rank; twice the rank by default.
+        dropout (`float`, defaults to 0.0): In front of the adapter, in [0, 1).
+        **kwargs: More of `peft.LoraConfig`.
 
     Returns:
         `peft.LoraConfig`: For `peft.get_peft_model(model, config)`.
@@ -49,14 +52,18 @@ def audio_lora_config(
     except ImportError as error:
         raise ImportError("LoRA needs peft: pip install 'foal-hf[lora]'.") from error
 
-    layers = r"attention\.(q|k|v|out)_proj|feed_forward\.(intermediate|output)_dense"
+    layers = [r"feed_forward\.(intermediate|output)_dense"]
+    if model.config.audio_config.model_type != "wavlm":
+        layers.append(r"attention\.(q|k|v|out)_proj")
     present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    defaults = {
-        "target_modules": rf".*audio_encoder\.encoder\.layers\.\d+\.({layers})",
-        "modules_to_save": [name for name in _NEW_PARTS if name in present],
-    }
-    alpha = 2 * rank if alpha is None else alpha
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, **{**defaults, **kwargs})
+    return LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=dropout,
+        target_modules=rf".*audio_encoder\.encoder\.layers\.\d+\.({'|'.join(layers)})",
+        modules_to_save=[name for name in _NEW_PARTS if name in present],
+        **kwargs,
+    )
 
 
 __all__ = ["audio_lora_config"]

@@ -86,7 +86,7 @@ def test_a_corpus_without_a_test_split_needs_a_held_out_session(
 ) -> None:
     assert run("train", *corpus, "--output", tmp_path) == 1
     said = capsys.readouterr().err
-    assert "no test split of its own, only train: " in said and "(`--test-session`)" in said
+    assert "has the splits train, and train and test are needed" in said and "(`--test-session`)" in said
     assert run("train", *corpus, "--output", tmp_path, "--test-session", "1", "--test-speaker", "1F") == 1
     assert "not both" in capsys.readouterr().err
 

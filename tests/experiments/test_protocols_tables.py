@@ -137,7 +137,7 @@ def test_the_mean_of_folds_counts_every_fold_the_same_and_the_whole_every_clip(
 
 
 def test_a_seed_given_twice_is_refused(oracle: Oracle, corpus: datasets.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Each seed is one run, got \[1, 1\]"):
+    with pytest.raises(ValueError, match=r"`seeds` has to name each run once, got \[1, 1\]"):
         cross_validate(load_recipe("tiny"), corpus, tmp_path, about=ABOUT, seeds=[1, 1])
 
 
@@ -159,7 +159,7 @@ def test_the_rows_of_the_ablation_have_the_losses_and_the_modalities_of_the_pape
     assert [run.config["modality_dropout"] for run, *_ in oracle.runs] == [0.0, 0.0, 0.1, 0.1, 0.1, 0.1]
     text = (tmp_path / "ablation.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert lines[0] == "|  | UA | WA | macro F1 | UA, 95 % interval | published UA | published WA |"
+    assert lines[0] == "|  | UA | WA | macro F1 | UA of all clips | published UA | published WA |"
     assert lines[2].startswith("| video alone | ") and lines[2].endswith("| 47.9% | 46.6% |")
     assert lines[7].startswith("| Foal-Net | ") and lines[7].endswith("| 80.1% | 79.5% |")
     scores = json.loads((tmp_path / "ablation.json").read_text())["rows"]
@@ -188,7 +188,7 @@ def test_an_ablation_of_a_recipe_that_leaves_a_task_out_is_refused(corpus: datas
     recipe = load_recipe("paper").with_settings({"matching_loss_weight": 0})
     with pytest.raises(ValueError, match="sets `matching_loss_weight` to 0"):
         ablate(recipe, corpus, tmp_path, about=ABOUT)
-    with pytest.raises(ValueError, match="no row text alone; it has video alone, audio alone, fusion"):
+    with pytest.raises(ValueError, match="Unknown rows text alone; expected some of video alone, audio alone, fusion"):
         ablate(load_recipe("paper"), corpus, tmp_path, about=ABOUT, variants=["text alone"])
 
 
@@ -214,7 +214,7 @@ def test_a_corpus_with_splits_of_its_own_is_one_fold() -> None:
     splits = {"train": range(5), "validation": range(3), "test": range(2)}
     assert fold_of_splits(splits) == Fold("test split", [0, 1, 2, 3, 4], [5, 6, 7], [8, 9])
     assert fold_of_splits(splits, select="last") == Fold("test split", [0, 1, 2, 3, 4, 5, 6, 7], [], [8, 9])
-    with pytest.raises(ValueError, match="no test split of its own, only train"):
+    with pytest.raises(ValueError, match="has the splits train, and train and test are needed"):
         fold_of_splits({"train": range(5)})
 
 
@@ -238,7 +238,9 @@ def test_classes_of_other_names_are_mapped_by_name(run: Path, corpus: datasets.D
     names = datasets.ClassLabel(names=["joy", "neutral", "bored", "rage"])
     others = corpus.cast_column("emotion", names).select(range(20, 30))
     checkpoint: dict[str, Any] = {"checkpoint": run / "checkpoint", "corpus": others, "about": Corpus("Others")}
-    with pytest.raises(ValueError, match=r"knows happy, neutral, sad, angry, and .* has clips of joy, bored, rage"):
+    with pytest.raises(
+        ValueError, match=r"has the classes happy, neutral, sad, angry, and .* clips of joy, bored, rage"
+    ):
         evaluate_checkpoint(**checkpoint)
     mapping = {"joy": "happy", "bored": None, "rage": "angry"}
     test = evaluate_checkpoint(**checkpoint, label_mapping=mapping, num_workers=0, conditions=["audio alone"])
@@ -251,9 +253,9 @@ def test_classes_of_other_names_are_mapped_by_name(run: Path, corpus: datasets.D
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"fear": "sad"}, "names fear, of which the corpus has no clip; it has joy, sad"),
+        ({"fear": "sad"}, "names fear, but the corpus has no clips of it; it has joy, sad"),
         ({"joy": "glad"}, "has no class glad; it has happy, sad"),
-        ({}, r"clips of joy too.*`--map joy=happy`, or `--map joy=`"),
+        ({}, r"clips of joy\. .*`--map joy=happy` or `--map joy=`"),
     ],
 )
 def test_a_mapping_that_cannot_be_meant_is_refused(mapping: dict[str, str | None], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: what the shipped ones say, and what is said of those that are written wrong."""
+"""Recipes: the values of the shipped ones, and the errors of faulty ones."""
 
 import dataclasses
 import math
@@ -61,7 +61,7 @@ def test_the_paper_recipe_holds_every_published_value() -> None:
     assert recipe.config["temperature_init_value"] == pytest.approx(math.log(1 / 0.07), abs=1e-12)
 
 
-def test_the_default_recipe_says_why_wherever_it_differs_from_the_paper() -> None:
+def test_the_default_recipe_gives_a_reason_for_each_difference_from_the_paper() -> None:
     lines = (RECIPES / "default.yaml").read_text(encoding="utf-8").splitlines()
     settings = {line.split(":")[0].strip(): line for line in lines if line.startswith(("  ", "precision"))}
     paper, ours = load_recipe("paper"), load_recipe("default")
@@ -104,7 +104,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, "training: {learning_rate: 2e-5}")).training["learning_rate"] == 2e-5
 
 
-def test_a_recipe_of_ones_own_changes_another(tmp_path: Path) -> None:
+def test_your_own_recipe_changes_another(tmp_path: Path) -> None:
     write(tmp_path, "base: paper\ntraining: {learning_rate: 2.0e-5}\nprecision: bf16", "first")
     recipe = load_recipe(write(tmp_path, "base: first.yaml\nencoders: {audio: org/ears, vision: org/eyes}", "second"))
     assert recipe.name == "second" and recipe.precision == "bf16" and recipe.audio_encoder == "org/ears"
@@ -120,36 +120,52 @@ def test_a_recipe_written_out_and_read_again_is_the_same(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: 3", r"the recipe has no epochs; it has description, base"),
-        ("training: {epochs: 3}", r"training has no epochs; it has .*num_train_epochs"),
-        ("config: {id2label: {0: a}}", r"config has no id2label; it has vision_pooling, projection_dim"),
+        ("epochs: 3", r"Unknown epochs in the recipe; expected some of description, base"),
+        ("training: {epochs: 3}", r"Unknown epochs in training; expected some of .*num_train_epochs"),
+        ("config: {id2label: {0: a}}", r"Unknown id2label in config; expected some of vision_pooling, projection_dim"),
         ("training: {learning_rate: fast}", r"training.learning_rate is 'fast'; expected float"),
         ("training: {class_balanced: 1}", r"training.class_balanced is 1; expected bool"),
         ("training: {num_train_epochs: yes}", r"training.num_train_epochs is True; expected float"),
         ("config: {evaluation_negatives: soft}", r"is 'soft'; expected 'hardest' or 'random'"),
         ("processor: {max_seconds: long}", r"processor.max_seconds is 'long'; expected float or null"),
-        ("training: {output_dir: out}", r"training has no output_dir"),
+        ("training: {output_dir: out}", r"Unknown output_dir in training"),
         ("precision: fp8", r"precision is 'fp8'; expected 'fp32' or 'bf16' or 'fp16'"),
         ("encoders: {audio: org/ears}", r"names one encoder"),
         ("encoders: [org/ears, org/eyes]", r"encoders is \['org/ears', 'org/eyes'\]; expected names with values"),
-        ("base: mine.yaml", r"is a base of itself"),
+        ("base: mine.yaml", r"has itself as its base"),
+        ("training: [3]", r"training is \[3\]; expected names with values"),
+        ("training: 0\nbase: paper", r"training is 0; expected names with values"),
+        ("training: {seed: 3}\nprecision: fp32\ntraining: {seed: 5}", r"'training' is set twice"),
+        ("training: {seed: 3, seed: 5}", r"'seed' is set twice"),
         ("training: {", r"is no YAML"),
     ],
 )
-def test_what_is_written_wrong_is_said_when_the_recipe_is_read(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_of_a_recipe_are_found_when_it_is_read(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_recipe(write(tmp_path, text))
 
 
-def test_an_unknown_recipe_is_an_error_that_lists_those_there_are() -> None:
-    with pytest.raises(FileNotFoundError, match="'papre'; there is default, paper, tiny, or a file"):
+@pytest.mark.parametrize("text", ["", "# base: paper", "{}", "training:", "training: {}\ndata:", "description: ''"])
+def test_an_empty_recipe_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"mine\.yaml is empty; expected at least one of .*training.*set `base`"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(
+        FileNotFoundError, match="Unknown recipe 'papre'; expected one of default, paper, tiny, or your own file"
+    ):
         load_recipe("papre")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("lr", "no setting 'lr'"), ("output_dir", "output folder"), ("config.learning_rate", "no setting 'config.")],
+    [
+        ("lr", "Unknown setting 'lr'"),
+        ("output_dir", "'output_dir' cannot be set"),
+        ("config.learning_rate", "Unknown setting 'config."),
+    ],
 )
-def test_a_setting_that_is_none_is_an_error(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("output folder", "output and `select`")):
+def test_an_unknown_setting_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Recipe("empty").with_settings({name: 1})

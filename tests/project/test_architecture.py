@@ -28,12 +28,12 @@ HOUSE: list[dict[str, str]] = [
         "hub": "corpora foal_net hub/cards metrics results",
     },
     {
-        "training": "data foal_net hub hub/cards metrics results",
+        "training": "data hub hub/cards metrics results",
         "registration": "export foal_net hub",
     },
     {
-        "experiments": "corpora data data/features foal_net hub hub/cards metrics plots registration resources results "
-        "synthetic training",
+        "experiments": "atomic_files corpora data data/features foal_net hub hub/cards identity metrics plots "
+        "registration resources results synthetic training",
         "annotate": "atomic_files corpora foal_net identity registration",
         "demo": "foal_net plots registration",
     },

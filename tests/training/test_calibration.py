@@ -1,4 +1,4 @@
-"""The temperature: found again where it is known, without effect on the label, and written where the pipeline looks."""
+"""The temperature: known ones are found, predictions do not change, and the config of the model has it."""
 
 import logging
 import math
@@ -93,14 +93,14 @@ def test_it_says_so_when_all_clips_are_right(warnings: pytest.LogCaptureFixture)
     logits, _ = known_miscalibration(1.0, num_clips=53)
     assert fit_temperature(logits, logits.argmax(-1)) == LOWEST_TEMPERATURE
     (message,) = warnings.messages
-    assert "right on 53 of these 53 clips" in message
+    assert "correct on 53 of these 53 clips" in message
 
 
 def test_it_says_so_when_the_model_does_no_better_than_a_guess(warnings: pytest.LogCaptureFixture) -> None:
     logits, _ = known_miscalibration(1.0, num_clips=53)
     assert fit_temperature(logits, logits.argmin(-1)) == HIGHEST_TEMPERATURE
     assert fit_temperature(torch.zeros(53, 4), logits.argmin(-1)) == HIGHEST_TEMPERATURE
-    assert ["no better than a guess" in message for message in warnings.messages] == [True, True]
+    assert ["no better than chance" in message for message in warnings.messages] == [True, True]
 
 
 def broken(value: float) -> list[list[float]]:
@@ -110,8 +110,8 @@ def broken(value: float) -> list[list[float]]:
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        ([[0.0, 1.0]] * 29, [0, 1] * 14 + [0], "Expected 30 clips with a label or more, got 29"),
-        ([[0.0, 1.0]] * 37, [1] * 29 + [-100] * 8, "Expected 30 clips with a label or more, got 29"),
+        ([[0.0, 1.0]] * 29, [0, 1] * 14 + [0], "at least 30 clips with a label, got 29"),
+        ([[0.0, 1.0]] * 37, [1] * 29 + [-100] * 8, "at least 30 clips with a label, got 29"),
         ([[0.0, 1.0]] * 37, [1] * 37, "All 37 clips are of class 1"),
         (broken(math.nan), [0, 1] * 18 + [0], "The logits of 1 of 37 clips are not finite"),
         (broken(math.inf), [0, 1] * 18 + [0], "The logits of 1 of 37 clips are not finite"),
@@ -186,7 +186,7 @@ def test_the_plain_trainer_will_do_with_the_part_named(tmp_path: Path) -> None:
     parts = {"known": ours.eval_dataset, "other": Examples(37, seed=2)}
     arguments = make_arguments(tmp_path, train_sampling_strategy="random")
     trainer = Trainer(ours.model, arguments, data_collator=collate, eval_dataset=parts)
-    with pytest.raises(ValueError, match="several parts, known, other; give the validation part"):
+    with pytest.raises(ValueError, match="several splits, known, other: pass the validation split"):
         calibrate(trainer)
     assert calibrate(trainer, parts["known"]) == calibrate(ours)
 
@@ -207,7 +207,7 @@ def test_without_a_temperature_the_scores_stay_as_they_are(
 
 def test_the_training_part_is_refused(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
-    with pytest.raises(ValueError, match="`dataset` is the training part"):
+    with pytest.raises(ValueError, match="`dataset` is the training split"):
         calibrate(trainer, trainer.train_dataset)
     with pytest.raises(ValueError, match="`eval_dataset` of the trainer is not set"):
         calibrate(make_trainer(tmp_path, eval_dataset=None))
@@ -215,7 +215,7 @@ def test_the_training_part_is_refused(tmp_path: Path) -> None:
 
 def test_too_few_clips_are_refused_and_the_model_is_left_alone(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, eval_dataset=Examples(13))
-    with pytest.raises(ValueError, match=r"got 13.*Enlarge the validation part"):
+    with pytest.raises(ValueError, match=r"got 13.*Use a larger validation split"):
         calibrate(trainer)
     assert trainer.model.config.calibration_temperature is None
     assert calibrate(trainer, min_clips=13).num_clips == 13
@@ -265,5 +265,5 @@ def test_the_file_appears(ending: str, tmp_path: Path) -> None:
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="A picture ends in"):
         plot_reliability_diagram([0], [[1.0, 0.0]], tmp_path / "reliability.txt")
-    with pytest.raises(ValueError, match="Logits become probabilities"):
+    with pytest.raises(ValueError, match="Apply a softmax to logits"):
         draw_reliability_diagram([0, 1], [[3.0, 1.0], [2.0, 5.0]])
