@@ -23,7 +23,7 @@ BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference cl
     stored_features annotate_files startup exported ddp timeline_memory missing_modality))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-oldest bench check format clean
+.PHONY: help quickstart test test-oldest bench mutants check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,11 @@ bench: $(VENV)/.installed ## Run the benchmarks in short forms, and print what t
 	@set -e; for script in $(BENCHMARKS); do $(VENV)/bin/python $$script --short; done
 	@$(VENV)/bin/python benchmarks/report.py outputs/benchmarks
 
+mutants: $(VENV)/.installed ## Change the core bit by bit, and list in tests/mutants.md what no test notices (hours)
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints/tested.txt --editable ".[mutants]"
+	OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run --max-children $(WORKERS)
+	$(VENV)/bin/python scripts/report_mutants.py
+
 check: $(VENV)/.installed ## Lint, check the format and the types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -51,7 +56,7 @@ format: $(VENV)/.installed ## Mend what `make check` finds and can be mended by 
 	$(VENV)/bin/ruff format .
 
 clean: ## Remove the virtual environments and everything that was built
-	rm -rf $(VENV) $(OLDEST) build dist outputs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build dist outputs mutants .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml constraints/tested.txt scripts/setup.sh

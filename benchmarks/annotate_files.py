@@ -183,7 +183,7 @@ def processor_seconds_of_all() -> float:
 
 def time_reading(files: list[str], classify: Any, rounds: int) -> dict[str, Timing]:
     """Reading all files without the model, in threads and in processes."""
-    reader = ClipReader(classify.processor, classify.model.config.shortest_sound)
+    reader = ClipReader(classify.processor, classify.model.config.min_audio_samples)
     named = [MediaPath(file, file) for file in files]
     with contextlib.ExitStack() as stack:
         ways = {

@@ -188,7 +188,7 @@ def encoders_of(model: Any, way: Way, batch: dict[str, torch.Tensor]) -> dict[st
     pictures = batch["pixel_values_videos"]
     if way.format:
         mask = torch.ones(pictures.shape[:2], dtype=torch.bool)
-        calls = (lambda: model._encode_sound(*sound)), (lambda: model._encode_pictures(pictures, mask))
+        calls = (lambda: model._encode_audio(*sound)), (lambda: model._encode_video(pictures, mask))
     else:
         inner = model.foal_net
         calls = (

@@ -20,7 +20,7 @@ from harness import arguments, compare, save, seconds_of
 from foal_hf import FoalNetConfig
 from foal_hf.data.features import FeatureStore, embed
 from foal_hf.experiments.quickstart import make_tiny_model, make_tiny_processor
-from foal_hf.foal_net.encoders_foal_net import encode_pictures, make_vision_encoder
+from foal_hf.foal_net.encoders_foal_net import encode_frames, make_vision_encoder
 from foal_hf.synthetic import generate_corpus, read_metadata
 
 
@@ -158,7 +158,7 @@ def make_encoder(options: argparse.Namespace) -> tuple[Callable[[], object], flo
 
     def encode() -> object:
         with torch.inference_mode():
-            return encode_pictures(encoder, config, pictures).cpu()
+            return encode_frames(encoder, config, pictures).cpu()
 
     encode()
     return encode, num_layers / options.encoder_layers

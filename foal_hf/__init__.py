@@ -1,7 +1,7 @@
-"""Foal-Net for transformers: the emotion of a speaking person from sound and picture.
+"""Foal-Net for transformers: the emotion of a speaking person from audio and video.
 
-Importing this package registers its classes: `AutoModel.from_pretrained` then knows a Foal-Net checkpoint without
-remote code, and `pipeline("audio-video-emotion")` exists.
+Importing this package registers its classes: `AutoModel.from_pretrained` then loads a Foal-Net checkpoint without
+remote code, and `pipeline("audio-video-emotion")` works.
 """
 
 import importlib
@@ -66,7 +66,7 @@ __all__ = [
     "read_clip",
 ]
 
-# Where each public name lives; it is imported when it is first asked for.
+# The module of each public name, imported on first use.
 _HOMES = {
     "AudioVideoEmotionPipeline": "foal_net.pipeline_foal_net",
     "Clip": "foal_net.media_foal_net",
@@ -106,12 +106,12 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
-# The program `foal-hf` registers when a command needs it, so that its help does not wait for torch.
+# The command `foal-hf`, known by its module, registers when a subcommand needs it: its help does not wait for torch.
 if "foal_hf_command" not in sys.modules:
     try:
         importlib.import_module(".registration", __name__).register()
     except ImportError as error:
         raise ImportError(
-            f"foal_hf cannot be imported: {error}. To see what is missing and how to get it, run: "
+            f"foal_hf cannot be imported: {error}. To see what is missing and how to install it, run: "
             f"python -P {__path__[0]}/cli/doctor.py"
         ) from error

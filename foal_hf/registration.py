@@ -1,4 +1,4 @@
-"""Makes the classes known to the auto classes and to `pipeline` of transformers."""
+"""Register the classes with the auto classes and `pipeline` of transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
 
 TASK = "audio-video-emotion"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
-"""The checkpoint that ships with the package, trained on generated clips: for trying out and for tests."""
+"""The checkpoint that ships with the package, trained on generated clips, for demonstrations and tests."""
 
 
 def register() -> None:
@@ -33,7 +33,7 @@ def register() -> None:
     for auto_class in (AutoModelForVideoClassification, AutoModelForAudioClassification):
         auto_class.register(FoalNetConfig, FoalNetForEmotionClassification, exist_ok=True)
     AutoProcessor.register(FoalNetConfig, FoalNetProcessor, exist_ok=True)
-    if is_torchvision_available():  # without it transformers has a stand-in only that raises when touched
+    if is_torchvision_available():  # without it, transformers has only a placeholder that raises when used
         from transformers import AutoVideoProcessor
 
         AutoVideoProcessor.register(FoalNetConfig, video_processor_class=FoalNetVideoProcessor, exist_ok=True)
@@ -41,7 +41,7 @@ def register() -> None:
         PIPELINE_REGISTRY.register_pipeline(
             TASK,
             pipeline_class=AudioVideoEmotionPipeline,
-            # A class of transformers' own namespace: a fresh process looks this name up there.
+            # A class of transformers: a new process looks this name up there.
             pt_model=AutoModelForVideoClassification,
             default={"model": (str(TINY_CHECKPOINT), "main")},
             type="multimodal",
@@ -52,14 +52,14 @@ def register() -> None:
 
 
 def _hub() -> Any:
-    """The room that pushes: only imported for those who do."""
+    """The package that pushes, imported when it is needed."""
     from . import hub
 
     return hub
 
 
 def _open_export(folder: Any, **kwargs: Any) -> Any:
-    """The graphs in a folder, if it holds some: what runs them is only imported then."""
+    """Load the export in a folder, if it holds one; the runtime is imported only then."""
     from .export import exported
 
     return exported.load_exported(folder, dtype=kwargs.get("dtype")) if exported.formats_in(folder) else None

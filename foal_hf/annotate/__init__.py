@@ -65,6 +65,7 @@ def annotate(
     modality: Literal["both", "audio", "video", "auto"] = "both",
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
+    first_seconds: float | None = None,
     min_score: float | None = None,
     batch_size: int = 8,
     num_workers: int | None = None,
@@ -95,9 +96,10 @@ def annotate(
         model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint of the
             package.
         modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.
-        window_seconds (`float`, *optional*): Annotate all of every file in windows of this length, one segment for each
-            stride, as in the pipeline. Default: one clip for each file, as long as the processor allows.
+        window_seconds (`float`, *optional*): Predict each stride of every file from windows of this length, as in the
+            pipeline. Default: one row for each file, whose scores are the mean of its windows, as in the pipeline.
         stride_seconds (`float`, *optional*): From the start of a window to the next. Default: half a window.
+        first_seconds (`float`, *optional*): Use only this much of each file, from its start. Default: all of it.
         min_score (`float`, *optional*): If the best score is below this, the label is None.
         batch_size (`int`, defaults to 8): Clips per forward pass, from one or more files.
         num_workers (`int`, *optional*): Decoding processes. Default: the number of processors minus one, at most 8.
@@ -135,7 +137,7 @@ def annotate(
     """
     workers = _default_workers() if num_workers is None else num_workers
     decode_settings = DecodeSettings(batch_size, workers, time_limit_seconds, min_score)
-    windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
+    windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "first_seconds": first_seconds}
     _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors)
     files, start = list_files(sources, root=root, all_files=all_files)
     if engine == "local":

@@ -39,7 +39,9 @@ class LocalEngine:
     """
 
     def __init__(self, classify: Any, reader: ClipReader, settings: DecodeSettings) -> None:
-        self._scorer = Scorer(classify, settings.batch_size, settings.min_score)
+        self._scorer = Scorer(
+            classify, settings.batch_size, settings.min_score, one_a_file=reader.window_seconds is None
+        )
         self._workers: DecodeWorkers[Task] = DecodeWorkers(
             reader,
             num_workers=settings.num_workers,

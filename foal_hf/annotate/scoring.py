@@ -9,7 +9,14 @@ import torch
 
 from ..foal_net.media_foal_net import Clip
 from ..foal_net.recordings_foal_net import PendingWindow
-from ..foal_net.timeline_foal_net import ScoredSegment, merge_windows, named_scores, probabilities_of, why_unsure
+from ..foal_net.timeline_foal_net import (
+    ScoredSegment,
+    merge_into_one,
+    merge_windows,
+    named_scores,
+    probabilities_of,
+    why_unsure,
+)
 from .job import Task
 from .journals import Record, Segment
 from .workers import Ended, Read
@@ -27,13 +34,17 @@ class Scorer:
         classify ([`AudioVideoEmotionPipeline`]): Has the model.
         batch_size (`int`): Clips per forward pass, from one or more files.
         min_score (`float`, *optional*): Below this there is no label.
+        one_a_file (`bool`, defaults to `False`): Whether a file has one result, the mean of its windows.
 
     Attributes:
         seconds (`float`): Time spent in the model so far.
     """
 
-    def __init__(self, classify: Any, batch_size: int, min_score: float | None = None) -> None:
+    def __init__(
+        self, classify: Any, batch_size: int, min_score: float | None = None, *, one_a_file: bool = False
+    ) -> None:
         self._classify, self._batch_size, self._min_score = classify, batch_size, min_score
+        self._one_a_file = one_a_file
         self._failing: set[str] = set()  # files since the last clip that succeeded
         self._last_pass = time.perf_counter()
         self.seconds = 0.0
@@ -75,8 +86,8 @@ class Scorer:
     def _score(self, waiting: list["_Waiting"]) -> None:
         started = time.perf_counter()
         try:
-            inputs = {"clip": [one.clip for one in waiting], "error": [None] * len(waiting)}
-            results: Any = self._probabilities(self._classify.forward(inputs)["logits"])
+            outputs = self._classify.forward({"clip": [one.clip for one in waiting]})
+            results: Any = self._probabilities(outputs["logits"])
             self._failing.clear()
         except Exception as error:  # one clip may be the cause, such as one too long for the memory
             if len(waiting) > 1:
@@ -113,10 +124,9 @@ class Scorer:
         )
 
     def _segments(self, segments: list[ScoredSegment]) -> Iterator[Segment]:
-        merged = merge_windows(segments, self._described)
-        if len(segments) == 1:
-            merged = iter([_alone(segments[0], self._described(segments[0].scores, segments[0].reason))])
-        for segment in merged:
+        if self._one_a_file and segments:
+            segments = [merge_into_one(segments)]
+        for segment in merge_windows(segments, self._described):
             yield Segment(**{name: value for name, value in segment.items() if name != "evidence"})
 
     def _described(self, probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
@@ -179,12 +189,6 @@ class _OpenFile:
         self.seconds += ended.seconds
         if ended.error_type is not None:
             self.error_type, self.error = ended.error_type, ended.error
-
-
-def _alone(segment: ScoredSegment, described: dict[str, Any]) -> dict[str, Any]:
-    """The segment of a single clip: no mean over windows."""
-    times = {"start_seconds": round(segment.start_seconds, 6), "end_seconds": round(segment.end_seconds, 6)}
-    return {**times, **described, "modalities": segment.modalities}
 
 
 __all__ = ["Scorer"]

@@ -17,8 +17,9 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--modality", choices=("both", "audio", "video", "auto"), default="both", help="modalities to use (%(default)s)"
     )
-    command.add_argument("--window-seconds", type=float, help="annotate all of every file in windows of this length")
+    command.add_argument("--window-seconds", type=float, help="predict window by window (default: one row a file)")
     command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
+    command.add_argument("--first-seconds", type=float, help="use only this much of each file (default: all of it)")
     command.add_argument("--min-score", type=float, help="from 0 to 1; below it there is no label")
     command.add_argument("--batch-size", type=int, default=8, help="clips or windows per forward pass (%(default)s)")
     command.add_argument(

@@ -22,6 +22,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--device", help="cpu, cuda or mps (default: the best that is available)")
     command.add_argument("--window-seconds", type=float, help="predict window by window (6 for the formats below)")
     command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
+    command.add_argument("--first-seconds", type=float, help="use only this much of each file (default: all of it)")
     command.add_argument("--csv", action="store_true", help="print a CSV table, one row for each stride")
     command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of a label")
     command.add_argument("--rttm", action="store_true", help="print RTTM, one line for each run of a label")
@@ -44,6 +45,7 @@ def predict(options: argparse.Namespace) -> int:
         "top_k": options.top_k,
         "min_score": options.min_score,
         "batch_size": options.batch_size,
+        "first_seconds": options.first_seconds,
         "on_error": "skip",
     }
     entries = (_predict_timelines if is_timeline else _predict_clips)(classify, options, settings)
@@ -78,7 +80,7 @@ def _predict_clips(classify: Any, options: argparse.Namespace, settings: dict[st
     entries = []
     for file, prediction in zip(options.files, tqdm(predictions, total=len(options.files), unit="clip"), strict=True):
         if "error" not in prediction:
-            prediction = {name: prediction[name] for name in ("modalities", "scores")}
+            prediction = {name: prediction[name] for name in ("start_seconds", "end_seconds", "modalities", "scores")}
         entries.append({"file": file, **prediction})
     return entries
 
@@ -123,4 +125,5 @@ def _one_line(entry: dict[str, Any]) -> str:
     if first["label"] is None:
         first = {**first, "label": "-"}
     scores = "  ".join(f"{score['label']} {score['score']:.2f}" for score in (first, *others))
-    return f"{entry['file']}: {scores}  ({' and '.join(entry['modalities']) or first['reason']})"
+    used = " and ".join(entry["modalities"]) or first["reason"]
+    return f"{entry['file']}: {scores}  ({used}, {entry['start_seconds']:g} to {entry['end_seconds']:.2f} s)"

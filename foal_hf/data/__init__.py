@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from ..corpora.schema import undecoded
 from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..foal_net.rows_foal_net import check_columns
 
 
 class ClipDataset(Dataset):
@@ -17,8 +18,9 @@ class ClipDataset(Dataset):
     Args:
         rows (`datasets.Dataset` or `Sequence[Mapping]`): A corpus of [`~foal_hf.corpora.load_corpus`], whose files each
             worker opens when it needs them; or rows, each with `audio` and/or `video` (anything that [`read_clip`]
-            reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`
-            and `crop_box`.
+            reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`,
+            `audio_start_seconds`, `crop_box` and the `sampling_rate` of audio given as an array. Other columns are not
+            read; one whose name is almost that of a field is an error.
         processor ([`FoalNetProcessor`]): Reads the clips.
         label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index of a class in the corpus
             does not matter.
@@ -27,7 +29,7 @@ class ClipDataset(Dataset):
             small corpora and many epochs.
 
     Raises:
-        ValueError: If a row has an emotion that is not in `label2id`.
+        ValueError: If a row has an emotion that is not in `label2id`, or a column is a misspelled field.
         TypeError: If the rows are a stream.
     """
 
@@ -46,6 +48,7 @@ class ClipDataset(Dataset):
                 "without streaming."
             )
         is_corpus = hasattr(rows, "features")
+        check_columns(rows.column_names if is_corpus else {name for row in rows for name in row})
         # As stored: a decoder that was opened in one process cannot be used in another.
         self.rows = undecoded(rows.with_format(None)) if is_corpus else rows
         emotions = list(self.rows["emotion"]) if is_corpus else [row["emotion"] for row in rows]
@@ -80,6 +83,7 @@ class ClipDataset(Dataset):
             video=row.get("video"),
             crop_box=row.get("crop_box"),
             modalities=self.modalities,
+            source_sampling_rate=row.get("sampling_rate"),
             **times,
         )
 

@@ -1,7 +1,7 @@
-"""Writes a checkpoint as graphs that OpenVINO or onnxruntime run on CPUs, faster than torch does.
+"""Export a checkpoint to graphs that OpenVINO or onnxruntime run on CPUs, faster than torch.
 
-A graph each for the audio encoder, the image encoder, and fusion with the heads; batch and lengths are dynamic. What
-they give is compared with the checkpoint before they are handed out. `foal_hf.export.exported` runs them.
+One graph each for the audio encoder, the image encoder, and fusion with the heads; batch and lengths are dynamic. Their
+results are compared with those of the checkpoint before the export is written. `foal_hf.export.exported` runs them.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
-from ..foal_net.encoders_foal_net import encode_pictures
+from ..foal_net.encoders_foal_net import encode_frames
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
 
 
-# The graphs of onnx have no attention in one piece. Taking apart that of torch fails where the layout of its result,
-# which differs between its kernels, was counted on.
+# ONNX graphs have no attention operator. The exporter's decomposition of torch's fails where code relies on the memory
+# layout of the result, which differs between kernels.
 _ATTENTION = {"openvino": "sdpa", "onnx": "eager"}
 # Largest difference of logits and embeddings from the checkpoint's, by the precision of the weights.
 _TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
@@ -33,13 +33,13 @@ _TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 
 @dataclass(frozen=True)
 class Export:
-    """What an export is.
+    """The result of an export.
 
     Args:
-        folder (`pathlib.Path`): Where it is: graphs, config and processor.
-        format (`str`): What it was made for, `"openvino"` or `"onnx"`.
+        folder (`pathlib.Path`): Folder with graphs, config and processor.
+        format (`str`): `"openvino"` or `"onnx"`.
         num_bytes (`int`): Size of the graphs with their weights.
-        max_difference (`float`): Largest difference of logits and embeddings from the checkpoint's, on noise.
+        max_difference (`float`): Largest difference of logits and embeddings from the checkpoint's, on random inputs.
     """
 
     folder: Path
@@ -55,22 +55,22 @@ def export_checkpoint(
     format: str = "openvino",
     dtype: str = "float32",
 ) -> Export:
-    """Write a checkpoint as graphs, with its config and processor.
+    """Export a checkpoint to graphs, with its config and processor.
 
     Args:
         checkpoint (`str` or `os.PathLike`): Folder or Hub name of a Foal-Net with its processor.
         output_dir (`str` or `os.PathLike`): Folder for the export; files of an earlier one of this format are replaced.
-        format (`"openvino"` or `"onnx"`, defaults to `"openvino"`): What is to run it.
-        dtype (`"float32"` or `"float16"`, defaults to `"float32"`): How the weights are kept. `"float16"`, for OpenVINO
-            only, halves the files and the memory; it goes with computing in bfloat16.
+        format (`"openvino"` or `"onnx"`, defaults to `"openvino"`): Format of the graphs.
+        dtype (`"float32"` or `"float16"`, defaults to `"float32"`): Precision of the stored weights. `"float16"`, for
+            OpenVINO only, halves the files and the memory; use it together with computing in bfloat16.
 
     Returns:
         [`Export`]
 
     Raises:
         FileExistsError: If the folder holds an export of the other format.
-        ImportError: If a package is missing that writes the format.
-        RuntimeError: If the graphs give something else than the checkpoint.
+        ImportError: If a package that writes the format is missing.
+        RuntimeError: If the results of the graphs differ from the checkpoint's.
         ValueError: If an argument is none of the values above.
 
     Example:
@@ -90,19 +90,20 @@ def export_checkpoint(
     ).eval()
     processor = FoalNetProcessor.from_pretrained(checkpoint)
     output.mkdir(parents=True, exist_ok=True)
-    # Written beside their place and then moved: no mixture of two exports is left behind where one breaks off.
+    # Written to a temporary folder and then moved: an export that fails leaves no mixture of two exports behind.
     with tempfile.TemporaryDirectory(dir=output) as folder:
         written = Path(folder)
         for name, (module, inputs, outputs) in _parts(model).items():
             write(_trace(module, inputs), written / f"{name}{SUFFIXES[format]}", list(inputs), outputs)
-        # Not with `save_pretrained`, which lays the code beside it: an export does not load by code from the Hub.
+        # Not by `save_pretrained`, which also writes the code: an export does not load by code from the Hub.
         model.config.to_json_file(written / CONFIG_NAME)
         processor.to_json_file(written / "processor_config.json")
         difference = _compare(model, written)
         if difference > _TOLERANCES[dtype]:
             raise RuntimeError(
-                f"The exported graphs differ from {checkpoint} by {difference:.1e}, expected at most "
-                f"{_TOLERANCES[dtype]:.0e}. Nothing was written; please report the versions of torch and {format}."
+                f"The results of the exported graphs differ from those of {checkpoint} by {difference:.1e}; expected "
+                f"at most {_TOLERANCES[dtype]:.0e}. Nothing was written; please report the versions of torch and "
+                f"{format}."
             )
         graphs = [file for file in written.iterdir() if file.suffix != ".json"]
         num_bytes = sum(file.stat().st_size for file in graphs)
@@ -127,11 +128,11 @@ class _VisionEncoder(nn.Module):
         self.encoder = model.foal_net.vision_encoder
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return encode_pictures(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (pictures, video_width)
+        return encode_frames(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (frames, video_width)
 
 
 class _Fusion(nn.Module):
-    """What [`FoalNetForEmotionClassification`] does in evaluation with the two sequences."""
+    """The part of [`FoalNetForEmotionClassification`] behind the encoders, in evaluation."""
 
     def __init__(self, model: FoalNetForEmotionClassification) -> None:
         super().__init__()
@@ -152,9 +153,9 @@ class _Fusion(nn.Module):
 
 
 def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module, dict[str, torch.Tensor], list[str]]]:
-    """Each graph's module, an example of its inputs and the names of its outputs.
+    """For each graph its module, an example of its inputs and the names of its outputs.
 
-    No two sizes that are independent are equal, and none is 1: tracing would take them for the same, or for fixed.
+    No two independent sizes are equal and none is 1: tracing would treat them as the same size, or as fixed.
     """
     config: Any = model.config
     generator = torch.Generator().manual_seed(0)
@@ -167,11 +168,11 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
         valid[-1, positions // 2 :] = 0
         return valid
 
-    samples = 20 * config.shortest_sound + 1
-    sound = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
+    samples = 20 * config.min_audio_samples + 1
+    audio = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
     size = config.vision_config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    pictures = {"pixel_values": noise(2, config.vision_config.num_channels, height, width)}
+    frames = {"pixel_values": noise(2, config.vision_config.num_channels, height, width)}
     sequences = {
         "audio": noise(3, 11, config.audio_width),
         "audio_mask": mask(3, 11, torch.bool),
@@ -179,14 +180,14 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
         "video_mask": mask(3, 7, torch.bool),
     }
     return {
-        AUDIO_ENCODER: (_AudioEncoder(model), sound, ["audio"]),
-        VISION_ENCODER: (_VisionEncoder(model), pictures, ["video"]),
+        AUDIO_ENCODER: (_AudioEncoder(model), audio, ["audio"]),
+        VISION_ENCODER: (_VisionEncoder(model), frames, ["video"]),
         FUSION: (_Fusion(model), sequences, ["logits", "audio_embeds", "video_embeds"]),
     }
 
 
 def _trace(module: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
-    """The module as a graph in which only the widths are fixed: clips, positions and pictures may be any number."""
+    """Trace a module to a graph for any number of clips, positions and frames."""
     dynamic = torch.export.Dim.DYNAMIC
     shapes = {name: {0: dynamic} if name == "pixel_values" else {0: dynamic, 1: dynamic} for name in inputs}
     with torch.no_grad(), _quiet():
@@ -219,18 +220,18 @@ def _onnx_writer() -> Any:
                 program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
             )
         for node in graph.model.graph.all_nodes():
-            node.metadata_props.clear()  # where in the sources of this machine it comes from
-        graph.save(path, external_data=True)  # weights in a file of their own: one file holds 2 GB at most
+            node.metadata_props.clear()  # source paths on this machine
+        graph.save(path, external_data=True)  # weights in their own file: an ONNX file holds at most 2 GB
 
     return write
 
 
 def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
-    """The largest difference of the export from the model, over a batch that is padded and lacks things."""
+    """The largest difference of the export from the model, over a batch with padding and missing video."""
     parts = _parts(model)
-    pictures = parts[VISION_ENCODER][1]["pixel_values"]
+    frames = parts[VISION_ENCODER][1]["pixel_values"]
     batch = dict(parts[AUDIO_ENCODER][1])
-    batch["pixel_values_videos"] = pictures[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
+    batch["pixel_values_videos"] = frames[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
     batch["padding_mask_videos"] = torch.tensor([[1, 1], [0, 0], [1, 0]])
     with torch.no_grad(), _quiet():
         expected, got = model(**batch), load_exported(folder)(**batch)
@@ -240,19 +241,22 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
 
 def _check_arguments(output: Path, format: str, dtype: str) -> None:
     if format not in SUFFIXES:
-        raise ValueError(f"`format` has to be one of {', '.join(SUFFIXES)}, got {format!r}.")
+        raise ValueError(f"Unknown `format` {format!r}; expected one of {', '.join(SUFFIXES)}.")
     if dtype not in _TOLERANCES:
-        raise ValueError(f"`dtype` has to be one of {', '.join(_TOLERANCES)}, got {dtype!r}.")
+        raise ValueError(f"Unknown `dtype` {dtype!r}; expected one of {', '.join(_TOLERANCES)}.")
     if format == "onnx" and dtype != "float32":
-        raise ValueError(f"Weights in {dtype} are for OpenVINO: onnxruntime computes in float32 on CPUs.")
+        raise ValueError(
+            f"`dtype` is {dtype!r}; expected 'float32' for onnx: onnxruntime computes in float32 on CPUs. Use "
+            "`format='openvino'` for weights in float16."
+        )
     others = [name for name, suffix in SUFFIXES.items() if name != format and (output / f"{FUSION}{suffix}").exists()]
     if others:
-        raise FileExistsError(f"{output} holds an export for {others[0]}, with the config of it: name another folder.")
+        raise FileExistsError(f"{output} holds an export for {others[0]} with its own config. Choose another folder.")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own code: nobody who exports a model can change that."""
+    """Without the exporters' warnings about their own code, which a user cannot act on."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

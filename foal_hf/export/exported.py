@@ -1,9 +1,10 @@
-"""A checkpoint that was exported, run on CPUs by OpenVINO or onnxruntime; to the pipeline it looks like the model.
+"""Run an exported checkpoint on CPUs with OpenVINO or onnxruntime; the pipeline uses it like the model.
 
-Three graphs, each opened when it is first needed: `audio_encoder` and `vision_encoder`, and `fusion` with the heads. So
-clips without picture (or sound) never touch the encoder of the absent side, and the image encoder never sees padding.
+Three graphs, each opened when it is first needed: `audio_encoder`, `vision_encoder`, and `fusion` with the heads. Clips
+without video (or audio) never open the encoder of the absent modality, and the image encoder never sees padding.
 
-Shapes: `batch` clips; `samples` of 16 kHz sound; `frames` of picture. Masks are 1, or True, where there is something.
+Shapes: `batch` clips; `samples` of 16 kHz audio; `frames` of video. Masks are 1 or True for audio and video, 0 or False
+for padding.
 """
 
 import os
@@ -25,23 +26,23 @@ from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 
 AUDIO_ENCODER, VISION_ENCODER, FUSION = "audio_encoder", "vision_encoder", "fusion"
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx"}
-"""What a file of a graph ends in, by what runs it."""
+"""The suffix of a graph's file, by backend."""
 
 Graph = Callable[..., list[torch.Tensor]]
 
 
 class ExportedFoalNet:
-    """A Foal-Net whose weights are in graphs: it gives what [`FoalNetForEmotionClassification`] gives in evaluation.
+    """A Foal-Net in graphs, with the inputs and results of [`FoalNetForEmotionClassification`] in evaluation.
 
-    It takes the same inputs, masks and missing modalities included, and runs on the CPU; it cannot be trained, moved or
-    saved. Made by [`load_exported`].
+    It accepts the same inputs, masks and missing modalities included, and runs on the CPU. It cannot be trained, moved
+    or saved. Made by [`load_exported`].
 
     Args:
-        folder (`pathlib.Path`): Where the graphs and the config are.
-        config (`FoalNetConfig`): That of the checkpoint.
-        backend (`"openvino"` or `"onnx"`): What runs the graphs.
-        open_graph (`Callable`): From the name of a graph and whether half precision is good enough for it to what runs
-            it, tensors in, tensors out.
+        folder (`pathlib.Path`): Folder of the graphs and the config.
+        config (`FoalNetConfig`): Config of the checkpoint.
+        backend (`"openvino"` or `"onnx"`): The runtime.
+        open_graph (`Callable`): Opens a graph by its name, and whether it may compute in half precision; returns a
+            function from tensors to tensors.
     """
 
     main_input_name = "input_values"
@@ -62,11 +63,11 @@ class ExportedFoalNet:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what goes in and comes out, whatever the precision inside."""
+        """Precision of inputs and outputs, whatever it is inside."""
         return torch.float32
 
     def can_generate(self) -> bool:
-        """Asked by the pipelines of transformers; it cannot."""
+        """False; the pipelines of transformers ask."""
         return False
 
     @torch.no_grad()
@@ -78,7 +79,7 @@ class ExportedFoalNet:
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
     ) -> FoalNetClassifierOutput:
-        """Name the emotion of each clip.
+        """Classify the emotion of each clip.
 
         Args:
             input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
@@ -88,28 +89,28 @@ class ExportedFoalNet:
             [`FoalNetClassifierOutput`] with `logits`, `audio_embeds`, `video_embeds`, `audio_mask` and `video_mask`.
 
         Raises:
-            ValueError: If there is nothing to work on, in the batch or in one of its clips.
+            ValueError: If audio and video are both missing, in the batch or in one of its clips.
         """
-        sound = picture = None
+        audio_input = video_input = None
         if input_values is not None:
-            sound = self._encode_sound(input_values, attention_mask)
+            audio_input = self._encode_audio(input_values, attention_mask)
         if video_features is not None:
-            picture = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)
+            video_input = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)
         elif pixel_values_videos is not None:
-            picture = self._encode_pictures(pixel_values_videos, padding_mask_videos)
-        present = sound or picture
+            video_input = self._encode_video(pixel_values_videos, padding_mask_videos)
+        present = audio_input or video_input
         if present is None:
-            raise ValueError("Nothing to work on: give `input_values`, `pixel_values_videos` or `video_features`.")
-        # An absent modality is a sequence of one position that is masked in every clip.
-        audio, audio_mask = sound or _absent(len(present[1]), self.config.audio_width)
-        video, video_mask = picture or _absent(len(present[1]), self.config.video_width)
+            raise ValueError("No input: give `input_values`, `pixel_values_videos` or `video_features`.")
+        # A missing modality is one position that is False in every clip.
+        audio, audio_mask = audio_input or _absent(len(present[1]), self.config.audio_width)
+        video, video_mask = video_input or _absent(len(present[1]), self.config.video_width)
         if len(audio) != len(video):
-            raise ValueError(f"Sound of {len(audio)} clips and picture of {len(video)}: give both of the same clips.")
-        neither = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
-        if neither.any():
+            raise ValueError(f"Audio of {len(audio)} clips and video of {len(video)}: both must hold the same clips.")
+        is_empty = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
+        if is_empty.any():
             raise ValueError(
-                f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound nor "
-                "picture; leave them out."
+                f"Clips {is_empty.nonzero().flatten().tolist()} of the batch (counted from 0) have neither audio nor "
+                "video; remove them from the batch."
             )
         logits, audio_embeds, video_embeds = self._fusion(audio, audio_mask, video, video_mask)
         return FoalNetClassifierOutput(
@@ -120,24 +121,24 @@ class ExportedFoalNet:
             video_mask=video_mask,
         )
 
-    def _encode_sound(
+    def _encode_audio(
         self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         output, mask = encode_waveforms(self._audio_encoder, self.config, input_values, attention_mask)
         return output["last_hidden_state"], mask
 
-    def _encode_pictures(
-        self, pictures: torch.Tensor, padding_mask: torch.Tensor | None
+    def _encode_video(
+        self, frames: torch.Tensor, padding_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        mask = _mask_or_ones(padding_mask, pictures)
+        mask = _mask_or_ones(padding_mask, frames)
         sequence = torch.zeros(*mask.shape, self.config.video_width)
         if mask.any():
-            (sequence[mask],) = self._vision_encoder(pictures[mask].to(self.dtype))
+            (sequence[mask],) = self._vision_encoder(frames[mask].to(self.dtype))
         return sequence, mask
 
     @cached_property
     def _audio_encoder(self) -> Any:
-        """What `encode_waveforms` takes for the encoder: one without weights, which only knows how long things get."""
+        """An encoder for `encode_waveforms`: without weights, it computes lengths and calls the graph."""
         run = self._open_graph(AUDIO_ENCODER, True)
 
         def forward(input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
@@ -156,12 +157,12 @@ class ExportedFoalNet:
 
     @cached_property
     def _fusion(self) -> Graph:
-        # Cheap beside the encoders, and next to the result: never in half precision.
+        # Never in half precision: it is cheap beside the encoders, and its errors go into the result directly.
         return self._open_graph(FUSION, False)
 
 
 def formats_in(folder: str | os.PathLike[str]) -> list[str]:
-    """What the graphs in a folder were made for: `"openvino"`, `"onnx"`, or nothing where it holds none."""
+    """The formats of the graphs in a folder, `"openvino"` or `"onnx"`; empty if it holds no export."""
     return [name for name, suffix in SUFFIXES.items() if Path(folder, f"{FUSION}{suffix}").is_file()]
 
 
@@ -172,23 +173,23 @@ def load_exported(
     dtype: str | torch.dtype | None = None,
     num_threads: int | None = None,
 ) -> ExportedFoalNet:
-    """A checkpoint that [`export_checkpoint`] wrote, ready to run.
+    """Load an export that [`export_checkpoint`] wrote.
 
     `pipeline("audio-video-emotion", model=folder, dtype="bfloat16")` does this by itself.
 
     Args:
         folder (`str` or `os.PathLike`): Folder of the export.
-        backend (`"openvino"` or `"onnx"`, *optional*): What runs it; what it was exported for by default.
+        backend (`"openvino"` or `"onnx"`, *optional*): The runtime; by default that of the export.
         dtype (`"float32"` or `"bfloat16"`, or torch's, *optional*): Precision of the encoders, float32 by default.
-            `"bfloat16"`, with OpenVINO only, is a hint: processors without instructions for it go on in float32.
-        num_threads (`int`, *optional*): Threads to compute with; as many as torch uses by default.
+            `"bfloat16"`, with OpenVINO only, is a hint: processors without instructions for it compute in float32.
+        num_threads (`int`, *optional*): Number of threads; by default that of torch.
 
     Returns:
         [`ExportedFoalNet`]
 
     Raises:
         FileNotFoundError: If the folder holds no export, or none for this backend.
-        ImportError: If what runs it is not installed.
+        ImportError: If the runtime is not installed.
         ValueError: If an argument is none of the values above.
 
     Example:
@@ -203,19 +204,19 @@ def load_exported(
     """
     folder = Path(folder)
     if backend not in (None, *SUFFIXES):
-        raise ValueError(f"`backend` has to be one of {', '.join(SUFFIXES)}, got {backend!r}.")
+        raise ValueError(f"Unknown `backend` {backend!r}; expected one of {', '.join(SUFFIXES)}.")
     dtype = "float32" if dtype in (None, "auto") else str(dtype).removeprefix("torch.")
     if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"`dtype` has to be float32 or bfloat16, got {dtype!r}.")
+        raise ValueError(f"Unknown `dtype` {dtype!r}; expected float32 or bfloat16.")
     there = formats_in(folder)
     if not there or backend not in (None, *there):
         raise FileNotFoundError(
-            f"{folder} holds no export{f' for {backend}' if backend else ''}. Make one: "
+            f"{folder} holds no export{f' for {backend}' if backend else ''}. To make one, run: "
             f"foal-hf export CHECKPOINT --format {backend or 'openvino'} --output {folder}"
         )
     backend = backend or there[0]
     if backend == "onnx" and dtype != "float32":
-        raise ValueError("onnxruntime computes in float32 on CPUs. For bfloat16 export for OpenVINO.")
+        raise ValueError("onnxruntime computes in float32 on CPUs. For bfloat16, export with `format='openvino'`.")
     threads = num_threads or torch.get_num_threads()
     opener = _openvino_opener(dtype, threads) if backend == "openvino" else _onnxruntime_opener(threads)
 
@@ -226,7 +227,7 @@ def load_exported(
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO, without the report of its use that it otherwise sends over the network when it is imported.
+    """Import OpenVINO without the usage report that it sends over the network on import.
 
     Raises:
         ImportError: If it is not installed.
@@ -234,7 +235,7 @@ def import_openvino() -> ModuleType:
     reporter = "openvino_telemetry"
     is_first = reporter not in sys.modules and "openvino" not in sys.modules
     if is_first:
-        sys.modules[reporter] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO allows
+        sys.modules[reporter] = None  # type: ignore[assignment]  # as if it were not installed
     try:
         import openvino
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""What a saved checkpoint says of its own code, so that it loads for those who have transformers and nothing else.
+"""The code of a checkpoint, saved with it, so that it loads with transformers alone.
 
 Every save writes the files of this package that end in `_foal_net.py` beside the weights. With
-`trust_remote_code=True` transformers imports them; with `import foal_hf` the classes of the installed package are
-taken, and nobody has to trust anything.
+`trust_remote_code=True` transformers imports them. After `import foal_hf` it uses the classes of the installed package,
+and `trust_remote_code` is not needed.
 """
 
 import os
@@ -19,12 +19,12 @@ AUTO_MAP = {
     "AutoProcessor": "processing_foal_net.FoalNetProcessor",
     "AutoVideoProcessor": "video_processing_foal_net.FoalNetVideoProcessor",
 }
-"""Where each auto class of transformers finds its class. transformers itself would name the saved one alone."""
+"""The class for each auto class of transformers, which would itself name only the class that is saved."""
 
 CUSTOM_PIPELINES: dict[str, dict[str, Any]] = {
     "audio-video-emotion": {
         "impl": "pipeline_foal_net.AudioVideoEmotionPipeline",
-        # A class of transformers' own namespace: a fresh process looks this name up there.
+        # A class of transformers: a new process looks this name up there.
         "pt": ["AutoModelForVideoClassification"],
         "type": "multimodal",
     }
@@ -34,8 +34,8 @@ CUSTOM_PIPELINES: dict[str, dict[str, Any]] = {
 def write_code(folder: str | os.PathLike[str]) -> None:
     """Copy the code of a checkpoint, every `*_foal_net.py` beside this file, into its folder.
 
-    transformers itself copies a class with what its file imports; this brings the other parts' code too, so that a
-    folder with any part of a checkpoint can be loaded, and saved again, without the package.
+    transformers copies the file of the saved class and the files it imports. This copies the code of all parts, so that
+    a folder with any part of a checkpoint can be loaded, and saved again, without the package.
     """
     for file in Path(__file__).parent.glob("*_foal_net.py"):
         target = Path(folder) / file.name
@@ -46,15 +46,15 @@ def write_code(folder: str | os.PathLike[str]) -> None:
 class CheckpointPart:
     """A model, processor or pipeline as a part of a checkpoint on the Hub.
 
-    With the package installed, pushing writes the card of a Foal-Net and one commit. Code that came from the Hub leaves
-    both to transformers.
+    With the package installed, a push is one commit with the card of a Foal-Net. Code that was loaded from the Hub
+    pushes as transformers does.
     """
 
-    # Gives the module `foal_hf.hub`; set by `import foal_hf`.
+    # Returns the module `foal_hf.hub`; set by `import foal_hf`.
     _hub: ClassVar[Any] = None
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, with all of the code beside it."""
+        """As in transformers, with all of the code."""
         written = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         write_code(save_directory)
         return written
@@ -63,12 +63,12 @@ class CheckpointPart:
         """Save this part to a repository on the Hub, in one commit.
 
         Args:
-            repo_id (`str`): Name of the repository, `"organisation/name"`; made where it does not exist.
+            repo_id (`str`): Name of the repository, `"organisation/name"`; created if it does not exist.
             **kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
                 `max_shard_size`, `tags`, as everywhere in transformers.
 
         Returns:
-            `huggingface_hub.CommitInfo`: The URL of the commit, and its facts.
+            `huggingface_hub.CommitInfo`: The commit.
         """
         if self._hub is None:
             return super().push_to_hub(repo_id, **kwargs)  # type: ignore[misc]

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
 
 
-# The published index order. Toolkits differ in it, so nothing may rely on a bare index: names travel with the model.
+# The published index order. Toolkits differ in it, so no code may rely on an index: the names travel with the model.
 PUBLISHED_LABELS = ("happy", "neutral", "sad", "angry")
 
 # The encoders of the published model, microsoft/wavlm-large and openai/clip-vit-large-patch14, where their
@@ -34,21 +34,17 @@ _CLIP_VIT_LARGE = {
     "projection_dim": 768,
 }
 
-# Where an image encoder was trained to say what it sees, if not in its first token.
-_TRAINED_POOLING: dict[str, Any] = {
-    "clip_vision_model": "projection",
-    "siglip_vision_model": "pooler",
-    "siglip2_vision_model": "pooler",
-}
+# The output that an image encoder was trained for, if that is not its first token.
+_TRAINED_POOLING: dict[str, Any] = {"clip_vision_model": "projection", "siglip_vision_model": "pooler"}
 
 
 @strict
 class FoalNetConfig(PreTrainedConfig):
     r"""Configuration of [`FoalNetModel`] and [`FoalNetForEmotionClassification`].
 
-    The defaults describe the published model (Li et al., Interspeech 2024): WavLM-large for the sound, CLIP
-    ViT-L/14 for the picture, two fusion layers of four heads. Where this implementation decides differently, the field
-    says so and the authors' value is given.
+    The defaults describe the published model (Li et al., Interspeech 2024): WavLM-large for audio, CLIP ViT-L/14 for
+    video, two fusion layers of four heads. Where a default differs from the authors' code, the field says so and gives
+    the authors' value.
 
     Args:
         audio_config (`PreTrainedConfig` or `dict`, *optional*):
@@ -58,9 +54,9 @@ class FoalNetConfig(PreTrainedConfig):
             Configuration of an image encoder: CLIP, SigLIP, DINOv2, ViT (the vision part only). Defaults to
             CLIP ViT-L/14.
         vision_pooling (`"projection"`, `"pooler"`, `"cls"` or `"mean"`, *optional*):
-            How one frame becomes one vector: CLIP's projected image embedding, the encoder's own pooled output, its
-            first token, or the mean over its tokens. Defaults to what the encoder was trained for: `"projection"` for
-            CLIP, `"pooler"` for SigLIP, `"cls"` for the rest.
+            Which vector represents a frame: CLIP's projected image embedding, the encoder's pooled output, its first
+            token, or the mean over its tokens. Defaults to what the encoder was trained for: `"projection"` for CLIP,
+            `"pooler"` for SigLIP, `"cls"` for all others.
         projection_dim (`int`, defaults to 512):
             Width of the aligned embeddings `audio_embeds` and `video_embeds`.
         projection_dropout (`float`, defaults to 0.5):
@@ -76,41 +72,44 @@ class FoalNetConfig(PreTrainedConfig):
         classifier_dropout (`float`, defaults to 0.1):
             Dropout before the classifier. The paper does not give its value.
         temperature_init_value (`float`, defaults to ln(1/0.07) = 2.659):
-            Start of the learned temperature that divides the similarities. It is what the authors trained: neither
-            0.07 nor an exponential.
+            Initial value of the learned temperature, which divides the similarities. This is the authors' value:
+            neither 0.07 nor an exponential.
         alignment_loss_weight (`float`, defaults to 1.0):
-            Weight of the alignment loss (AVEL); 0 leaves it out.
+            Weight of the alignment loss (AVEL); 0 turns it off.
         matching_loss_weight (`float`, defaults to 0.1):
-            Weight of the matching loss (MEM); 0 leaves its pass out.
+            Weight of the matching loss (MEM); 0 turns it and its fusion pass off.
         evaluation_negatives (`"hardest"` or `"random"`, defaults to `"hardest"`):
-            Which negative MEM takes in evaluation. The authors draw at random there too (`"random"`), so that their
-            evaluation loss cannot be repeated.
+            Which negative MEM uses in evaluation. The authors draw at random there too (`"random"`), so their
+            evaluation loss is not repeatable.
         matching_needs_negative (`bool`, defaults to `True`):
-            Leave a clip out of MEM when its batch holds no clip of another emotion. With `False`, as in the authors'
-            code, such a clip is matched against one of the same emotion and that pair is called different.
+            Skip a clip in MEM when its batch holds no clip of another emotion. With `False`, as in the authors' code,
+            such a clip is matched against another clip of the same emotion, and the target is still "different". A clip
+            that is the only pair of its batch is always skipped.
         gather_with_gradient (`bool`, defaults to `True`):
-            With several ranks, let gradients of AVEL flow through the embeddings of the other ranks. The authors do not
-            (`False`), and let every rank contrast its own rows only, where here each contrasts all. MEM draws its
-            negatives among the clips of its own rank.
+            With several ranks, let gradients of AVEL flow through the embeddings of the other ranks. In the authors'
+            code they do not (`False`), and every rank contrasts its own rows only; here each rank contrasts all rows.
+            MEM draws its negatives among the clips of its own rank.
         modality_dropout (`float`, defaults to 0.0):
-            Probability that a training clip which has both sound and picture loses one of them (each equally often).
-            Above 0 the model learns to answer from one modality alone. The authors do not do this.
+            Probability that a training clip with both audio and video loses one of them (each equally often). Above 0
+            the model learns to predict from one modality alone. The authors do not do this.
         freeze_vision_encoder (`bool`, defaults to `True`):
-            Keep the image encoder fixed and in evaluation mode.
+            Freeze the image encoder when a model is made or loaded. Later, `requires_grad_(True)` or a LoRA adapter on
+            it trains it, and `train()` changes neither: it only keeps an image encoder in which nothing is trained in
+            evaluation mode.
         freeze_audio_feature_encoder (`bool`, defaults to `True`):
-            Keep the convolutional front end of the audio encoder fixed.
+            Freeze the convolutional front end of the audio encoder when a model is made or loaded.
         layer_norm_eps (`float`, defaults to 1e-5):
             Epsilon of the layer norms in projection and fusion.
         initializer_range (`float`, defaults to 0.02):
             Standard deviation of the initial weights outside the encoders.
         calibration_temperature (`float`, *optional*):
-            Divides the logits before the softmax in the pipeline, so that a score of 0.7 is right in about 70 % of the
-            cases. Fitted on held-out clips after training; it changes no label. None leaves the logits as they are.
+            Divides the logits before the softmax in the pipeline, so that predictions with a score of 0.7 are right
+            about 70 % of the time. Fitted on held-out clips after training; it changes no label. None does not divide.
         trained_on_generated_data (`bool`, defaults to `False`):
-            Set on checkpoints that have seen generated clips only; the pipeline then warns that labels mean nothing on
-            real people.
+            Set on checkpoints that were trained on generated clips only; the pipeline then warns that their labels mean
+            nothing for real people.
         id2label, label2id, num_labels:
-            The classes, as everywhere in transformers; `id2label` decides where they disagree. Without any of them:
+            The classes, as everywhere in transformers; where they disagree, `id2label` is used. Without any of them:
             0 happy, 1 neutral, 2 sad, 3 angry.
 
     Example:
@@ -127,7 +126,7 @@ class FoalNetConfig(PreTrainedConfig):
 
     model_type = "foal_net"
     sub_configs = {"audio_config": AutoConfig, "vision_config": AutoConfig}
-    # Losses and embeddings stay out of Trainer's predictions, which are then the logits alone.
+    # Trainer's predictions are then the logits alone, without losses and embeddings.
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "classification_loss",
         "alignment_loss",
@@ -140,19 +139,21 @@ class FoalNetConfig(PreTrainedConfig):
         "video_last_hidden_state",
         "audio_mask",
         "video_mask",
+        "audio_fusion_input",
+        "video_fusion_input",
         "hidden_states",
         "attentions",
     ]
 
-    # Saved along with every config: its code, which transformers copies because of this mark.
+    # transformers copies the code of a class beside its config because of this mark.
     _auto_class: ClassVar[str | None] = "AutoConfig"
-    # True once the auto classes and `pipeline` know Foal-Net, by `import foal_hf`. What a checkpoint says of its code
-    # is then left aside: of its pipeline, because `pipeline` would ask for `trust_remote_code`.
+    # Set by `import foal_hf`, which registers the auto classes and the pipeline. What a checkpoint says of its own code
+    # is then ignored: `pipeline` would ask for `trust_remote_code`.
     _is_registered: ClassVar[bool] = False
-    # Former names of fields, to the present ones: what an older release saved loads as if it were new.
+    # Former names of fields to present ones, so that checkpoints of older releases load.
     _renamed: ClassVar[dict[str, str]] = {}
 
-    # Any: what comes in as a dict or None is a config once the object stands, and mypy knows no such change.
+    # Any: given as a config, a dict or None, and a config after __post_init__, which mypy cannot express.
     audio_config: Any = None
     vision_config: Any = None
     vision_pooling: Literal["projection", "pooler", "cls", "mean"] | None = None
@@ -191,25 +192,25 @@ class FoalNetConfig(PreTrainedConfig):
             self.id2label = {int(index): name for name, index in self.label2id.items()}
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(PUBLISHED_LABELS))
-        if self.id2label is not None:  # it decides; a file may still hold the `label2id` of the labels it had before
+        if self.id2label is not None:  # the saved file may still hold the `label2id` of former labels
             self.id2label = {int(index): name for index, name in self.id2label.items()}
             self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """As in transformers, with the code beside it."""
+        """As in transformers, and the code of the model."""
         before = set(vars(self))
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
         write_code(save_directory)
-        if "auto_map" not in before:  # the library leaves a part of it here; the file has all
+        if "auto_map" not in before:  # transformers sets a part of it here; the file has all of it
             vars(self).pop("auto_map", None)
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """As in transformers: what a file of this config holds. It says where the code is, and names no local path."""
+        """As in transformers: the content of the saved file. It names the code, and no local path."""
         code = {"auto_map": dict(AUTO_MAP), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
         values = {**super().to_diff_dict(), **code}
         for encoder in (values.get(name) or {} for name in self.sub_configs):
-            # A Hub name says where weights come from; a path of this machine says nothing to anybody else.
+            # A Hub name says where weights come from; a path on this machine means nothing elsewhere.
             name = encoder.get("_name_or_path", "")
             if os.path.isabs(name) or os.path.exists(name):
                 encoder["_name_or_path"] = ""
@@ -223,8 +224,8 @@ class FoalNetConfig(PreTrainedConfig):
         return self.audio_config.hidden_size
 
     @property
-    def shortest_sound(self) -> int:
-        """Samples that the audio encoder needs for one frame (400, 25 ms, in the published encoders)."""
+    def min_audio_samples(self) -> int:
+        """Samples that the audio encoder needs for one frame (400, which is 25 ms, in the published encoders)."""
         samples = 1
         strides = zip(reversed(self.audio_config.conv_kernel), reversed(self.audio_config.conv_stride), strict=True)
         for kernel, stride in strides:
@@ -232,8 +233,13 @@ class FoalNetConfig(PreTrainedConfig):
         return samples
 
     @property
+    def shortest_sound(self) -> int:
+        """Former name of `min_audio_samples`."""
+        return self.min_audio_samples
+
+    @property
     def video_width(self) -> int:
-        """Width of the vector that the image encoder gives for a frame."""
+        """Width of the vector that the image encoder returns for a frame."""
         return getattr(self.vision_config, "projection_dim" if self.vision_pooling == "projection" else "hidden_size")
 
     def validate_foal_net(self) -> None:
@@ -243,10 +249,15 @@ class FoalNetConfig(PreTrainedConfig):
                 f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
                 "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
             )
-        if not (hasattr(self.vision_config, "patch_size") and hasattr(self.vision_config, "hidden_size")):
+        if not all(hasattr(self.vision_config, name) for name in ("patch_size", "hidden_size", "image_size")) or any(
+            hasattr(self.vision_config, name) for name in ("num_frames", "frames_per_clip", "tubelet_size")
+        ):
+            # Encoders of whole clips (VideoMAE, TimeSformer) take several frames at once, and NaFlex SigLIP 2 takes
+            # patches and their positions: neither works one image at a time.
             raise ValueError(
-                f"`vision_config` is of type {self.vision_config.model_type!r}; expected an image encoder such as "
-                "clip_vision_model, siglip_vision_model, dinov2 or vit (for a two-tower model its `vision_config`)."
+                f"`vision_config` is of type {self.vision_config.model_type!r}; expected an image encoder of single "
+                "images of one size, such as clip_vision_model, siglip_vision_model (also SigLIP 2 of a fixed size), "
+                "dinov2 or vit (for a model of images and text its `vision_config`)."
             )
         if self.vision_pooling == "projection" and self.vision_config.model_type != "clip_vision_model":
             raise ValueError(
@@ -263,11 +274,11 @@ class FoalNetConfig(PreTrainedConfig):
         for side, width in (("audio", self.audio_width), ("video", self.video_width)):
             if width % self.num_fusion_heads:
                 raise ValueError(
-                    f"`num_fusion_heads` is {self.num_fusion_heads}, which does not divide the {side} width {width}."
+                    f"`num_fusion_heads` is {self.num_fusion_heads}; expected a divisor of the {side} width {width}."
                 )
         names = dict(self.id2label or {})
         if sorted(names) != list(range(len(names))) or len(set(names.values())) != len(names):
-            raise ValueError(f"`id2label` has to number different names from 0 on, got {names}.")
+            raise ValueError(f"`id2label` is {names}; expected different names, numbered from 0.")
         for name in ("projection", "fusion", "sequence", "classifier", "modality"):
             value = getattr(self, f"{name}_dropout")
             if not 0.0 <= value < 1.0:
@@ -275,11 +286,11 @@ class FoalNetConfig(PreTrainedConfig):
         for name in ("alignment", "matching"):
             value = getattr(self, f"{name}_loss_weight")
             if not value >= 0:
-                raise ValueError(f"`{name}_loss_weight` is {value}; expected 0 (leave it out) or more.")
+                raise ValueError(f"`{name}_loss_weight` is {value}; expected 0 (turns the loss off) or more.")
 
 
 def _as_config(value: Any, default_type: str, defaults: dict[str, Any]) -> PreTrainedConfig:
-    """A sub-config from what the caller gave: a config, the dict of one (as read from JSON), or nothing."""
+    """Make a sub-config from a config, a dict (as read from JSON), or None."""
     if value is None:
         return CONFIG_MAPPING[default_type](**defaults)
     if isinstance(value, dict):

@@ -1,6 +1,7 @@
 """The layers between the encoders and the heads: projection for alignment, cross-attention for fusion.
 
-Shapes: `batch` clips, `queries` and `keys` positions of the two modalities. Masks are True where there is something.
+Shapes: `batch` clips, `queries` and `keys` positions of the two modalities. Masks are True for audio positions and
+video frames, False for padding and for a modality that a clip lacks.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ class FoalNetProjection(nn.Module):
         """`(batch, width)` to unit vectors `(batch, projection_dim)`, in float32."""
         embeds = self.linear_in(pooled)
         embeds = self.layer_norm(embeds + self.dropout(self.linear_out(F.gelu(embeds))))
-        return F.normalize(embeds.float(), dim=-1)  # half precision cannot hold its epsilon
+        return F.normalize(embeds.float(), dim=-1)  # its epsilon is 0 in half precision
 
 
 def eager_attention_forward(
@@ -45,10 +46,10 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention in plain operations, which is the one that can return its weights."""
+    """Attention in plain operations; the only implementation that returns its weights."""
     weights = query @ key.transpose(2, 3) * scaling  # (batch, heads, queries, keys)
     if attention_mask is not None:
-        weights = weights + attention_mask
+        weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
     weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
@@ -75,10 +76,13 @@ class FoalNetCrossAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Queries `(batch, queries, query_width)` after looking at keys `(batch, keys, key_width)`, and the weights."""
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        """Attend from `queries`, `(batch, queries, query_width)`, to `keys`, `(batch, keys, key_width)`.
+
+        Returns:
+            The attended queries, and the weights `(batch, heads, queries, keys)` or None.
+        """
+        implementation = attention_implementation(self.config, **kwargs)
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attended, weights = attend(
             self,
             self._heads(self.q_proj(queries)),
@@ -96,7 +100,7 @@ class FoalNetCrossAttention(nn.Module):
 
 
 class FoalNetFusionLayer(GradientCheckpointingLayer):
-    """`q <- LayerNorm(q + Dropout(attention(q, kv)))`: no feed-forward part and no positions."""
+    """`q <- LayerNorm(q + Dropout(attention(q, kv)))`: no feed-forward part and no position encoding."""
 
     def __init__(self, config: FoalNetConfig, query_width: int, key_width: int) -> None:
         super().__init__()
@@ -112,15 +116,15 @@ class FoalNetFusionLayer(GradientCheckpointingLayer):
         has_keys: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """One step for queries of shape `(batch, queries, query_width)`; `has_keys` is `(batch,)`, bool."""
+        """Update queries, `(batch, queries, query_width)`; `has_keys`, `(batch,)`, is True for clips with keys."""
         attended, _ = self.attention(queries, keys, attention_mask, **kwargs)
-        # A clip whose other modality is absent keeps its own states, as if the layer had nothing to add.
+        # A clip that lacks the other modality keeps its own states.
         attended = attended.masked_fill(~has_keys[:, None, None], 0.0)
         return self.layer_norm(queries + self.dropout(attended))
 
 
 class FoalNetFusion(nn.Module):
-    """Both directions of cross-attention, each followed by the mean over its valid queries."""
+    """Cross-attention in both directions, each followed by the mean over its valid queries."""
 
     def __init__(self, config: FoalNetConfig) -> None:
         super().__init__()
@@ -142,7 +146,7 @@ class FoalNetFusion(nn.Module):
         video_mask: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The fused clips, `(batch, audio_width)` and `(batch, video_width)`; 0 where a clip lacks that modality."""
+        """Fuse to `(batch, audio_width)` and `(batch, video_width)`; 0 where a clip lacks that modality."""
         fused_audio = self.attend(self.audio_queries_video, audio, audio_mask, video, video_mask, **kwargs)
         fused_video = self.attend(self.video_queries_audio, video, video_mask, audio, audio_mask, **kwargs)
         return fused_audio, fused_video
@@ -156,18 +160,28 @@ class FoalNetFusion(nn.Module):
         key_mask: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """One direction: `(batch, queries, query_width)` to `(batch, query_width)`. Every layer sees the same keys."""
+        """Fuse one direction, `(batch, queries, query_width)` to `(batch, query_width)`. All layers see the same keys.
+
+        The masks, `(batch, queries)` and `(batch, keys)`, are bool.
+        """
         has_keys = key_mask.any(dim=1)
-        # Softmax over no key at all is NaN in some kernels: attend to the zeros there; the layer drops the result.
-        attention_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=queries,
-            attention_mask=key_mask | ~has_keys[:, None],
-            encoder_hidden_states=keys,
-        )
+        # Softmax over no key is NaN in some kernels: a clip without keys attends to zeros, which the layer discards.
+        attention_mask: Any = key_mask | ~has_keys[:, None]  # (batch, keys)
+        if attention_implementation(self.config, **kwargs) in ("sdpa", "eager"):
+            # transformers' function would ask whether all are True, and so wait for the device in every step.
+            attention_mask = attention_mask[:, None, None]
+        else:
+            attention_mask = create_bidirectional_mask(
+                config=self.config, inputs_embeds=queries, attention_mask=attention_mask, encoder_hidden_states=keys
+            )
         for layer in layers:
             queries = layer(queries, keys, attention_mask, has_keys, **kwargs)
         return masked_mean(queries, query_mask)
+
+
+def attention_implementation(config: FoalNetConfig, output_attentions: bool | None = None, **kwargs: Any) -> str:
+    """Which attention a call uses: that of the config, but eager where the weights are asked for."""
+    return "eager" if output_attentions else config._attn_implementation
 
 
 def masked_mean(sequence: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

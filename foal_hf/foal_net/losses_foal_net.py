@@ -1,13 +1,14 @@
 """The two auxiliary losses of Foal-Net as pure functions: alignment (AVEL) and label matching (MEM).
 
-Shapes: `batch` clips, embeddings of width `embed_dim`. `pair_mask` is True where a clip has both sound and picture and
-a known label; the other clips are left out of both losses, as rows and as columns.
+Shapes: `batch` clips, embeddings of width `embed_dim`. `pair_mask` is True for a pair: a clip with both audio and video
+and a known label. Both losses skip all other clips, as rows and as columns.
 """
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from transformers.utils.generic import maybe_autocast
 
 
 def similarity(queries: torch.Tensor, keys: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
@@ -15,8 +16,8 @@ def similarity(queries: torch.Tensor, keys: torch.Tensor, temperature: torch.Ten
 
         s[i, j] = q_i . k_j / t
 
-    The temperature divides: it is learned as it stands and starts at ln(1/0.07), so there is no exponential
-    (what the authors trained).
+    The temperature divides the similarities. It is learned directly, without an exponential, and starts at ln(1/0.07),
+    as in the authors' code.
 
     Args:
         queries (`torch.Tensor` of shape `(batch, embed_dim)`): Unit length.
@@ -26,7 +27,7 @@ def similarity(queries: torch.Tensor, keys: torch.Tensor, temperature: torch.Ten
     Returns:
         `torch.Tensor` of shape `(batch, other_batch)`, float32.
     """
-    with torch.autocast(queries.device.type, enabled=False):  # half precision would blur the softmax over the batch
+    with maybe_autocast(queries.device.type, enabled=False):  # half precision would blur the softmax over the batch
         return queries.float() @ keys.float().T / temperature.float()
 
 
@@ -72,49 +73,62 @@ def alignment_loss(
 
 
 def negative_weights(
-    scores: torch.Tensor, labels: torch.Tensor, pair_mask: torch.Tensor | None = None
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    pair_mask: torch.Tensor | None = None,
+    *,
+    needs_other_label: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""With what probability each other clip is drawn as the negative of a clip (MEM).
+    r"""The probability with which each clip is drawn as the negative of each other clip (MEM).
 
-        w[i, j] = softmax of s[i, :] over the clips j whose label differs from that of i
+        w[i, j] = softmax of s[i, :] over the pairs j whose label differs from that of i
 
-    A clip without such a j has no negative: its row is uniform over the others, for callers that want the authors'
-    behaviour, and it is False in the second result.
+    A pair without such a j has no negative. The authors' code draws a clip of the same label there:
+    `needs_other_label=False` does so too, uniformly over the other pairs. Where nothing is left to draw (the only pair
+    of a batch, or a clip that is no pair), the row is 1 on the clip itself, so that drawing is defined, and the second
+    result is False.
 
     Args:
         scores (`torch.Tensor` of shape `(batch, batch)`): Similarity of each clip (row) with each candidate (column).
         labels (`torch.Tensor` of shape `(batch,)`): Class index of each clip.
-        pair_mask (`torch.Tensor` of shape `(batch,)`, bool, *optional*): True for clips that take part.
+        pair_mask (`torch.Tensor` of shape `(batch,)`, bool, *optional*): True for pairs.
+        needs_other_label (`bool`, defaults to `True`): Whether only a clip of another label is a negative.
 
     Returns:
-        The weights, `(batch, batch)`, rows sum to 1, and `has_negative`, `(batch,)`, bool.
+        The weights, `(batch, batch)`, rows sum to 1, and `has_negative`, `(batch,)`, True for clips with a negative.
     """
     pair_mask = _all_true(labels) if pair_mask is None else pair_mask
-    allowed = (labels[:, None] != labels[None, :]) & pair_mask[:, None] & pair_mask[None, :]
+    pairs = pair_mask[:, None] & pair_mask[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    allowed = pairs & (labels[:, None] != labels[None, :])
+    # A broken model has NaN similarities, from which nothing can be drawn: its loss is NaN too, and says so.
+    scores = scores.detach().float().nan_to_num()
+    if not needs_other_label:
+        has_none = ~allowed.any(dim=1, keepdim=True)
+        allowed = torch.where(has_none, pairs & ~itself, allowed)
+        scores = scores.masked_fill(has_none, 0.0)
     has_negative = allowed.any(dim=1)
-    # Of a model that has broken, nothing can be drawn: let the loss say so, which is then NaN too.
-    scores = scores.detach().float().nan_to_num().masked_fill(~allowed, -torch.inf)
-    # A row of nothing but -inf would be NaN: it becomes a row of zeros, so uniform.
-    scores = scores.masked_fill(~has_negative[:, None], 0.0)
-    return scores.softmax(dim=1), has_negative
+    allowed = torch.where(has_negative[:, None], allowed, itself)
+    return scores.masked_fill(~allowed, -torch.inf).softmax(dim=1), has_negative
 
 
 def sample_negatives(
     weights: torch.Tensor, *, hardest: bool = False, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    r"""Pick one negative per clip from [`negative_weights`].
+    r"""Draw one negative per clip with the probabilities of [`negative_weights`].
 
     Args:
         weights (`torch.Tensor` of shape `(batch, batch)`): Probabilities, rows sum to 1.
-        hardest (`bool`): Take the most similar one instead of drawing, so that the result is repeatable.
-        generator (`torch.Generator`, *optional*): Source of randomness; torch's own when left out.
+        hardest (`bool`): Take the most similar clip instead of drawing, so that the result is repeatable.
+        generator (`torch.Generator`, *optional*): Source of randomness; torch's global one by default.
 
     Returns:
         `torch.Tensor` of shape `(batch,)`: Index of the negative of each clip. No gradient flows through it.
     """
     if hardest:
         return weights.argmax(dim=1)
-    return torch.multinomial(weights, num_samples=1, generator=generator).squeeze(1)
+    # What `torch.multinomial` does for one draw, without its check of the values, which waits for the device.
+    return (weights / torch.empty_like(weights).exponential_(generator=generator)).argmax(dim=1)
 
 
 def matching_loss(
@@ -124,17 +138,17 @@ def matching_loss(
     video_negative: torch.Tensor,
     row_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Do this audio and this video show the same emotion? (MEM).
+    r"""Tell whether an audio and a video show the same emotion (MEM).
 
         L = 1/2 (CE(audio-side logits) + CE(video-side logits))
 
-    each cross entropy over the true pairs (class 1) and the pairs with a negative (class 0) together.
+    Each cross entropy is the mean over the true pairs (class 1) and the pairs with a negative (class 0).
 
     Args:
         audio_positive, audio_negative (`torch.Tensor` of shape `(batch, 2)`):
-            Logits of the audio-side head for (audio i, video i) and for (audio i, negative video).
+            Logits of the audio-side head for (audio i, video i) and (audio i, negative video).
         video_positive, video_negative (`torch.Tensor` of shape `(batch, 2)`):
-            Logits of the video-side head for (video i, audio i) and for (video i, negative audio).
+            Logits of the video-side head for (video i, audio i) and (video i, negative audio).
         row_mask (`torch.Tensor` of shape `(batch,)`, bool, *optional*): True for clips that have a negative.
 
     Returns:
@@ -152,10 +166,10 @@ def matching_loss(
 
 
 def gather_over_ranks(tensor: torch.Tensor, *, with_gradient: bool = True) -> torch.Tensor:
-    """The batches of all ranks in rank order, so that every rank contrasts the whole batch.
+    """Gather the batches of all ranks in rank order, so that every rank contrasts the whole batch.
 
-    Every rank then computes the same loss. The gradient sums over ranks on the way back and DDP averages: together the
-    gradient of one process with the whole batch.
+    Every rank then computes the same loss. The backward pass sums the gradients of all ranks and DDP averages them:
+    together this is the gradient of one process with the whole batch.
 
     Args:
         tensor (`torch.Tensor` of shape `(batch, ...)`): The rows of this rank; the same shape on every rank.
@@ -177,7 +191,7 @@ def gather_over_ranks(tensor: torch.Tensor, *, with_gradient: bool = True) -> to
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy in nats over the clips with a label; 0, not NaN, when every label is -100."""
+    """Mean cross entropy in nats over the clips with a label; 0 when every label is -100, where torch gives NaN."""
     total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
     return total / (labels != -100).sum().clamp(min=1)
 

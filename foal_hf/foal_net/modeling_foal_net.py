@@ -1,8 +1,9 @@
-"""Foal-Net: encode sound and picture, align them, fuse them, name the emotion (Li et al., Interspeech 2024).
+"""Foal-Net: encode audio and video, align them, fuse them, classify the emotion (Li et al., Interspeech 2024).
 
-Shapes: `batch` clips; `samples` of 16 kHz sound; `audio_frames` of the audio encoder (about 50 a second); `frames` of
-picture; `audio_width`, `video_width` of the two encoders. Masks are True where there is something. A clip without sound
-(or picture) is one whose audio (or video) mask is all False: nothing of the absent side reaches its result.
+Shapes: `batch` clips; `samples` of 16 kHz audio; `audio_frames` of the audio encoder (about 50 a second); `frames` of
+video; `audio_width`, `video_width` of the two encoders. Masks are True for audio and video, False for padding. A clip
+without audio (or video) has an audio (or video) mask that is all False: nothing of the absent modality reaches its
+result.
 """
 
 import os
@@ -23,8 +24,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .checkpoint_foal_net import CheckpointPart
 from .configuration_foal_net import FoalNetConfig
 from .encoders_foal_net import (
-    encode_pictures,
+    encode_frames,
     encode_waveforms,
+    is_trained,
     load_encoders,
     make_audio_encoder,
     make_vision_encoder,
@@ -42,30 +44,37 @@ from .losses_foal_net import (
 
 
 if TYPE_CHECKING:
-    # transformers copies a file together with those that it imports, and finds these by reading its text: so a model
-    # that is loaded from the Hub brings the code of the whole checkpoint.
+    # transformers downloads a file together with those that it imports, which it finds by reading the text. These two
+    # lines make a model that is loaded from the Hub bring the code of the whole checkpoint.
     from .pipeline_foal_net import AudioVideoEmotionPipeline  # noqa: F401
     from .processing_foal_net import FoalNetProcessor  # noqa: F401
 
 
 @dataclass
 class FoalNetModelOutput(ModelOutput):
-    """What Foal-Net knows of each clip before it is classified.
+    """The output of [`FoalNetModel`].
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned audio, unit length; 0 without sound.
-        video_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned video, unit length; 0 without picture.
+        audio_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned audio, unit length; 0 without audio.
+        video_embeds (`torch.Tensor` of shape `(batch, projection_dim)`): Aligned video, unit length; 0 without video.
         audio_pooler_output (`torch.Tensor` of shape `(batch, audio_width)`): Audio fused with video, mean over time.
         video_pooler_output (`torch.Tensor` of shape `(batch, video_width)`): Video fused with audio, mean over time.
-        audio_last_hidden_state (`torch.Tensor` of shape `(batch, audio_frames, audio_width)`): Before fusion.
-        video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Before fusion.
-        audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of sound.
-        video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames of picture.
+        audio_last_hidden_state (`torch.Tensor` of shape `(batch, audio_frames, audio_width)`): Output of the audio
+            encoder, as [`FoalNetModel.get_audio_features`] returns it: before dropout and fusion, 0 at padding.
+        video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Output of the image encoder,
+            one vector a frame, as [`FoalNetModel.get_video_features`] returns it.
+        audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of audio that were used:
+            not for padding, and not where `modality_dropout` dropped the audio.
+        video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames that were used, likewise.
+        audio_fusion_input (`torch.Tensor` of shape `(batch, audio_frames, audio_width)`): What alignment and fusion see
+            of the audio: `audio_last_hidden_state` after `sequence_dropout`, 0 where `audio_mask` is False.
+        video_fusion_input (`torch.Tensor` of shape `(batch, frames, video_width)`): The same of the video.
         hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer:
             first where audio queries video, `(batch, audio_frames, audio_width)` each, then where video queries audio,
             `(batch, frames, video_width)` each.
-        attentions (`tuple`, *optional*): With `output_attentions=True` and eager attention, the maps in the same order,
-            `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`.
+        attentions (`tuple`, *optional*): With `output_attentions=True`, the cross-attention weights in the same order,
+            `(batch, heads, audio_frames, frames)` and `(batch, heads, frames, audio_frames)`. That call then uses eager
+            attention, whatever `attn_implementation` is: the other implementations do not form the weights.
     """
 
     audio_embeds: torch.Tensor | None = None
@@ -76,17 +85,19 @@ class FoalNetModelOutput(ModelOutput):
     video_last_hidden_state: torch.Tensor | None = None
     audio_mask: torch.Tensor | None = None
     video_mask: torch.Tensor | None = None
+    audio_fusion_input: torch.Tensor | None = None
+    video_fusion_input: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
 class FoalNetClassifierOutput(ModelOutput):
-    """The emotion of each clip, and the losses where labels were given.
+    """The output of [`FoalNetForEmotionClassification`].
 
     Args:
-        loss (`torch.Tensor` of shape `()`, *optional*): Weighted sum of the three losses below.
-        logits (`torch.Tensor` of shape `(batch, num_labels)`): One score a class, before softmax.
+        loss (`torch.Tensor` of shape `()`, *optional*): Weighted sum of the three losses below. All losses need labels.
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): One number a class, before softmax.
         classification_loss (`torch.Tensor` of shape `()`, *optional*): Cross entropy (MER), in nats.
         alignment_loss (`torch.Tensor` of shape `()`, *optional*): AVEL, in nats.
         matching_loss (`torch.Tensor` of shape `()`, *optional*): MEM, in nats.
@@ -110,14 +121,14 @@ class FoalNetClassifierOutput(ModelOutput):
 
 
 class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[misc]
-    """What all Foal-Net models share: the contract with transformers, and what is frozen."""
+    """The base class of all Foal-Net models: the contract with transformers, loading, and freezing."""
 
     config: FoalNetConfig
     config_class = FoalNetConfig
     base_model_prefix = "foal_net"
     main_input_name = "input_values"
     input_modalities = ["audio", "video"]
-    # With **kwargs in forward, Trainer would otherwise leave the division by the accumulation steps to the model.
+    # With **kwargs in forward, Trainer would otherwise expect the model to divide by the accumulation steps.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
     _no_split_modules = ["FoalNetFusionLayer"]
@@ -132,12 +143,12 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
 
     @classmethod
     def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> Self:
-        """A model with two pretrained encoders and new weights for the rest.
+        """Make a model from two pretrained encoders; all other weights are random.
 
         Args:
             audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
-            vision_encoder (`str`): Hub name or folder of an image encoder, or of a two-tower model whose image tower is
-                taken, e.g. `"openai/clip-vit-large-patch14"`.
+            vision_encoder (`str`): Hub name or folder of an image encoder, or of a model of images and text whose image
+                encoder is used, e.g. `"openai/clip-vit-large-patch14"`.
             **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
                 `local_files_only`, `force_download`.
 
@@ -149,10 +160,31 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         """
         return cls(**load_encoders(audio_encoder, vision_encoder, **kwargs)).eval()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; the encoders are frozen as the config says, like in a new model."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        # transformers makes every loaded parameter trainable.
+        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_encoders()
+        return loaded
+
+    def freeze_encoders(self) -> None:
+        """Freeze what the config says: `freeze_vision_encoder`, `freeze_audio_feature_encoder`.
+
+        Called when a model is made or loaded, and never after: from then on each parameter's `requires_grad` decides
+        what is trained. `train()` does not change it.
+        """
+        foal_net: Any = self.base_model
+        if self.config.freeze_vision_encoder:
+            foal_net.vision_encoder.requires_grad_(False)
+        if self.config.freeze_audio_feature_encoder:
+            foal_net.audio_encoder.feature_extractor._freeze_parameters()
+        foal_net.train(foal_net.training)
+
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
     ) -> None:
-        """As in transformers: weights and config, and beside them the code and, where there is none, the card."""
+        """As in transformers: weights and config; also the code, and a card where there is none."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process and self._hub is not None:
             self._hub().write_card(self, save_directory)
@@ -169,11 +201,11 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
             init.constant_(module.temperature, self.config.temperature_init_value)
 
     def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
-        """As in transformers, but refuses `use_reentrant=True`, with which WavLM recurses until the memory is gone."""
+        """As in transformers, but refuses `use_reentrant=True`, with which WavLM recurses until memory runs out."""
         if getattr(kwargs.get("gradient_checkpointing_func"), "keywords", {}).get("use_reentrant"):
             raise ValueError(
                 "Foal-Net cannot be trained with `use_reentrant=True`: the audio encoder recurses without end. "
-                "Leave it out, or set it to False."
+                "Set it to False, the default."
             )
         super()._set_gradient_checkpointing(*args, **kwargs)
 
@@ -199,19 +231,13 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self.fusion = FoalNetFusion(config)
         self.temperature = nn.Parameter(torch.tensor(float(config.temperature_init_value)))
         self.post_init()
-        self.train(self.training)
+        self.freeze_encoders()
 
     def train(self, mode: bool = True) -> "FoalNetModel":
-        """As in torch, but what the config freezes stays frozen: no gradient, and the image encoder in evaluation mode.
-
-        `from_pretrained` rebuilds every parameter as trainable and then calls `eval()`, so this is also where loading
-        comes back to what the config says.
-        """
+        """As in torch, but an image encoder in which nothing is trained stays in evaluation mode."""
         super().train(mode)
-        if self.config.freeze_vision_encoder:
-            self.vision_encoder.eval().requires_grad_(False)
-        if self.config.freeze_audio_feature_encoder:
-            self.audio_encoder.feature_extractor._freeze_parameters()
+        if not is_trained(self.vision_encoder):
+            self.vision_encoder.eval()
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -225,16 +251,17 @@ class FoalNetModel(FoalNetPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The audio encoder's sequence, and the aligned embedding of the sound alone as `pooler_output`.
+        """The audio encoder's output, with the aligned embedding of the audio alone as `pooler_output`.
 
         Args:
             input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, as the processor gives them.
             attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after.
         """
         encoded, mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask, **kwargs)
+        sequence = encoded.last_hidden_state.masked_fill(~mask[..., None], 0.0)
         return BaseModelOutputWithPooling(
-            last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.align(encoded.last_hidden_state, mask, self.audio_projection),
+            last_hidden_state=sequence,
+            pooler_output=self.align(sequence, mask, self.audio_projection),
             hidden_states=encoded.get("hidden_states"),
             attentions=encoded.get("attentions"),
         )
@@ -246,9 +273,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
-        """The image encoder's sequence, and the aligned embedding of the picture alone as `pooler_output`.
+        """The image encoder's output, with the aligned embedding of the video alone as `pooler_output`.
 
-        Args as in [`FoalNetModel.forward`]. The sequence can be kept and given back later as `video_features`.
+        Args as in [`FoalNetModel.forward`]. The sequence can be stored, and passed later as `video_features`.
         """
         sequence, mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
         return BaseModelOutputWithPooling(sequence, self.align(sequence, mask, self.video_projection))
@@ -266,39 +293,43 @@ class FoalNetModel(FoalNetPreTrainedModel):
         """Encode, align and fuse.
 
         Args:
-            input_values (`torch.Tensor` of shape `(batch, samples)`, *optional*): Waveforms; None without any sound.
-            attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding, which
-                comes after them. All 0 for a clip without sound.
-            pixel_values_videos (`torch.Tensor` of shape `(batch, frames, 3, height, width)`, *optional*): Pictures.
+            input_values (`torch.Tensor` of shape `(batch, samples)`, *optional*): Waveforms; None without any audio.
+            attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for the padding
+                after them. All 0 for a clip without audio.
+            pixel_values_videos (`torch.Tensor` of shape `(batch, frames, 3, height, width)`, *optional*): Frames.
             padding_mask_videos (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 for frames, 0 for padding.
-                All 0 for a clip without picture.
-            video_features (`torch.Tensor` of shape `(batch, frames, video_width)`, *optional*): What the image encoder
-                once gave for these frames, in place of `pixel_values_videos`.
+                All 0 for a clip without video.
+            video_features (`torch.Tensor` of shape `(batch, frames, video_width)`, *optional*): Stored output of the
+                image encoder for these frames, in place of `pixel_values_videos`.
 
         Returns:
             [`FoalNetModelOutput`]
 
         Raises:
-            ValueError: If sound and picture are both missing, two kinds of picture are given, batch sizes differ, or a
-                clip has neither sound nor picture (the message names its index; not checked when compiled).
+            ValueError: If audio and video are both missing, frames and stored features are both given, batch sizes
+                differ, or a clip has neither audio nor video (the message names its index). That last check would make
+                every step wait for an accelerator: there, and in a compiled graph, such a clip's results are NaN.
         """
         self._check_inputs(input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features)
-        audio, audio_mask, video, video_mask = self._encode(
+        last_audio, audio_mask, last_video, video_mask = self._encode(
             input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features
         )
+        is_empty = _find_empty_clips(audio_mask, video_mask)
         audio_mask, video_mask = self._drop_modalities(audio_mask, video_mask)
-        audio = self.sequence_dropout(audio).masked_fill(~audio_mask[..., None], 0.0)
-        video = self.sequence_dropout(video).masked_fill(~video_mask[..., None], 0.0)
+        audio = self.sequence_dropout(last_audio).masked_fill(~audio_mask[..., None], 0.0)
+        video = self.sequence_dropout(last_video).masked_fill(~video_mask[..., None], 0.0)
         fused_audio, fused_video = self.fusion(audio, audio_mask, video, video_mask, **kwargs)
         return FoalNetModelOutput(
             audio_embeds=self.align(audio, audio_mask, self.audio_projection),
             video_embeds=self.align(video, video_mask, self.video_projection),
-            audio_pooler_output=fused_audio,
-            video_pooler_output=fused_video,
-            audio_last_hidden_state=audio,
-            video_last_hidden_state=video,
+            audio_pooler_output=fused_audio.masked_fill(is_empty, torch.nan),
+            video_pooler_output=fused_video.masked_fill(is_empty, torch.nan),
+            audio_last_hidden_state=last_audio,
+            video_last_hidden_state=last_video,
             audio_mask=audio_mask,
             video_mask=video_mask,
+            audio_fusion_input=audio,
+            video_fusion_input=video,
         )
 
     def align(self, sequence: torch.Tensor, mask: torch.Tensor, projection: FoalNetProjection) -> torch.Tensor:
@@ -312,19 +343,27 @@ class FoalNetModel(FoalNetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures, or their stored features, to the sequence `(batch, frames, video_width)` and its mask."""
+        """Frames, or their stored features, to the sequence `(batch, frames, video_width)` and its mask."""
         given = pixel_values_videos if video_features is None else video_features
         mask = None if padding_mask_videos is None else padding_mask_videos.bool()
         if video_features is None:
-            sequence = encode_pictures(self.vision_encoder, self.config, pixel_values_videos, mask)
+            sequence = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask)
+        elif self.training and is_trained(self.vision_encoder):
+            raise ValueError(
+                "`video_features` hold the output of an image encoder that is not trained, but parameters of this one "
+                "require gradients, which they would never get. Give `pixel_values_videos`, or freeze it: "
+                "`vision_encoder.requires_grad_(False)`."
+            )
         elif video_features.shape[-1] == self.config.video_width:
             sequence = video_features.to(self.temperature.dtype)
         else:
             raise ValueError(
-                f"`video_features` are {video_features.shape[-1]} wide, but the image encoder of this model gives "
-                f"{self.config.video_width}: they come from another encoder. Compute them with this one."
+                f"`video_features` are {video_features.shape[-1]} wide; expected {self.config.video_width}, the width "
+                "of this model's image encoder. They come from another encoder: compute them with this one."
             )
-        return sequence, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
+        if mask is None:
+            return sequence, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
+        return sequence.masked_fill(~mask[..., None], 0.0), mask
 
     def _encode(
         self,
@@ -334,24 +373,17 @@ class FoalNetModel(FoalNetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None,
         video_features: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Both sequences and masks; an absent modality is a sequence of one position that is masked in every clip."""
+        """Both sequences, 0 at padding, and masks; a missing modality is one position that is False in every clip."""
         audio = video = audio_mask = video_mask = None
         if input_values is not None:
             encoded, audio_mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask)
-            audio = encoded.last_hidden_state
+            audio = encoded.last_hidden_state.masked_fill(~audio_mask[..., None], 0.0)
         if pixel_values_videos is not None or video_features is not None:
             video, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
         if audio is None:
             audio, audio_mask = _absent_like(video, self.config.audio_width)
         if video is None:
             video, video_mask = _absent_like(audio, self.config.video_width)
-        if not torch.compiler.is_compiling():
-            neither = ~(audio_mask.any(dim=1) | video_mask.any(dim=1))
-            if neither.any():
-                raise ValueError(
-                    f"Clips {neither.nonzero().flatten().tolist()} of the batch (counted from 0) have neither sound "
-                    "nor picture; leave them out."
-                )
         return audio, audio_mask, video, video_mask
 
     def _check_inputs(
@@ -364,11 +396,10 @@ class FoalNetModel(FoalNetPreTrainedModel):
     ) -> None:
         if pixel_values_videos is not None and video_features is not None:
             raise ValueError("Give either `pixel_values_videos` or `video_features`, not both.")
-        picture = pixel_values_videos if video_features is None else video_features
-        if input_values is None and picture is None:
+        video = pixel_values_videos if video_features is None else video_features
+        if input_values is None and video is None:
             raise ValueError(
-                "Nothing to work on: give `input_values` (sound), `pixel_values_videos` or `video_features` (picture), "
-                "or sound and picture."
+                "No input: give `input_values` (audio), `pixel_values_videos` or `video_features` (video), or both."
             )
         if input_values is not None and input_values.ndim != 2:
             raise ValueError(f"`input_values` must be (batch, samples), got shape {tuple(input_values.shape)}.")
@@ -381,14 +412,14 @@ class FoalNetModel(FoalNetPreTrainedModel):
             raise ValueError(
                 f"`video_features` must be (batch, frames, width), got shape {tuple(video_features.shape)}."
             )
-        if input_values is not None and picture is not None and input_values.shape[0] != picture.shape[0]:
+        if input_values is not None and video is not None and input_values.shape[0] != video.shape[0]:
             raise ValueError(
-                f"Sound of {input_values.shape[0]} clips and picture of {picture.shape[0]}: both must hold the same "
-                "clips. A clip that lacks one has a mask of zeros there."
+                f"Audio of {input_values.shape[0]} clips and video of {video.shape[0]}: both must hold the same clips. "
+                "A clip that lacks one has a mask of zeros there."
             )
         for name, mask, of, given in (
             ("attention_mask", attention_mask, "input_values", input_values),
-            ("padding_mask_videos", padding_mask_videos, "the picture", picture),
+            ("padding_mask_videos", padding_mask_videos, "the video", video),
         ):
             if mask is not None and given is not None and mask.shape != given.shape[:2]:
                 raise ValueError(
@@ -396,7 +427,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 )
 
     def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """In training, hide sound or picture of a share `modality_dropout` of the clips that have both."""
+        """In training, drop audio or video of a share `modality_dropout` of the clips that have both."""
         if not self.training or self.config.modality_dropout == 0.0:
             return audio_mask, video_mask
         chance = torch.rand(audio_mask.shape[0], device=audio_mask.device)
@@ -407,9 +438,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
 
 
 class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
-    """Foal-Net with its classifier, its matching heads and its three losses."""
+    """Foal-Net with a classifier, the matching heads and the three losses."""
 
-    # Opens a folder that `foal-hf export` wrote, or returns None: known once the package is imported.
+    # Opens a folder that `foal-hf export` wrote, or returns None; set by `import foal_hf`.
     _open_export: ClassVar[Callable[..., Any]] = staticmethod(lambda folder, **kwargs: None)
 
     def __init__(self, config: FoalNetConfig, **encoders: PreTrainedModel) -> None:
@@ -424,7 +455,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; a folder that `foal-hf export` wrote gives what runs its graphs, for the pipeline."""
+        """As in transformers; from a folder that `foal-hf export` wrote, the model that runs its graphs."""
         exported = cls._open_export(pretrained_model_name_or_path, **kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs) if exported is None else exported
 
@@ -443,13 +474,13 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FoalNetClassifierOutput:
-        """Name the emotion of each clip.
+        """Classify the emotion of each clip.
 
         Args:
             input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
                 As in [`FoalNetModel.forward`].
             labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. Only
-                for the losses: the logits do not depend on them.
+                the losses depend on them, the logits do not.
 
         Returns:
             [`FoalNetClassifierOutput`]
@@ -507,11 +538,11 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
     def _matching_loss(
         self, outputs: FoalNetModelOutput, labels: torch.Tensor, paired: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """MEM. The true pairs were fused for the classifier already; only the pairs with a negative are fused here."""
+        """MEM. The classifier needs the true pairs fused already; only the pairs with a negative are fused here."""
         video_index, has_negative = self._negatives(outputs.audio_embeds, outputs.video_embeds, labels, paired)
         audio_index, _ = self._negatives(outputs.video_embeds, outputs.audio_embeds, labels, paired)
-        audio, audio_mask = outputs.audio_last_hidden_state, outputs.audio_mask
-        video, video_mask = outputs.video_last_hidden_state, outputs.video_mask
+        audio, audio_mask = outputs.audio_fusion_input, outputs.audio_mask
+        video, video_mask = outputs.video_fusion_input, outputs.video_mask
         fusion = self.foal_net.fusion
         negative_audio = fusion.attend(
             fusion.audio_queries_video, audio, audio_mask, video[video_index], video_mask[video_index], **kwargs
@@ -524,17 +555,30 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
             audio_negative=self.audio_matching_head(negative_audio),
             video_positive=self.video_matching_head(outputs.video_pooler_output),
             video_negative=self.video_matching_head(negative_video),
-            row_mask=has_negative if self.config.matching_needs_negative else paired,
+            row_mask=has_negative,
         )
 
     def _negatives(
         self, queries: torch.Tensor, keys: torch.Tensor, labels: torch.Tensor, paired: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Index of the negative of each clip within this rank's batch, and which clips have one."""
+        """Index of the negative of each clip in this rank's batch, and which clips have one."""
         scores = similarity(queries.detach(), keys.detach(), self.foal_net.temperature.detach())
-        weights, has_negative = negative_weights(scores, labels, paired)
+        weights, has_negative = negative_weights(
+            scores, labels, paired, needs_other_label=self.config.matching_needs_negative
+        )
         hardest = not self.training and self.config.evaluation_negatives == "hardest"
         return sample_negatives(weights, hardest=hardest), has_negative
+
+
+def _find_empty_clips(audio_mask: torch.Tensor, video_mask: torch.Tensor) -> torch.Tensor:
+    """Which clips have neither audio nor video, `(batch, 1)`; refused where the answer costs no waiting."""
+    is_empty = ~(audio_mask.any(dim=1, keepdim=True) | video_mask.any(dim=1, keepdim=True))
+    if is_empty.device.type == "cpu" and not torch.compiler.is_compiling() and is_empty.any():
+        raise ValueError(
+            f"Clips {is_empty[:, 0].nonzero().flatten().tolist()} of the batch (counted from 0) have neither audio nor "
+            "video; remove them from the batch."
+        )
+    return is_empty
 
 
 def _absent_like(present: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,33 +1,33 @@
 """`pipeline("audio-video-emotion")`: recordings in, emotions out."""
 
-import copy
 import functools
 import inspect
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset
-from transformers import Pipeline
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput, logging
 
 from .checkpoint_foal_net import CheckpointPart
-from .evidence_foal_net import measure_evidence, usable_part, why_nothing
 from .recordings_foal_net import (
     MODALITIES,
     TIMELINE_SETTINGS,
     UNREADABLE,
-    RecordingReader,
+    PendingWindow,
     TimelinePredictor,
+    WindowReader,
+    WindowStream,
     check_windows,
-    drop_too_short_audio,
-    given,
-    portable,
-    source_and_settings,
+    raise_copy_of,
 )
+from .rows_foal_net import CLIP_FIELDS, check_columns, given
 from .sources_foal_net import MediaError
-from .timeline_foal_net import named_scores, probabilities_of, why_unsure
+from .timeline_foal_net import merge_into_one, named_scores, probabilities_of, weighted_mean, why_unsure
 from .video_processing_foal_net import as_batch
 
 
@@ -37,14 +37,19 @@ logger = logging.get_logger(__name__)
 _MARKS_OF_ONE_CLIP = ("read", "ndim", "metadata", "convert")
 
 
-class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
+class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
     r"""Predicts the emotion of a speaking person in clips with audio, video or both.
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
     `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
-    `crop_box` and the `sampling_rate` of audio given as an array. The audio of a `video` is used too, unless the row
-    has the key `audio`; `"audio": None` means no audio. Clips are given one at a time, in lists, generators, torch
-    datasets (`KeyDataset`), or as a `datasets` dataset of rows or one of its columns.
+    `crop_box` and the `sampling_rate` of audio given as an array; other keys are an error.
+
+    Both audio and video of a file are used, and of a `video` in a row or in a `datasets` Video column, unless the row
+    has the key `audio`; `"audio": None` means no audio. Of an `audio` in a row or in a `datasets` Audio column, the
+    audio alone is used.
+
+    Clips are given one at a time, in lists, generators, torch datasets (`KeyDataset`), or as a `datasets` dataset of
+    rows or one of its columns. Columns of a `datasets` dataset that are not fields of a row are not read.
 
     With `foal_hf` imported, `model` may be a folder written by `foal-hf export`; `backend` (`"torch"`, `"openvino"` or
     `"onnx"`) then requires that backend.
@@ -94,6 +99,10 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Predict the emotion of clips, or of the segments of recordings.
 
+        A clip of any length is used completely. If it is longer than the processor's `max_seconds`, the length that the
+        model was trained on, it is read in windows of this length that do not overlap, in the memory of a few windows;
+        its scores are the mean of those of the windows, each weighted by its seconds.
+
         With `window_seconds`, a recording of any length is read from start to end in the memory of a few windows. The
         scores of each segment (one stride) are the mean of the windows that cover it. The last window is the first that
         reaches the end, and may be shorter.
@@ -112,10 +121,12 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
                 extra `speech`, and time.
             on_error (`"raise"` or `"skip"`, defaults to `"raise"`): With `"skip"`, the result of a clip that cannot be
                 read is the error, and the other clips are not lost.
-            frames_per_second, max_seconds (`float`, *optional*): Instead of the processor's. No `max_seconds` with
-                `window_seconds`.
+            frames_per_second (`float`, *optional*): Instead of the processor's.
+            max_seconds (`float`, *optional*): Use one window only, from the start of each clip, of at most this length
+                (None: of any length). Not with `window_seconds`.
             start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for all clips whose row does
                 not set them.
+            first_seconds (`float`, *optional*): Use only this much of each clip, from its start.
             window_seconds (`float`, *optional*): Predict windows of this length instead of one clip.
             stride_seconds (`float`, *optional*): From the start of one window to the start of the next; at most
                 `window_seconds`, half of it by default.
@@ -127,11 +138,13 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         Returns:
             For each clip a list of `{"label": str, "score": float}`, the most likely first; the scores of all classes
             add up to 1. If the best score is too low (`min_score`) or nothing is usable (`"auto"`), the list begins
-            with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0. With
-            `return_embeddings` or `return_evidence` a dict with that list as `scores`, `audio_embeds` and
-            `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None if the clip does not have
-            the modality) or `evidence`, and `modalities`, what the scores are based on. For a skipped clip a dict with
-            `error` and `error_type`. Many clips give a list of these; generators and datasets an iterator.
+            with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0.
+
+            With `return_embeddings` or `return_evidence` a dict with that list as `scores`, `modalities` (what the
+            scores are based on), `start_seconds` and `end_seconds` (the range that was used), and `evidence` or
+            `audio_embeds` and `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None without
+            the modality). For a skipped clip a dict with `error` and `error_type`. Many clips give a list of these;
+            generators and datasets an iterator.
 
             With `window_seconds`, for each recording a list of segments, one for each stride:
 
@@ -152,7 +165,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             return []
         inputs = _as_stream(inputs)
         settings = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
-        preprocess, forward, postprocess = self._sanitize_parameters(**settings)
+        preprocess, _, postprocess = self._sanitize_parameters(**settings)
         preprocess = {**self._preprocess_params, **preprocess}
         if "window_seconds" not in preprocess:
             for name in TIMELINE_SETTINGS:
@@ -165,7 +178,6 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         predict = self._timeline_predictor(
             preprocess,
             postprocess,
-            skip_errors={**self._forward_params, **forward}.get("on_error") == "skip",
             batch_size=kwargs.get("batch_size") or self._batch_size or 1,
             num_workers=kwargs.get("num_workers") or self._num_workers or 0,
         )
@@ -178,35 +190,26 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         return predict(inputs)
 
     def _timeline_predictor(
-        self,
-        settings: dict[str, Any],
-        postprocess: dict[str, Any],
-        *,
-        skip_errors: bool,
-        batch_size: int,
-        num_workers: int,
+        self, settings: dict[str, Any], postprocess: dict[str, Any], *, batch_size: int, num_workers: int
     ) -> Callable[[Any], Any]:
         """A function that predicts one recording window by window."""
 
         def score(clips: list[Any]) -> torch.Tensor:
-            return self._probabilities(self.forward({"clip": clips, "error": [None] * len(clips)})["logits"])
+            return self._probabilities(self.forward({"clip": clips})["logits"])
 
         def describe(probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
             named = self._named(probabilities, reason, postprocess.get("top_k"), postprocess.get("min_score"))
             first = {name: named[0].get(name) for name in ("label", "score", "reason")}
             return {**first, "scores": [entry for entry in named if entry["label"] is not None]}
 
+        show_progress = settings.get("progress", False)
         timeline = TimelinePredictor(
-            functools.partial(self._reader, settings=settings),
-            score,
-            describe,
-            batch_size,
-            num_workers,
-            settings.get("progress", False),
+            self._reading(settings), score, describe, batch_size, num_workers, show_progress=show_progress
         )
+        predict_one = timeline.segments_and_error if postprocess.get("on_error") == "skip" else timeline.segments
 
         def predict(recording: Any) -> Any:
-            segments = timeline.segments_and_error(recording) if skip_errors else timeline.segments(recording)
+            segments = predict_one(recording)
             if settings.get("stream"):
                 return segments
             result = list(segments)
@@ -214,30 +217,74 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
 
         return predict
 
-    def _reader(self, recording: Any, settings: dict[str, Any]) -> RecordingReader:
-        modality = settings.get("modality", "both")
-        source, settings = source_and_settings(recording, settings)
-        media = {
-            **source,
-            "sampling_rate": self.processor.sampling_rate,
-            "frames_per_second": settings.get("frames_per_second", self.processor.frames_per_second),
-            "modalities": MODALITIES[modality],
-            "source_sampling_rate": settings.get("sampling_rate"),
-        }
-        part = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box")
-        windows = {
-            "window_seconds": settings["window_seconds"],
-            "stride_seconds": settings.get("stride_seconds", settings["window_seconds"] / 2),
-            "transform": self.processor.video_processor.resize_and_crop,
-            **{name: settings[name] for name in part if name in settings},
-        }
-        return RecordingReader(
-            media,
-            windows,
-            shortest_sound=self.model.config.shortest_sound,
-            skip_empty=modality == "auto",
-            detect_speech=settings.get("detect_speech", True),
+    def _reading(self, settings: dict[str, Any]) -> Callable[[Any], Iterator[PendingWindow]]:
+        """The function that reads the windows of a recording; without the model, for the workers."""
+        own = ("modality", "detect_speech")
+        reader = WindowReader(
+            self.processor,
+            self.model.config.shortest_sound,
+            **{name: settings[name] for name in own if name in settings},
         )
+        rest = {
+            name: settings[name] for name in settings if name not in (*own, "stream", "progress", "return_evidence")
+        }
+        if "window_seconds" in rest:
+            return functools.partial(reader.timeline, **rest)
+        return functools.partial(reader.whole, with_evidence=settings.get("return_evidence", False), **rest)
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> "_Results":
+        """The results of many clips in their order; their windows share batches and are read by all workers.
+
+        That of transformers reads chunks in one worker only.
+        """
+        num_inputs = len(inputs) if hasattr(inputs, "__len__") else None
+        num_workers = 0 if num_inputs == 1 else min(num_workers, num_inputs or 1)
+        loader = DataLoader(
+            WindowStream(inputs, self._reading(preprocess_params)),
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=num_workers,
+            prefetch_factor=max(batch_size, 2) if num_workers else None,
+        )
+        return _Results(functools.partial(self._results, loader, batch_size, postprocess_params), num_inputs)
+
+    def _results(self, loader: DataLoader, batch_size: int, postprocess_params: dict[str, Any]) -> Iterator[Any]:
+        parts: dict[int, list[dict[str, Any]]] = {}  # outputs of the windows so far, by clip
+        complete: set[int] = set()
+        next_clip = 0
+        windows = iter(loader)
+        while batch := list(itertools.islice(windows, batch_size)):
+            outputs = self._outputs([window for _, window in batch])
+            for (clip, window), output in zip(batch, outputs, strict=True):
+                parts.setdefault(clip, []).append(output)
+                if isinstance(window, Exception) or window.is_last:
+                    complete.add(clip)
+            while next_clip in complete:
+                yield self.postprocess(parts.pop(next_clip), **postprocess_params)
+                next_clip += 1
+
+    def _outputs(self, windows: list[PendingWindow | Exception]) -> list[dict[str, Any]]:
+        """For each window its `segment` with scores, and its embeddings, or its `error`."""
+        outputs: list[dict[str, Any]] = [
+            {"error": window} if isinstance(window, Exception) else {"segment": window.segment} for window in windows
+        ]
+        clips = {row: getattr(window, "clip", None) for row, window in enumerate(windows)}
+        clips = {row: clip for row, clip in clips.items() if clip is not None}
+        if clips:
+            result = self.forward({"clip": list(clips.values())})
+            scores = self._probabilities(result["logits"])
+            for place, row in enumerate(clips):
+                outputs[row] |= {name: result[name][place] for name in ("audio_embeds", "video_embeds")}
+                outputs[row]["segment"] = replace(outputs[row]["segment"], scores=scores[place])
+        return outputs
 
     def _sanitize_parameters(
         self,
@@ -257,6 +304,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         stride_seconds: float | None = None,
         stream: bool | None = None,
         progress: bool | None = None,
+        first_seconds: float | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         max_seconds = {"max_seconds": kwargs.pop("max_seconds")} if "max_seconds" in kwargs else {}
@@ -268,6 +316,8 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             raise ValueError(f"`top_k` must be 1 or more, got {top_k}.")
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"`min_score` must be between 0 and 1, got {min_score}.")
+        if first_seconds is not None and not first_seconds > 0:
+            raise ValueError(f"`first_seconds` must be above 0, got {first_seconds}.")
         preprocess = {
             "modality": modality,
             "frames_per_second": frames_per_second,
@@ -281,105 +331,56 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
             "stride_seconds": stride_seconds,
             "stream": stream,
             "progress": progress,
+            "first_seconds": first_seconds,
         }
         postprocess = {
             "top_k": top_k,
             "min_score": min_score,
             "return_embeddings": return_embeddings,
             "return_evidence": return_evidence,
+            "on_error": on_error,
         }
-        return given(preprocess) | max_seconds, given({"on_error": on_error}), given(postprocess)
+        return given(preprocess) | max_seconds, {}, given(postprocess)
 
-    def preprocess(  # type: ignore[override]
-        self,
-        inputs: Any,
-        modality: str = "both",
-        return_evidence: bool = False,
-        detect_speech: bool = True,
-        **settings: Any,
-    ) -> dict[str, Any]:
-        """Read one clip: `{"clip", "error", "evidence"}`. Runs in the workers.
+    def preprocess(self, inputs: Any, **settings: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Read one clip: a dict with `clip` for each of its windows."""
+        for window in self._reading(settings)(inputs):
+            yield {"clip": window.clip, "window": window, "is_last": window.is_last}
 
-        There is either a clip or an error; with `modality="auto"` possibly neither. An error is returned and not
-        raised: an error raised in a worker reaches the caller as another type.
-        """
-        try:
-            if isinstance(inputs, Exception):
-                raise inputs
-            clip = self._without_too_short_audio(self._read(inputs, MODALITIES[modality], settings))
-            evidence = None
-            if return_evidence or modality == "auto":
-                evidence = measure_evidence(clip, detect_speech=detect_speech and return_evidence)
-            if evidence is not None and modality == "auto":
-                clip = usable_part(clip, evidence)
-            return {"clip": clip, "error": None, "evidence": evidence}
-        except UNREADABLE as error:
-            return {"clip": None, "error": portable(error), "evidence": None}
-
-    def _read(self, inputs: Any, modalities: tuple[str, ...], settings: dict[str, Any]) -> Any:
-        source, settings = source_and_settings(inputs, settings)
-        rate = settings.pop("sampling_rate", None)
-        return self.processor.read(**source, source_sampling_rate=rate, modalities=modalities, **settings)
-
-    def _without_too_short_audio(self, clip: Any) -> Any:
-        shortest = self.model.config.shortest_sound
-        kept = drop_too_short_audio(clip, shortest)
-        if kept is None:
-            raise ValueError(
-                f"The audio has {len(clip.waveform)} samples at {clip.sampling_rate} Hz, but the model needs at least "
-                f"{shortest}; give a longer clip."
-            )
-        return kept
-
-    def _forward(  # type: ignore[override]
-        self, model_inputs: dict[str, Any], on_error: str = "raise"
-    ) -> ModelOutput:
-        """Run the clips that could be read as one batch; the rows of the others are NaN."""
-        clips, errors = _as_list(model_inputs["clip"]), _as_list(model_inputs["error"])
-        for error in errors:
-            if error is not None and on_error == "raise":
-                # A copy: the frames of this call refer to the original. In a cycle with its own traceback it would keep
-                # the workers alive until garbage collection, which then waits five seconds for them.
-                raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
-        rows = [row for row, clip in enumerate(clips) if clip is not None]
-        config: Any = self.model.config
-        output = ModelOutput(
-            logits=torch.full((len(clips), config.num_labels), torch.nan),
-            audio_embeds=torch.full((len(clips), config.projection_dim), torch.nan),
-            video_embeds=torch.full((len(clips), config.projection_dim), torch.nan),
-            modalities=[() if clip is None else clip.modalities for clip in clips],
-            evidence=_as_list(model_inputs.get("evidence", [None] * len(clips))),
-            error=errors,
-        )
-        if rows:
-            batch = self.processor.batch([clips[row] for row in rows]).to(self.device, self.dtype)
-            result = self.model(**batch)
-            for name in ("logits", "audio_embeds", "video_embeds"):
-                output[name][rows] = result[name].float().cpu()
-        return output
+    def _forward(self, model_inputs: dict[str, Any]) -> ModelOutput:  # type: ignore[override]
+        """Run a list of clips as one batch."""
+        batch = self.processor.batch(_as_list(model_inputs["clip"])).to(self.device, self.dtype)
+        result = self.model(**batch)
+        return ModelOutput({name: result[name].float().cpu() for name in ("logits", "audio_embeds", "video_embeds")})
 
     def postprocess(  # type: ignore[override]
         self,
-        model_outputs: ModelOutput,
+        model_outputs: list[dict[str, Any]],
         top_k: int | None = None,
         min_score: float | None = None,
         return_embeddings: bool = False,
         return_evidence: bool = False,
+        on_error: str = "raise",
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        """Labels and scores of one clip."""
-        error, modalities, evidence = (_only(model_outputs[name]) for name in ("error", "modalities", "evidence"))
+        """The outputs of all windows of one clip to labels and scores."""
+        error = model_outputs[-1].get("error")
+        if error is not None and on_error == "raise":
+            raise_copy_of(error)
         if error is not None:
             return {"error": str(error), "error_type": type(error).__name__}
-        probabilities = self._probabilities(model_outputs["logits"][0]) if modalities else None
-        reason = None if modalities else why_nothing(evidence)
-        emotions = self._named(probabilities, reason, top_k, min_score)
+        whole = merge_into_one([output["segment"] for output in model_outputs])
+        emotions = self._named(whole.scores, whole.reason, top_k, min_score)
         if not return_embeddings and not return_evidence:
             return emotions
         result: dict[str, Any] = {"scores": emotions}
         for name in ("audio", "video") if return_embeddings else ():
-            result[f"{name}_embeds"] = model_outputs[f"{name}_embeds"][0].numpy() if name in modalities else None
-        result["modalities"] = modalities
-        return result | {"evidence": evidence} if return_evidence else result
+            having = [output for output in model_outputs if name in output["segment"].modalities]
+            embeds = [output[f"{name}_embeds"] for output in having]
+            mean = weighted_mean(embeds, [output["segment"] for output in having]) if having else None
+            result[f"{name}_embeds"] = None if mean is None else (mean / mean.norm()).numpy()
+        result |= {"modalities": whole.modalities}
+        result |= {name: round(getattr(whole, name), 6) for name in ("start_seconds", "end_seconds")}
+        return result | {"evidence": whole.evidence} if return_evidence else result
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         # A checkpoint may carry a config class from before there was a temperature.
@@ -401,6 +402,21 @@ class AudioVideoEmotionPipeline(CheckpointPart, Pipeline):
         """Save model and processor; `pipeline(model=save_directory)` loads them again."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class _Results:
+    """An iterator over results that may have a length, as that of every pipeline."""
+
+    def __init__(self, iterate: Callable[[], Iterator[Any]], length: int | None) -> None:
+        self._iterate, self._length = iterate, length
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterate()
+
+    def __len__(self) -> int:
+        if self._length is None:
+            raise TypeError("The number of clips is not known.")
+        return self._length
 
 
 class _Rows(Dataset):
@@ -431,9 +447,20 @@ def _as_stream(inputs: Any) -> Any:
     is_one = is_one or any(hasattr(inputs, mark) for mark in _MARKS_OF_ONE_CLIP)
     if is_one or not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")):
         return inputs
+    inputs = _with_fields_of_clips_only(inputs)
     if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"):
         return _Rows(inputs)
     return (clip for clip in inputs)
+
+
+def _with_fields_of_clips_only(rows: Any) -> Any:
+    """A `datasets` dataset without columns that say nothing of a clip; anything else unchanged."""
+    columns = getattr(rows, "column_names", None)
+    if not isinstance(columns, list):
+        return rows
+    check_columns(columns)
+    fields = [name for name in columns if name in CLIP_FIELDS]
+    return rows.select_columns(fields) if fields else rows
 
 
 def _check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -446,8 +473,9 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+def _unchanged(item: Any) -> Any:
+    """What a loader without batches collates with; by default it converts arrays."""
+    return item
 
 
 __all__ = ["AudioVideoEmotionPipeline"]

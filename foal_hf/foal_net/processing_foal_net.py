@@ -11,6 +11,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .checkpoint_foal_net import CheckpointPart
 from .media_foal_net import Clip, read_clip
+from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
 from .video_processing_foal_net import (
     READ_SETTINGS,
     FoalNetVideoProcessor,
@@ -189,11 +190,11 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
 
         The arguments are those of [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
         """
-        audio = kwargs.get("audio") if source is None else source
-        wants_audio = "audio" in kwargs.get("modalities", ("audio",))
-        if wants_audio and kwargs.get("source_sampling_rate") is None and _is_waveform(audio):
-            raise ValueError(
-                "Audio given as an array needs `sampling_rate`, its rate in Hz: a wrong guess would not be noticed."
+        source = checked_source(source)
+        kwargs |= {name: checked_source(kwargs[name]) for name in MEDIA_FIELDS if name in kwargs}
+        if "audio" in kwargs.get("modalities", ("audio",)):
+            check_sampling_rate_given(
+                source if source is not None else kwargs.get("audio"), kwargs.get("source_sampling_rate")
             )
         settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
         if kwargs.get("frames_per_second", 0) is None:
@@ -287,11 +288,6 @@ def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:
 def _spread(value: Any, rows: int) -> list[Any]:
     value = value.tolist() if hasattr(value, "tolist") else value
     return list(value) if isinstance(value, list | tuple) else [value] * rows
-
-
-def _is_waveform(value: Any) -> bool:
-    is_list_of_numbers = isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | float)
-    return is_list_of_numbers or getattr(value, "ndim", None) in (1, 2)
 
 
 def _spread_boxes(value: Any, rows: int) -> list[Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from .evidence_foal_net import measure_evidence, usable_part, why_nothing
+from .evidence_foal_net import EvidenceMeter, measure_evidence, usable_part, why_nothing
 from .media_foal_net import Clip, MediaFile
+from .rows_foal_net import RANGE_FIELDS, check_sampling_rate_given, given, source_and_settings
+from .sources_foal_net import MediaError, is_url
 from .timeline_foal_net import ScoredSegment, merge_windows
 from .windows_foal_net import Stride, read_windows
 
@@ -28,8 +30,8 @@ MODALITIES = {
 UNREADABLE = (ValueError, TypeError, OSError, RuntimeError, LookupError)
 # Arguments of a call that need `window_seconds`.
 TIMELINE_SETTINGS = ("stride_seconds", "stream", "progress")
-# Fields of a row (a dict) beside its media; other columns are ignored.
-_CLIP_FIELDS = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box", "sampling_rate")
+# Longer recordings are read in order. A file that is read by seeking is faster, but memory grows with the length.
+_LONGEST_SEEKING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,68 +42,161 @@ class PendingWindow:
         segment (`ScoredSegment`): Without scores.
         clip (`Clip`, *optional*): The window that begins with the stride; None without a window or usable content.
         duration_seconds (`float`, *optional*): Of the whole recording, according to the file.
+        is_last (`bool`): Whether the recording ends with this stride.
     """
 
     segment: ScoredSegment
     clip: Clip | None
     duration_seconds: float | None
+    is_last: bool = False
 
 
-class RecordingReader(IterableDataset):
-    """The windows of one recording, read on demand, in this process or in a worker.
-
-    An error is the last item and is not raised: an error raised in a worker reaches the caller as another type.
+@dataclass(frozen=True)
+class WindowReader:
+    """Reads recordings window by window, as the model needs them; it pickles, and does not hold the model.
 
     Args:
-        media (`dict`): Arguments of [`MediaFile`] except `in_order`.
-        windows (`dict`): Arguments of `read_windows`.
+        processor ([`FoalNetProcessor`]): Has the rates; its `max_seconds` is the window of `whole`.
         shortest_sound (`int`): Minimum number of audio samples that the model needs.
-        skip_empty (`bool`): Whether the model does not get silent audio and black video.
-        detect_speech (`bool`): Whether to detect speech.
+        modality (`str`): What to use, a key of `MODALITIES`. With `"auto"` the model does not get silent audio and
+            black video.
+        detect_speech (`bool`): Whether evidence includes speech detection.
     """
 
-    def __init__(
-        self,
-        media: dict[str, Any],
-        windows: dict[str, Any],
-        *,
-        shortest_sound: int,
-        skip_empty: bool,
-        detect_speech: bool,
-    ):
-        self._media = media
-        self._windows = windows
-        self._shortest_sound = shortest_sound
-        self._skip_empty = skip_empty
-        self._detect_speech = detect_speech
+    processor: Any
+    shortest_sound: int
+    modality: str = "both"
+    detect_speech: bool = True
 
-    def __iter__(self) -> Iterator[PendingWindow | Exception]:
-        try:
-            with MediaFile(**self._media, in_order=True) as media:
-                for stride in read_windows(media, **self._windows):
-                    yield self._prepared(stride, media.duration_seconds)
-        except UNREADABLE as error:
-            yield portable(error)
+    def timeline(
+        self, source: Any, *, window_seconds: float, stride_seconds: float | None = None, **settings: Any
+    ) -> Iterator[PendingWindow]:
+        """The windows of one recording; each stride has its own evidence.
 
-    def _prepared(self, stride: Stride, duration_seconds: float | None) -> PendingWindow:
-        evidence = measure_evidence(stride.segment, detect_speech=self._detect_speech)
-        clip = None if stride.window is None else self._usable(stride.window)
-        segment = ScoredSegment(
-            start_seconds=stride.start_seconds,
-            end_seconds=stride.end_seconds,
-            evidence=evidence,
-            window_end_seconds=stride.end_seconds if stride.window is None else stride.window.end_seconds,
-            scores=None,
-            modalities=() if clip is None else clip.modalities,
-            reason=why_nothing(evidence),
-        )
-        return PendingWindow(segment, clip, duration_seconds)
+        Args:
+            source: A clip, or a row.
+            window_seconds, stride_seconds (`float`): As in `read_windows`; the stride is half a window by default.
+            **settings: `frames_per_second`, `first_seconds` (read only this much, from the start) and fields of a row.
+
+        Raises:
+            MediaError: If the recording cannot be read.
+        """
+        media, part = self._arguments(source, settings)
+        part |= {"window_seconds": window_seconds, "stride_seconds": stride_seconds or window_seconds / 2}
+        with MediaFile(**media, in_order=True) as opened:
+            for stride in read_windows(opened, **part):
+                evidence = measure_evidence(stride.segment, detect_speech=self.detect_speech)
+                clip = None if stride.window is None else self._usable(stride.window)
+                yield _pending(stride, clip, evidence, opened)
+
+    def whole(self, source: Any, *, with_evidence: bool = False, **settings: Any) -> Iterator[PendingWindow]:
+        """All of one recording, in windows that do not overlap.
+
+        Args:
+            source: A clip, or a row.
+            with_evidence (`bool`): Whether the last window has the evidence of the whole recording.
+            **settings: As in `timeline`; also `max_seconds`, to read one window only, of this length at most (None: of
+                any length).
+
+        Raises:
+            MediaError: If the recording cannot be read, or has nothing that the model can use.
+        """
+        one_window = {"max_seconds": settings.pop("max_seconds")} if "max_seconds" in settings else None
+        if one_window is None and self.processor.max_seconds is None:
+            one_window = {}
+        media, part = self._arguments(source, settings)
+        is_auto = self.modality == "auto"
+        meter = EvidenceMeter(detect_speech=self.detect_speech and with_evidence)
+        has_content = is_auto
+        for stride, opened in self._strides(media, part, one_window):
+            clip = self._usable(stride.segment)
+            has_content = has_content or clip is not None
+            if with_evidence or is_auto:
+                meter.add(stride.segment)
+            if stride.is_last and not has_content:
+                raise MediaError(
+                    opened.name,
+                    f"its audio is shorter than the {self.shortest_sound} samples at {self.processor.sampling_rate} Hz "
+                    "that the model needs, and it has no video; give a longer clip.",
+                )
+            yield _pending(stride, clip, meter.evidence() if stride.is_last else {}, opened)
+
+    def _strides(
+        self, media: dict[str, Any], part: dict[str, Any], one_window: dict[str, Any] | None
+    ) -> Iterator[tuple[Stride, MediaFile]]:
+        if one_window is not None:
+            with MediaFile(**media) as opened:
+                clip = opened.read(**part, **one_window)
+                yield Stride(clip, clip, is_last=True), opened
+            return
+        windows = {"window_seconds": self.processor.max_seconds, "stride_seconds": self.processor.max_seconds, **part}
+        if all(_can_be_opened_again(media.get(name)) for name in ("source", "audio", "video")):
+            with MediaFile(**media) as opened:
+                ends = given({"file": opened.duration_seconds, "part": part.get("end_seconds")}).values()
+                if ends and min(ends) - part.get("start_seconds", 0.0) <= _LONGEST_SEEKING_SECONDS:
+                    yield from ((stride, opened) for stride in read_windows(opened, **windows))
+                    return
+        with MediaFile(**media, in_order=True) as opened:
+            yield from ((stride, opened) for stride in read_windows(opened, **windows))
+
+    def _arguments(self, source: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments of `MediaFile`, and those of a read."""
+        sources, settings = source_and_settings(source, settings)
+        modalities = MODALITIES[self.modality]
+        rate = settings.get("sampling_rate")
+        if "audio" in modalities:
+            check_sampling_rate_given(sources.get("audio", sources.get("source")), rate)
+        media = {
+            **sources,
+            "sampling_rate": self.processor.sampling_rate,
+            "frames_per_second": settings.get("frames_per_second", self.processor.frames_per_second),
+            "modalities": modalities,
+            "source_sampling_rate": rate,
+        }
+        part = {name: settings[name] for name in RANGE_FIELDS if name in settings}
+        if "first_seconds" in settings:
+            end = part.get("start_seconds", 0.0) + settings["first_seconds"]
+            part["end_seconds"] = min(end, part.get("end_seconds", end))
+        return media, {"transform": self.processor.video_processor.resize_and_crop, **part}
 
     def _usable(self, window: Clip) -> Clip | None:
-        clip = drop_too_short_audio(window, self._shortest_sound)
-        if clip is not None and self._skip_empty:
+        clip = drop_too_short_audio(window, self.shortest_sound)
+        if clip is not None and self.modality == "auto":
             clip = usable_part(clip, measure_evidence(clip, detect_speech=False))
         return clip
+
+
+class WindowStream(IterableDataset):
+    """The windows of many recordings, each read by one worker: pairs of its index and a `PendingWindow`.
+
+    An error comes instead of the rest of its recording and is not raised: an error raised in a worker reaches the
+    caller as another type.
+
+    Args:
+        recordings (`Iterable`): Shared out between the workers where it has a length.
+        read (`Callable`): Returns the windows of one recording.
+    """
+
+    def __init__(self, recordings: Iterable[Any], read: Callable[[Any], Iterator[PendingWindow]]) -> None:
+        self._recordings, self._read = recordings, read
+
+    def __iter__(self) -> Iterator[tuple[int, PendingWindow | Exception]]:
+        for index, recording in self._of_this_worker():
+            try:
+                if isinstance(recording, Exception):
+                    raise recording
+                for window in self._read(recording):
+                    yield index, window
+            except UNREADABLE as error:
+                yield index, portable(error)
+
+    def _of_this_worker(self) -> Iterator[tuple[int, Any]]:
+        recordings: Any = self._recordings
+        if not hasattr(recordings, "__len__"):
+            return enumerate(recordings)
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return ((index, recordings[index]) for index in range(first, len(recordings), step))
 
 
 @dataclass(frozen=True)
@@ -109,7 +204,7 @@ class TimelinePredictor:
     """Predicts the segments of recordings, window by window.
 
     Args:
-        reader_of (`Callable`): Returns the [`RecordingReader`] of a recording.
+        read (`Callable`): Returns the windows of one recording.
         score (`Callable`): Returns the probabilities `(clips, num_labels)` of a list of clips.
         describe (`Callable`): As in `merge_windows`.
         batch_size (`int`): Windows per forward pass.
@@ -117,7 +212,7 @@ class TimelinePredictor:
         show_progress (`bool`): Whether to show a progress bar.
     """
 
-    reader_of: Callable[[Any], RecordingReader]
+    read: Callable[[Any], Iterator[PendingWindow]]
     score: Callable[[list[Clip]], torch.Tensor]
     describe: Callable[[torch.Tensor | None, str | None], dict[str, Any]]
     batch_size: int = 1
@@ -126,9 +221,7 @@ class TimelinePredictor:
 
     def segments(self, recording: Any) -> Iterator[dict[str, Any]]:
         """The segments of one recording, each as soon as the windows that cover it are scored."""
-        if isinstance(recording, Exception):
-            raise recording
-        yield from merge_windows(self._scored(self.reader_of(recording)), self.describe)
+        yield from merge_windows(self._scored(recording), self.describe)
 
     def segments_and_error(self, recording: Any) -> Iterator[dict[str, Any]]:
         """As `segments`; an error is the last item, a dict with `error` and `error_type`."""
@@ -137,20 +230,21 @@ class TimelinePredictor:
         except UNREADABLE as error:
             yield {"error": str(error), "error_type": type(error).__name__}
 
-    def _scored(self, reader: RecordingReader) -> Iterator[ScoredSegment]:
+    def _scored(self, recording: Any) -> Iterator[ScoredSegment]:
         from tqdm.auto import tqdm
 
-        loader = DataLoader(reader, self.batch_size, num_workers=min(self.num_workers, 1), collate_fn=list)
+        windows_of_one = WindowStream([recording], self.read)
+        loader = DataLoader(windows_of_one, self.batch_size, num_workers=min(self.num_workers, 1), collate_fn=list)
         with tqdm(disable=not self.show_progress, unit="s", desc="recording") as bar:
             for batch in loader:
-                windows = [item for item in batch if not isinstance(item, Exception)]
+                windows = [item for _, item in batch if not isinstance(item, Exception)]
                 for window, segment in zip(windows, self._scored_batch(windows), strict=True):
                     read = bar.n + segment.end_seconds - segment.start_seconds
                     bar.total = None if window.duration_seconds is None else max(window.duration_seconds, read)
                     bar.update(read - bar.n)
                     yield segment
-                for error in batch[len(windows) :]:
-                    raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
+                for _, error in batch[len(windows) :]:
+                    raise_copy_of(error)
 
     def _scored_batch(self, windows: list[PendingWindow]) -> list[ScoredSegment]:
         rows = [row for row, window in enumerate(windows) if window.clip is not None]
@@ -179,25 +273,6 @@ def check_windows(
         raise ValueError("`max_seconds` cannot be used with `window_seconds`; use `end_seconds` to stop earlier.")
 
 
-def source_and_settings(inputs: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What to read, as arguments of `MediaFile`, and the settings updated with those of the row."""
-    if not isinstance(inputs, dict):
-        return {"source": inputs}, dict(settings)
-    settings = settings | given({name: inputs.get(name) for name in _CLIP_FIELDS})
-    if "audio" in inputs:
-        return {"audio": inputs["audio"], "video": inputs.get("video")}, settings
-    if "video" in inputs:
-        return {"source": inputs["video"]}, settings
-    if not inputs.keys() & {"path", "bytes", "array"}:
-        raise ValueError(f"A row must have `audio` or `video`, got the keys {', '.join(map(str, inputs))}.")
-    return {"source": inputs}, settings
-
-
-def given(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that are not None."""
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
 def drop_too_short_audio(clip: Any, shortest_sound: int) -> Any:
     """The clip without audio that is shorter than one frame of the audio encoder; None if nothing remains."""
     if clip.waveform is not None and len(clip.waveform) < shortest_sound:
@@ -214,16 +289,45 @@ def portable(error: Exception) -> Exception:
     return error
 
 
+def raise_copy_of(error: Exception) -> NoReturn:
+    """Raise an error without the frames of this call, which refer to it.
+
+    In a cycle with its own traceback it would keep the workers alive until garbage collection, which then waits five
+    seconds for them.
+    """
+    raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
+
+
+def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media: MediaFile) -> PendingWindow:
+    segment = ScoredSegment(
+        start_seconds=stride.start_seconds,
+        end_seconds=stride.end_seconds,
+        evidence=evidence,
+        window_end_seconds=stride.end_seconds if stride.window is None else stride.window.end_seconds,
+        scores=None,
+        modalities=() if clip is None else clip.modalities,
+        reason=why_nothing(evidence) if evidence else None,
+    )
+    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last)
+
+
+def _can_be_opened_again(source: Any) -> bool:
+    """Whether reading it twice costs no second download and loses nothing."""
+    source = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
+    is_stream = hasattr(source, "read") and not getattr(source, "seekable", lambda: True)()
+    return not is_url(source) and not is_stream
+
+
 __all__ = [
     "MODALITIES",
     "TIMELINE_SETTINGS",
     "UNREADABLE",
     "PendingWindow",
-    "RecordingReader",
     "TimelinePredictor",
+    "WindowReader",
+    "WindowStream",
     "check_windows",
     "drop_too_short_audio",
-    "given",
     "portable",
-    "source_and_settings",
+    "raise_copy_of",
 ]

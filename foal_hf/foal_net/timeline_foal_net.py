@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,6 +74,33 @@ def merge_windows(
             "modalities": tuple(name for name in ("audio", "video") if name in used),
             "evidence": stride.evidence,
         }
+
+
+def merge_into_one(segments: Sequence[ScoredSegment]) -> ScoredSegment:
+    """One prediction for a whole recording: the mean of its windows, each weighted by its seconds.
+
+    Args:
+        segments (`Sequence[ScoredSegment]`): Of windows that do not overlap, in order; at least one. The evidence of
+            the last is about all of them.
+    """
+    first, last = segments[0], segments[-1]
+    scored = [segment for segment in segments if segment.scores is not None]
+    used = {name for segment in scored for name in segment.modalities}
+    return replace(
+        last,
+        start_seconds=first.start_seconds,
+        window_end_seconds=last.end_seconds,
+        scores=weighted_mean([segment.scores for segment in scored], scored) if scored else None,
+        modalities=tuple(name for name in ("audio", "video") if name in used),
+    )
+
+
+def weighted_mean(values: Sequence[Any], segments: Sequence[ScoredSegment]) -> torch.Tensor:
+    """The mean of one tensor a segment, each weighted by the seconds of its segment."""
+    if len(values) == 1:
+        return values[0]
+    seconds = torch.tensor([segment.end_seconds - segment.start_seconds for segment in segments])
+    return (seconds[:, None] * torch.stack(list(values))).sum(0) / seconds.sum()
 
 
 def runs_of_one_label(segments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -141,9 +168,11 @@ def why_unsure(score: float, min_score: float | None) -> str | None:
 
 __all__ = [
     "ScoredSegment",
+    "merge_into_one",
     "merge_windows",
     "named_scores",
     "probabilities_of",
     "runs_of_one_label",
+    "weighted_mean",
     "why_unsure",
 ]

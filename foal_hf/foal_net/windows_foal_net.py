@@ -38,10 +38,12 @@ class Stride:
     Attributes:
         segment (`Clip`): Content of the stride; may be empty.
         window (`Clip`, *optional*): Content of the window; None where an earlier window already reaches the end.
+        is_last (`bool`): Whether the recording ends with this stride.
     """
 
     segment: Clip
     window: Clip | None
+    is_last: bool
 
     @property
     def start_seconds(self) -> float:
@@ -69,7 +71,7 @@ def read_windows(
 
     Frames of the whole recording lie on one grid, `start_seconds + k / frames_per_second`. Where the stride is a whole
     number of frames, a window equals a clip of these seconds that is read alone. A remainder of less than a tenth of a
-    stride at the end belongs to the segment before it.
+    stride at the end belongs to the segment and the window before it.
 
     Args:
         media ([`MediaFile`]): Open, and used for nothing else; with `in_order=True`, memory does not grow.
@@ -105,8 +107,10 @@ def read_windows(
         last = held[-1].end_seconds
         is_last = last <= next_start + rest
         segment = _cut(held, start, last if is_last else next_start, media)
-        yield Stride(segment, None if is_complete else _cut(held, start, min(window_end, last), media))
-        is_complete = is_complete or last <= window_end + rest
+        reaches_end = last <= window_end + rest
+        window = None if is_complete else _cut(held, start, last if reaches_end else window_end, media)
+        yield Stride(segment, window, is_last)
+        is_complete = is_complete or reaches_end
         if is_last:
             return
 

@@ -1,9 +1,9 @@
-"""Training few weights of a large audio encoder: LoRA, with peft."""
+"""LoRA on the audio encoder, with peft: few trained weights instead of all."""
 
 from typing import Any
 
 
-# What is new in a Foal-Net, and has to be trained and saved beside the adapter.
+# The parts of a Foal-Net that are not pretrained: they are trained and saved with the adapter.
 _NEW_PARTS = (
     "audio_projection",
     "video_projection",
@@ -17,20 +17,17 @@ _NEW_PARTS = (
 def audio_lora_config(
     model: Any, *, rank: int = 8, alpha: int | None = None, dropout: float = 0.0, **kwargs: Any
 ) -> Any:
-    """A LoRA configuration that trains the transformer of the audio encoder by an adapter, and the rest as it is.
+    """Make a LoRA configuration with adapters on the attention and the feed-forward layers of the audio encoder.
 
-    Projections, fusion and heads are trained whole and saved with the adapter. The learned temperature is no module,
-    which is all that peft can save: it stays at what it was.
-
-    In WavLM the adapter goes to the feed-forward layers alone: its attention reads the weights of its projections
-    without calling them, so that an adapter there would be trained by nothing and change nothing.
+    Projections, fusion and heads are trained completely and saved with the adapters. The learned temperature is not
+    trained: it is no module, and peft saves modules only.
 
     Args:
-        model ([`FoalNetForEmotionClassification`]): What will be wrapped.
-        rank (`int`, defaults to 8): Of the adapter.
-        alpha (`int`, *optional*): Scale of the adapter, divided by the rank; twice the rank by default.
-        dropout (`float`, defaults to 0.0): In front of the adapter, in [0, 1).
-        **kwargs: More of `peft.LoraConfig`.
+        model ([`FoalNetForEmotionClassification`]): The model that will be wrapped.
+        rank (`int`, defaults to 8): Rank of the adapters.
+        alpha (`int`, *optional*): Scale of the adapters, divided by the rank; twice the rank by default.
+        dropout (`float`, defaults to 0.0): Dropout of the adapters' input, probability in [0, 1).
+        **kwargs: Further arguments of `peft.LoraConfig`, such as `target_modules` for other layers.
 
     Returns:
         `peft.LoraConfig`: For `peft.get_peft_model(model, config)`.
@@ -52,18 +49,14 @@ def audio_lora_config(
     except ImportError as error:
         raise ImportError("LoRA needs peft: pip install 'foal-hf[lora]'.") from error
 
-    layers = [r"feed_forward\.(intermediate|output)_dense"]
-    if model.config.audio_config.model_type != "wavlm":
-        layers.append(r"attention\.(q|k|v|out)_proj")
+    layers = r"attention\.(q|k|v|out)_proj|feed_forward\.(intermediate|output)_dense"
     present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank if alpha is None else alpha,
-        lora_dropout=dropout,
-        target_modules=rf".*audio_encoder\.encoder\.layers\.\d+\.({'|'.join(layers)})",
-        modules_to_save=[name for name in _NEW_PARTS if name in present],
-        **kwargs,
-    )
+    defaults = {
+        "target_modules": rf".*audio_encoder\.encoder\.layers\.\d+\.({layers})",
+        "modules_to_save": [name for name in _NEW_PARTS if name in present],
+    }
+    alpha = 2 * rank if alpha is None else alpha
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, **{**defaults, **kwargs})
 
 
 __all__ = ["audio_lora_config"]

@@ -174,6 +174,26 @@ def test_windows_give_the_segments_of_the_pipeline(
             assert tuple(row["modalities"]) == segment["modalities"]
 
 
+def test_a_long_file_has_one_row_for_all_of_it_or_for_its_first_seconds(
+    archive: Path, tmp_path: Path, classify: AudioVideoEmotionPipeline
+) -> None:
+    sweep = "aevalsrc=0.3*sin(2*PI*(200+40*t)*t):s=22050:d=7.3"
+    long = make_clip(archive / "long.mp4", video="testsrc=s=62x46:r=10:d=7.3", audio=sweep)
+    scores = []
+    for number, settings in enumerate(({}, {"first_seconds": 2.0})):
+        output = tmp_path / f"long-{number}.parquet"
+        summary = annotate([long], output, model=classify, num_workers=1, progress=False, **settings)
+        (row,) = rows_of(summary.results)
+        expected = {entry["label"]: entry["score"] for entry in classify(long, **settings)}
+        scores.append({label: row[f"score_{label}"] for label in LABELS})
+        assert scores[-1] == pytest.approx(expected, abs=1e-5)
+        assert (row["start_seconds"], row["end_seconds"]) == (
+            0,
+            pytest.approx(settings.get("first_seconds", 7.3), abs=0.05),
+        )
+    assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+
+
 def test_without_a_clear_score_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
     black = "color=c=black:s=62x46:r=30:d=1"
     make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")

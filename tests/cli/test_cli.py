@@ -96,7 +96,14 @@ def test_predict_continues_after_a_bad_file(clip: Path, tmp_path: Path) -> None:
 def test_predict_prints_one_line_a_file(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(clip), "--modality", "audio", "--top-k", "1"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{clip}: ") and line.endswith("(audio)")
+    assert line.startswith(f"{clip}: ") and line.endswith("(audio, 0 to 1.22 s)")
+
+
+def test_predict_says_which_range_was_used(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, end in (([], 1.2), (["--first-seconds", "0.5"], 0.5)):
+        assert main(["predict", "--json", str(clip), *options]) == 0
+        (entry,) = json.loads(capsys.readouterr().out)
+        assert entry["start_seconds"] == 0 and entry["end_seconds"] == pytest.approx(end, abs=0.05)
 
 
 def test_an_unknown_checkpoint_is_one_line_on_stderr(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,11 +211,11 @@ def test_the_command_writes_an_export_that_predict_takes_for_a_model(checkpoint,
 
 def test_clips_with_nothing_in_them_are_named(exported) -> None:
     _, graphs, _ = exported
-    with pytest.raises(ValueError, match=r"Clips \[1\].* neither sound nor picture"):
+    with pytest.raises(ValueError, match=r"Clips \[1\].* neither audio nor video"):
         graphs(**batch([4003, 0], [3, 0]))
-    with pytest.raises(ValueError, match="Nothing to work on"):
+    with pytest.raises(ValueError, match="No input: give"):
         graphs()
-    with pytest.raises(ValueError, match="Sound of 2 clips and picture of 3"):
+    with pytest.raises(ValueError, match="Audio of 2 clips and video of 3"):
         graphs(**batch([4003, 4003], [0]), **batch([0], [2, 2, 2]))
 
 
@@ -246,7 +246,7 @@ def test_an_export_that_differs_is_not_handed_out(checkpoint, tmp_path, monkeypa
     need("openvino")
     monkeypatch.setattr("foal_hf.export._compare", lambda model, folder: 0.5)
     monkeypatch.setattr("foal_hf.export._parts", lambda model: {})
-    with pytest.raises(RuntimeError, match=r"differ from .* by 5.0e-01, expected at most 1e-04"):
+    with pytest.raises(RuntimeError, match=r"differ from those of .* by 5.0e-01; expected at most 1e-04"):
         export_checkpoint(checkpoint[0], tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []
 
@@ -254,9 +254,12 @@ def test_an_export_that_differs_is_not_handed_out(checkpoint, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"format": "tflite"}, "`format` has to be one of openvino, onnx, got 'tflite'"),
-        ({"dtype": "int8"}, "`dtype` has to be one of float32, float16, got 'int8'"),
-        ({"format": "onnx", "dtype": "float16"}, "Weights in float16 are for OpenVINO"),
+        ({"format": "tflite"}, "Unknown `format` 'tflite'; expected one of openvino, onnx"),
+        ({"dtype": "int8"}, "Unknown `dtype` 'int8'; expected one of float32, float16"),
+        (
+            {"format": "onnx", "dtype": "float16"},
+            "expected 'float32' for onnx: onnxruntime computes in float32 on CPUs",
+        ),
     ],
 )
 def test_wrong_arguments_of_an_export_say_what_is_right(tmp_path, arguments, message) -> None:
@@ -267,21 +270,21 @@ def test_wrong_arguments_of_an_export_say_what_is_right(tmp_path, arguments, mes
 
 def test_one_folder_holds_one_export(tmp_path) -> None:
     (tmp_path / "fusion.xml").touch()
-    with pytest.raises(FileExistsError, match="holds an export for openvino"):
+    with pytest.raises(FileExistsError, match="holds an export for openvino with its own config"):
         export_checkpoint(tmp_path, tmp_path, format="onnx")
 
 
 def test_wrong_arguments_of_loading_say_what_is_right(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no export. Make one: foal-hf export CHECKPOINT"):
+    with pytest.raises(FileNotFoundError, match=r"holds no export. To make one, run: foal-hf export CHECKPOINT"):
         load_exported(tmp_path)
     (tmp_path / "fusion.onnx").touch()
     with pytest.raises(FileNotFoundError, match=r"holds no export for openvino.*--format openvino"):
         load_exported(tmp_path, backend="openvino")
     with pytest.raises(ValueError, match="float32 on CPUs"):
         load_exported(tmp_path, dtype="bfloat16")
-    with pytest.raises(ValueError, match="`dtype` has to be float32 or bfloat16, got 'int8'"):
+    with pytest.raises(ValueError, match="Unknown `dtype` 'int8'; expected float32 or bfloat16"):
         load_exported(tmp_path, dtype="int8")
-    with pytest.raises(ValueError, match="`backend` has to be one of openvino, onnx, got 'tflite'"):
+    with pytest.raises(ValueError, match="Unknown `backend` 'tflite'; expected one of openvino, onnx"):
         load_exported(tmp_path, backend="tflite")
 
 

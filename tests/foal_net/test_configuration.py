@@ -47,8 +47,8 @@ def test_names_alone_make_the_classes_in_either_direction() -> None:
     assert disagreeing.label2id == {"calm": 0, "afraid": 1}
 
 
-def test_shortest_sound_is_the_receptive_field_of_the_front_end() -> None:
-    assert FoalNetConfig().shortest_sound == 400
+def test_the_shortest_audio_is_the_receptive_field_of_the_front_end() -> None:
+    assert FoalNetConfig().min_audio_samples == 400
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooli
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_fusion_heads": 7}, "7, which does not divide the audio width 32"),
+        ({"num_fusion_heads": 7}, "7; expected a divisor of the audio width 32"),
         ({"num_fusion_heads": 0}, "`num_fusion_heads` is 0; expected more than 0"),
         ({"alignment_loss_weight": float("nan")}, "`alignment_loss_weight` is nan; expected 0"),
-        ({"id2label": {0: "calm", 1: "calm"}}, "number different names from 0 on"),
-        ({"id2label": {0: "calm", 2: "afraid"}}, "number different names from 0 on"),
+        ({"id2label": {0: "calm", 1: "calm"}}, "different names, numbered from 0"),
+        ({"id2label": {0: "calm", 2: "afraid"}}, "different names, numbered from 0"),
         ({"fusion_dropout": 1.0}, r"`fusion_dropout` is 1.0; expected a probability in \[0, 1\)"),
         ({"matching_loss_weight": -0.1}, "`matching_loss_weight` is -0.1; expected 0"),
         ({"projection_dim": 0}, "`projection_dim` is 0; expected more than 0"),

@@ -175,3 +175,34 @@ def test_two_ranks_give_the_loss_and_gradient_of_the_whole_batch(tmp_path) -> No
         torch.testing.assert_close(result[0], loss.detach(), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.cat([r[1] for r in results]), audio.grad, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.cat([r[2] for r in results]), video.grad, atol=1e-5, rtol=0)
+
+
+def test_without_another_label_the_negative_is_one_of_the_other_pairs() -> None:
+    labels = torch.tensor([1, 1, 1, 1, 0])
+    pairs = torch.tensor([True, True, True, False, False])  # the clip of label 0 is no pair
+    weights, has_negative = negative_weights(torch.randn(5, 5), labels, pairs, needs_other_label=False)
+    third = [[0.0, 0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0, 0.0]]
+    torch.testing.assert_close(weights[:3], torch.tensor(third))
+    assert has_negative.tolist() == [True, True, True, False, False]
+
+
+def test_only_clips_without_another_label_are_drawn_from_their_own() -> None:
+    labels, scores = torch.tensor([0, 1, 1]), torch.zeros(3, 3)
+    either, has_negative = negative_weights(scores, labels, needs_other_label=False)
+    assert has_negative.all() and either.equal(negative_weights(scores, labels)[0])
+
+
+@pytest.mark.parametrize("needs_other_label", [True, False])
+def test_the_only_pair_of_a_batch_has_no_negative_but_can_be_drawn(needs_other_label: bool) -> None:
+    arguments = torch.randn(3, 3), torch.tensor([1, 1, 0]), torch.tensor([False, True, False])
+    weights, has_negative = negative_weights(*arguments, needs_other_label=needs_other_label)
+    assert not has_negative.any() and weights.equal(torch.eye(3))
+    assert sample_negatives(weights).tolist() == [0, 1, 2]
+
+
+def test_negatives_are_drawn_as_by_torch_multinomial() -> None:
+    weights = torch.rand(7, 7, generator=torch.Generator().manual_seed(2)).masked_fill(torch.eye(7).bool(), 0.0)
+    ours, theirs = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for _ in range(20):
+        expected = torch.multinomial(weights, 1, generator=theirs).squeeze(1)
+        assert sample_negatives(weights, generator=ours).equal(expected)

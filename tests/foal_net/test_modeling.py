@@ -104,12 +104,12 @@ def test_a_whole_batch_without_one_modality_is_legal(missing: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: {}, "Nothing to work on"),
+        (lambda x: {}, "No input: give"),
         (lambda x: x | {"video_features": torch.zeros(5, 7, 20)}, "not both"),
-        (lambda x: {**x, "pixel_values_videos": None, "video_features": torch.zeros(5, 7, 21)}, "21 wide.* gives 20"),
+        (lambda x: {**x, "pixel_values_videos": None, "video_features": torch.zeros(5, 7, 21)}, "21 wide; expected 20"),
         (lambda x: x | {"input_values": torch.zeros(5, 1, 4003)}, r"`input_values` must be \(batch, samples\)"),
         (lambda x: x | {"pixel_values_videos": torch.zeros(5, 3, 26, 26)}, r"got shape \(5, 3, 26, 26\)"),
-        (lambda x: x | {"pixel_values_videos": torch.zeros(3, 7, 3, 26, 26)}, "Sound of 5 clips and picture of 3"),
+        (lambda x: x | {"pixel_values_videos": torch.zeros(3, 7, 3, 26, 26)}, "Audio of 5 clips and video of 3"),
         (lambda x: x | {"attention_mask": torch.ones(5, 20)}, r"`attention_mask` has shape \(5, 20\)"),
         (lambda x: x | {"padding_mask_videos": torch.ones(5, 9)}, r"`padding_mask_videos` has shape \(5, 9\)"),
         (
@@ -345,7 +345,7 @@ def test_the_whole_model_compiles_and_gives_the_same() -> None:
 
 def test_an_encoder_that_goes_by_length_says_that_it_cannot_be_exported_with_a_mask() -> None:
     inputs = tuple(tiny_batch().values())
-    with pytest.raises(ValueError, match="export without it, for clips of equal length"):
+    with pytest.raises(ValueError, match="export it without one, for clips of equal length"):
         torch.export.export(tiny_model("wav2vec2-group"), inputs, strict=False)
 
 

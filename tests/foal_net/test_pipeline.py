@@ -315,8 +315,8 @@ def test_a_sound_that_is_too_short_to_hear_does_not_lose_the_others(
         batch_size=4,
         return_embeddings=True,
     )
-    assert bad["error_type"] == "ValueError"
-    assert "399 samples at 16000 Hz, but the model needs at least 400" in bad["error"]
+    assert bad["error_type"] == "MediaError"
+    assert "its audio is shorter than the 400 samples at 16000 Hz that the model needs" in bad["error"]
     assert seen["modalities"] == ("video",) and seen["audio_embeds"] is None
     assert heard["modalities"] == ("audio",)
     assert_same([seen["scores"], good["scores"]], [classify(media.silent), classify(media.film)])

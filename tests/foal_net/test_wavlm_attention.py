@@ -11,11 +11,11 @@ import torch
 from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS, tiny_config, with_random_biases
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, CLIPVisionModelWithProjection, WavLMConfig, WavLMForCTC, WavLMModel
-from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from foal_hf.foal_net import wavlm_attention_foal_net
 from foal_hf.foal_net.encoders_foal_net import encode_waveforms, load_encoders, make_audio_encoder
 from foal_hf.foal_net.modeling_foal_net import FoalNetModel
-from foal_hf.foal_net.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention, _HeadsInParts
+from foal_hf.foal_net.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -68,13 +68,16 @@ def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch
 
 masks = pytest.mark.parametrize("mask", [None, PADDING], ids=["unpadded", "padded"])
 kinds = pytest.mark.parametrize("kind", ["wavlm", "wavlm-group"])
+implementations = pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 
 
 @kinds
 @masks
+@implementations
 @torch.no_grad()
-def test_results_are_those_of_transformers(kind: str, mask: torch.Tensor | None) -> None:
+def test_results_are_those_of_transformers(kind: str, mask: torch.Tensor | None, implementation: str) -> None:
     theirs, ours = pair(kind, do_stable_layer_norm=kind == "wavlm")
+    ours.set_attn_implementation(implementation)
     expected = transform(theirs, mask)
     torch.testing.assert_close(transform(ours, mask), expected, **CLOSE)
     ours.encoder.layers[0].attention.rel_attn_embed.weight.zero_()
@@ -83,9 +86,13 @@ def test_results_are_those_of_transformers(kind: str, mask: torch.Tensor | None)
 
 @kinds
 @masks
+@implementations
 @pytest.mark.parametrize("training", [False, True])
-def test_gradients_are_those_of_transformers(kind: str, mask: torch.Tensor | None, training: bool) -> None:
+def test_gradients_are_those_of_transformers(
+    kind: str, mask: torch.Tensor | None, training: bool, implementation: str
+) -> None:
     theirs, ours = pair(kind, do_stable_layer_norm=kind == "wavlm")
+    ours.set_attn_implementation(implementation)
     expected = gradients(theirs.train(training), mask)
     for part in ("rel_attn_embed.weight", "gru_rel_pos_const", "gru_rel_pos_linear.weight", "k_proj.weight"):
         assert expected[f"layers.0.attention.{part}"].abs().max() > 1e-3, part
@@ -103,23 +110,6 @@ def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
         torch.set_num_threads(threads)
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_the_backward_pass_is_the_derivative_of_the_forward_pass(dropout: float) -> None:
-    generator = torch.Generator().manual_seed(7)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-    inputs = (*(random(2, 3, 5, 7) for _ in range(3)), random(2, 3, 5, 1), random(1, 3, 5, 5))
-    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-
-    def attend(*tensors: torch.Tensor) -> torch.Tensor:
-        torch.manual_seed(11)  # dropout strikes at the same places each time
-        return _HeadsInParts.apply(*tensors, mask, dropout)
-
-    assert torch.autograd.gradcheck(attend, inputs)
 
 
 @pytest.mark.parametrize("with_gradient", [False, True])
@@ -162,23 +152,23 @@ def test_checkpointed_gradients_are_the_same_with_dropout(mask: torch.Tensor | N
 
 
 @torch.no_grad()
-def test_attention_maps_come_from_the_eager_way() -> None:
+def test_attention_maps_are_returned_where_asked_for_one_a_head() -> None:
     theirs, ours = pair()
     waves = torch.randn(3, 4003, generator=torch.Generator().manual_seed(1))
     expected, got = (model(waves, output_attentions=True) for model in (theirs, ours))
     assert len(got.attentions) == 2 and got.attentions[0].shape == (3, HEADS, 12, 12)
     for ours_, theirs_ in zip(got.attentions, expected.attentions, strict=True):
-        assert ours_.equal(theirs_)
-    assert got.last_hidden_state.equal(expected.last_hidden_state)
+        torch.testing.assert_close(ours_.mean(dim=1), theirs_[:, 0], **CLOSE)  # transformers returns the mean
+        assert (ours_[:, 0] - ours_[:, 1]).abs().max() > 0.01
+    torch.testing.assert_close(got.last_hidden_state, expected.last_hidden_state, **CLOSE)
+    assert not ours(waves).attentions
 
 
 @torch.no_grad()
 def test_the_implementation_is_chosen_as_in_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    eager = WavLMAttention.torch_multi_head_self_attention
-    monkeypatch.setattr(
-        WavLMAttention, "torch_multi_head_self_attention", lambda *args: calls.append(1) or eager(*args)
-    )
+    eager = wavlm_attention_foal_net._eager
+    monkeypatch.setattr(wavlm_attention_foal_net, "_eager", lambda *args: calls.append(1) or eager(*args))
     config = tiny_config()
     for choice, chosen in ((None, "sdpa"), ("sdpa", "sdpa"), ("eager", "eager")):
         model = FoalNetModel._from_config(copy.deepcopy(config), attn_implementation=choice).eval().audio_encoder
@@ -276,30 +266,10 @@ def test_inference_forms_no_square_for_more_than_one_clip(mask: torch.Tensor | N
     assert max(len(shape) for shape in ours) == 4
 
 
-@masks
-def test_training_keeps_no_weights_for_the_backward_pass(mask: torch.Tensor | None) -> None:
-    kept: list[dict[int, torch.Tensor]] = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.shape[-2:] == (FRAMES, FRAMES):
-            kept[-1][tensor.data_ptr()] = tensor
-        return tensor
-
-    for model in pair(attention_dropout=0.1):
-        kept.append({})
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = transform(model.train(), mask)
-        assert output.requires_grad
-    theirs, ours = (sum(t.nbytes for t in tensors.values() if t.is_floating_point()) for tensors in kept)
-    position = HEADS * FRAMES * FRAMES * 4
-    assert theirs > 5 * position
-    assert ours == position  # which all layers share
-    # Beside the buckets of the distances, there is where dropout struck, in a byte each.
-    assert {t.dtype for t in kept[1].values()} == {torch.float32, torch.int64, torch.bool}
-
-
-def test_projections_are_called_so_that_adapters_have_an_effect() -> None:
+@implementations
+def test_projections_are_called_so_that_adapters_have_an_effect(implementation: str) -> None:
     _, ours = pair()
+    ours.set_attn_implementation(implementation)
     expected = transform(ours)
     for name in ("q_proj", "k_proj", "v_proj", "out_proj", "gru_rel_pos_linear"):
         projection = getattr(ours.encoder.layers[1].attention, name)

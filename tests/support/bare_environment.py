@@ -19,6 +19,6 @@ def make_bare_environment(folder: Path) -> Path:
     Path(packages, "third_parties.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     python = folder / "bin" / "python"
     look = "import importlib.util as util; print(util.find_spec('foal_hf') and util.find_spec('foal_hf.registration'))"
-    found = subprocess.run([python, "-c", look], cwd=folder, check=True, capture_output=True, text=True)
+    found = subprocess.run([python, "-E", "-c", look], cwd=folder, check=True, capture_output=True, text=True)
     assert found.stdout == "None\n", f"{sys.executable} has foal_hf installed where it cannot be left out"
     return python

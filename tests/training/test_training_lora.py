@@ -33,17 +33,76 @@ def train(model: Any, folder: Path, **fields: Any) -> FoalNetTrainer:
     return trainer
 
 
-@pytest.mark.parametrize(("audio", "adapted"), [("wavlm", 2), ("hubert", 6), ("wav2vec2", 6)])
-def test_adapter_and_new_parts_are_trained_and_the_encoders_stay(tmp_path: Path, audio: str, adapted: int) -> None:
+@pytest.mark.parametrize("audio", ["wavlm", "hubert", "wav2vec2"])
+def test_adapter_and_new_parts_are_trained_and_the_encoders_stay(tmp_path: Path, audio: str) -> None:
     model = make_adapted(audio)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     train(model, tmp_path)
     changed = {name for name, weight in model.named_parameters() if not weight.equal(before[name])}
     lora = {name for name in before if "lora_" in name}
-    assert len(lora) == 2 * 2 * adapted  # layers, and two matrices each
+    assert len(lora) == 2 * 2 * 6  # layers, two matrices each, on q, k, v, out and both feed-forward layers
     assert lora <= changed and {name for name in changed if "encoder" in name} == lora
     for part in ("fusion", "audio_projection", "video_projection", "classifier", "matching_head"):
         assert {name for name in changed if part in name}, part
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("audio", ["wavlm", "hubert"])
+def test_every_adapter_gets_a_gradient_and_has_an_effect(audio: str, attention: str) -> None:
+    model = make_model(audio=audio)
+    model.set_attn_implementation(attention)
+    # Random adapters: those of a new one are zero on one side, which hides the gradient of the other.
+    adapted = peft.get_peft_model(model, audio_lora_config(model, rank=3, init_lora_weights=False)).eval()
+    inputs = collate([Examples()[index] for index in range(5)])
+    adapted(**inputs).loss.backward()
+    lora = {name: weight for name, weight in adapted.named_parameters() if "lora_" in name}
+    assert len(lora) == 24
+    for name, weight in lora.items():
+        assert weight.grad is not None and weight.grad.abs().max() > 1e-9, name
+    with torch.no_grad():
+        expected = adapted(**inputs).logits
+        for name, weight in lora.items():
+            if "lora_B" in name:
+                kept = weight.clone()
+                weight.zero_()
+                assert not adapted(**inputs).logits.equal(expected), name
+                weight.copy_(kept)
+
+
+def test_adapters_are_scaled_by_two_unless_alpha_is_given() -> None:
+    model = make_model()
+    assert audio_lora_config(model).r == 8 and audio_lora_config(model).lora_alpha == 16
+    assert audio_lora_config(model, rank=3).lora_alpha == 6
+    assert audio_lora_config(model, rank=3, alpha=7).lora_alpha == 7
+    adapted = peft.get_peft_model(model, audio_lora_config(model, rank=3))
+    layers = [module for module in adapted.modules() if isinstance(module, peft.tuners.lora.Linear)]
+    assert len(layers) == 12 and {layer.scaling["default"] for layer in layers} == {2.0}
+
+
+def test_other_layers_can_be_chosen() -> None:
+    config = audio_lora_config(make_model(), target_modules=["q_proj"], modules_to_save=["classifier"])
+    assert config.target_modules == {"q_proj"} and config.modules_to_save == ["classifier"]
+
+
+def test_an_adapter_on_the_image_encoder_is_trained(tmp_path: Path) -> None:
+    model = make_model()
+    config = audio_lora_config(model, rank=3, target_modules=r".*vision_encoder\..*\.(q|v)_proj")
+    adapted = peft.get_peft_model(model, config)
+    before = {name: weight.detach().clone() for name, weight in adapted.named_parameters()}
+    with pytest.raises(ValueError, match="`video_features` hold the output of an image encoder that is not trained"):
+        train(adapted, tmp_path)
+    frames = torch.randn(23, 2, 3, 26, 26, generator=torch.Generator().manual_seed(3))
+
+    def collate_frames(indices: list[int]) -> dict[str, torch.Tensor]:
+        batch = collate([Examples()[index] for index in indices])
+        return batch | {"video_features": None, "padding_mask_videos": None, "pixel_values_videos": frames[indices]}
+
+    arguments = make_arguments(tmp_path, num_train_epochs=1, learning_rate=1e-2, class_balanced=False)
+    FoalNetTrainer(adapted, arguments, train_dataset=range(23), data_collator=collate_frames).train()
+    lora = {name for name in before if "lora_" in name}
+    assert len(lora) == 8 and all("vision_encoder" in name for name in lora)
+    changed = {name for name, weight in adapted.named_parameters() if not weight.equal(before[name])}
+    assert lora <= changed and {name for name in changed if "encoder" in name} == lora
 
 
 def test_a_saved_adapter_gives_what_the_trained_model_gave(tmp_path: Path) -> None:

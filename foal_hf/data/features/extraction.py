@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ...foal_net.encoders_foal_net import encode_pictures
+from ...foal_net.encoders_foal_net import encode_frames
 from ...foal_net.media_foal_net import MediaFile
 from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
@@ -282,7 +282,7 @@ def _encoder(model: Any, processor: FoalNetProcessor) -> Callable[[torch.Tensor]
     def encode(frames: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             pixel_values = processor.video_processor.scale_and_normalize(frames.to(encoder.device))
-            return encode_pictures(encoder, base.config, pixel_values[None])[0].float().cpu()
+            return encode_frames(encoder, base.config, pixel_values[None])[0].float().cpu()
 
     return encode
 
