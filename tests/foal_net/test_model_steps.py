@@ -45,7 +45,7 @@ def test_last_hidden_states_are_what_the_encoders_gave_and_fusion_sees_them_afte
     assert not video[1, 3:].any() and video[1, :3].any(dim=-1).all()
     dropped = False
     for name, sequence, mask in (("audio", audio, output.audio_mask), ("video", video, output.video_mask)):
-        seen = output[f"{name}_fusion_input"]
+        seen, mask = output[f"{name}_fusion_input"], mask.bool()
         assert not seen[~mask].any()
         is_kept = seen[mask] != 0
         torch.testing.assert_close(seen[mask][is_kept], (sequence[mask] / 0.6)[is_kept])
