@@ -321,6 +321,8 @@ class FoalNetConfig(PreTrainedConfig):
         temperature = self.calibration_temperature
         if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"`calibration_temperature` is {temperature}; expected more than 0, or None.")
+        if temperature is not None and self.problem_type == "regression":
+            raise ValueError(f"`calibration_temperature` is {temperature}; expected None, as regression has no scores.")
         for side, width in (("audio", self.audio_width), ("video", self.video_width)):
             if width % self.num_fusion_heads:
                 raise ValueError(

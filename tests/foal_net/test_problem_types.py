@@ -9,6 +9,7 @@ import torch
 from tiny_models import tiny_config
 from transformers import Trainer, TrainingArguments
 
+from foal_hf import TINY_CHECKPOINT, AudioVideoEmotionPipeline, FoalNetProcessor, calibrate
 from foal_hf.foal_net.losses_foal_net import classification_loss, known_labels, shared_emotion
 from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 
@@ -156,3 +157,42 @@ def test_training_by_the_plain_trainer_learns(tmp_path: Path, problem_type: str)
     model.save_pretrained(tmp_path / "saved")
     loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path / "saved")
     assert (loaded.config.problem_type, loaded.config.id2label) == (problem_type, NAMES)
+
+
+def classify_with(problem_type: str, **fields: Any) -> Any:
+    model = build(vision="vit", problem_type=problem_type, id2label=NAMES, **fields)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, math.log(3), -2.0]))
+    return AudioVideoEmotionPipeline(model=model, processor=FoalNetProcessor.from_pretrained(TINY_CHECKPOINT))
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "fields", "scores"),
+    [
+        (MULTI, {}, {"activation": 0.75, "valence": 0.5, "dominance": 1 / (1 + math.exp(2))}),
+        (MULTI, {"calibration_temperature": 2.0}, {"activation": 3**0.5 / (1 + 3**0.5), "valence": 0.5}),
+        (REGRESSION, {}, {"activation": math.log(3), "valence": 0.0, "dominance": -2.0}),
+    ],
+)
+def test_the_pipeline_returns_sigmoids_of_classes_and_numbers_as_they_are(problem_type, fields, scores) -> None:
+    classify = classify_with(problem_type, **fields)
+    result = classify(
+        {"audio": torch.zeros(16_000).numpy(), "sampling_rate": 16_000}, modality="audio", top_k=len(scores)
+    )
+    assert [entry["label"] for entry in result] == list(scores)
+    assert [entry["score"] for entry in result] == pytest.approx(list(scores.values()), abs=1e-6)
+
+
+def test_a_least_score_is_refused_where_the_model_predicts_numbers() -> None:
+    with pytest.raises(ValueError, match="`min_score` is for probabilities, but this model predicts numbers"):
+        classify_with(REGRESSION)({"audio": torch.zeros(16_000).numpy(), "sampling_rate": 16_000}, min_score=0.5)
+
+
+def test_no_temperature_is_fitted_for_several_classes(tmp_path: Path) -> None:
+    arguments = TrainingArguments(tmp_path, use_cpu=True, report_to=[])
+    trainer = Trainer(build(problem_type=MULTI, id2label=NAMES), arguments)
+    with pytest.raises(ValueError, match="'multi_label_classification'; a temperature is fitted for one class"):
+        calibrate(trainer, Clips(torch.ones(5, 3)))
+    with pytest.raises(Exception, match="expected None, as regression has no scores"):
+        tiny_config(problem_type=REGRESSION, num_labels=3, calibration_temperature=2.0)
