@@ -239,6 +239,7 @@ class VideoTrack:
         self.zero_seconds = 0.0
         self.height, self.width = metadata.height, metadata.width
         self.is_still = metadata.num_frames == 1
+        self.frames_per_second = metadata.average_fps
         self._first, self._last = metadata.begin_stream_seconds, metadata.end_stream_seconds
         header = metadata.begin_stream_seconds_from_header
         self.begin_seconds = self._first if header is None else header
@@ -322,7 +323,7 @@ class ArrayVideo:
     def __init__(self, frames: Any, frames_per_second: float):
         check_positive(source_frames_per_second=frames_per_second)
         self._frames = frames_from_array(frames)
-        self._rate = frames_per_second
+        self._rate = self.frames_per_second = frames_per_second
         self.height, self.width = self._frames.shape[-2:]
         self.is_still = len(self._frames) == 1
         self.end_seconds = len(self._frames) / frames_per_second
