@@ -1,4 +1,4 @@
-"""Sound and pictures that come as arrays: checks of layout and range, and resampling of sound."""
+"""Audio and frames that come as arrays: checks of layout and range, mixing and resampling."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .sources_foal_net import MediaError
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 100, 10_000_000
 
 _MAX_CHANNELS = 8
+_CANCELLED_SHARE = 0.01
 _MAX_AMPLITUDE = 2.0**32
 _ZERO_CROSSINGS = 24  # of the sinc on either side: more is sharper and slower
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: where the filter's edge is centred
@@ -23,7 +24,7 @@ _FILTER_GROUP_TAPS = 2**20  # computed at once: bounds the memory where the rate
 
 
 def mono_from_array(array: Any) -> torch.Tensor:
-    """Sound from an array, channels averaged.
+    """Audio from an array, its channels mixed to one.
 
     Args:
         array: `(samples,)`, `(channels, samples)` or `(samples, channels)`, up to 8 channels; floating point
@@ -33,8 +34,13 @@ def mono_from_array(array: Any) -> torch.Tensor:
         `torch.Tensor` of shape `(samples,)`, float32.
 
     Raises:
-        MediaError: If the layout is unclear, or it is empty, or holds NaN, infinity or what is far from sound.
+        MediaError: If the layout is unclear, or it is empty, or holds NaN, infinity or what is far from audio.
     """
+    return mix_to_mono(channels_from_array(array))[0]
+
+
+def channels_from_array(array: Any) -> torch.Tensor:
+    """Audio from an array as in `mono_from_array`, `(channels, samples)`, float32."""
     samples = _as_tensor(array, "audio array")
     if samples.ndim == 2:
         few, many = sorted(samples.shape)
@@ -42,33 +48,51 @@ def mono_from_array(array: Any) -> torch.Tensor:
             raise MediaError(
                 "audio array",
                 f"its shape {tuple(samples.shape)} does not tell channels from samples; give (samples,), or (channels, "
-                f"samples) with at most {_MAX_CHANNELS} channels. A batch of sounds is a list.",
+                f"samples) with at most {_MAX_CHANNELS} channels. A batch of clips is a list.",
             )
-        channel_axis = 0 if samples.shape[0] == few else 1
-    elif samples.ndim != 1:
+        samples = samples if samples.shape[0] == few else samples.T
+    elif samples.ndim == 1:
+        samples = samples[None]
+    else:
         raise MediaError(
             "audio array", f"has the shape {tuple(samples.shape)}; expected (samples,) or (channels, samples)."
         )
     if samples.numel() == 0:
-        raise MediaError("audio array", "is empty; a sound has at least one sample.")
-    samples = _pcm_to_float(samples)
-    if samples.ndim == 2:
-        samples = samples.mean(channel_axis)
+        raise MediaError("audio array", "is empty; audio has at least one sample.")
+    samples = pcm_to_float(samples)
     check_samples(samples, "audio array")
     return samples
+
+
+def mix_to_mono(channels: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """The mean of channels, or where they cancel each other out (left = -right) the louder one.
+
+    Args:
+        channels (`torch.Tensor` of shape `(channels, samples)`): Audio.
+
+    Returns:
+        `(torch.Tensor, bool)`: Shape `(samples,)`, and whether they cancel each other out: whether the mean has less
+        than 1 % of the energy that it would have if they had nothing to do with each other.
+    """
+    mean = channels.mean(0)
+    if len(channels) == 1:
+        return mean, False
+    energies = channels.square().sum(1)
+    cancels = bool(mean.square().sum() < _CANCELLED_SHARE * energies.sum() / len(channels) ** 2)
+    return (channels[energies.argmax()], True) if cancels else (mean, False)
 
 
 def check_samples(samples: torch.Tensor, name: str) -> None:
     """Raise `MediaError` unless all samples are finite, and small enough for their squares to be.
 
-    Sound is in [-1, 1], but files of floating point with the range of integers exist.
+    Audio lies in [-1, 1], but files of floating point with the range of integers exist.
     """
     if not (samples.abs() <= _MAX_AMPLITUDE).all():  # also false for NaN
-        raise MediaError(name, f"holds NaN or infinity, or samples above {_MAX_AMPLITUDE:g}; sound lies in [-1, 1].")
+        raise MediaError(name, f"holds NaN or infinity, or samples above {_MAX_AMPLITUDE:g}; audio lies in [-1, 1].")
 
 
 def frames_from_array(frames: Any) -> torch.Tensor:
-    """Pictures from an array or a list.
+    """Frames from an array or a list.
 
     Args:
         frames: `(frames, 3, height, width)` or `(frames, height, width, 3)`, uint8 or floating point in [0, 1]; or a
@@ -81,13 +105,13 @@ def frames_from_array(frames: Any) -> torch.Tensor:
         MediaError: If the layout is unclear, or it is empty, or values lie outside the range.
     """
     if isinstance(frames, Sequence):
-        pictures = [_as_tensor(frame, "video array") for frame in frames]
-        shapes = sorted({tuple(picture.shape) for picture in pictures})
+        images = [_as_tensor(frame, "video array") for frame in frames]
+        shapes = sorted({tuple(image.shape) for image in images})
         if len(shapes) > 1:
             raise MediaError(
                 "video array", f"the frames differ in shape: {shapes[0]} and {shapes[-1]}; all have to be equal."
             )
-        tensor = torch.stack(pictures) if pictures else torch.empty(0)
+        tensor = torch.stack(images) if images else torch.empty(0)
     else:
         tensor = _as_tensor(frames, "video array")
     if tensor.numel() == 0:
@@ -112,24 +136,24 @@ def frames_from_array(frames: Any) -> torch.Tensor:
 def resample(
     samples: torch.Tensor, from_rate: int, to_rate: int, start_seconds: float = 0.0, num_samples: int | None = None
 ) -> torch.Tensor:
-    """Samples of the same sound at another rate, band-limited.
+    """Samples of the same audio at another rate, band-limited.
 
         y[n] = sum_m x[m] h(c (p[n] - m))
         p[n] = from_rate (start + n / to_rate),   c = 0.95 min(1, to_rate / from_rate)
 
     `h` is a sinc under a Hann window of 24 zero crossings on either side, scaled to sum to 1. Before its begin and
-    after its end the sound is silent.
+    after its end the audio is silent.
 
     Args:
-        samples (`torch.Tensor` of shape `(samples,)`): The sound.
+        samples (`torch.Tensor` of shape `(samples,)`): The audio.
         from_rate (`int`): Its sampling rate, Hz.
         to_rate (`int`): The wanted one, Hz.
-        start_seconds (`float`, defaults to 0.0): Time of the first wanted sample, counted from the sound's first one;
+        start_seconds (`float`, defaults to 0.0): Time of the first wanted sample, counted from the first given one;
             may be negative.
-        num_samples (`int`, *optional*): How many at most. Default: up to the end of the sound.
+        num_samples (`int`, *optional*): How many at most. Default: up to the end of the audio.
 
     Returns:
-        `torch.Tensor` of shape `(num_samples,)`, fewer where the sound ends earlier, float32.
+        `torch.Tensor` of shape `(num_samples,)`, fewer where the audio ends earlier, float32.
     """
     start = start_seconds * from_rate  # in input samples
     left = math.ceil((len(samples) - start) * to_rate / from_rate - 1e-6)
@@ -181,17 +205,18 @@ def _as_tensor(array: Any, name: str) -> torch.Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except TypeError as error:
         raise MediaError(name, f"holds elements of the type {array.dtype}; expected numbers.") from error
-    except (ValueError, OSError) as error:  # rows of different lengths; a picture whose file is cut off
+    except (ValueError, OSError) as error:  # rows of different lengths; an image whose file is cut off
         raise MediaError(name, f"is no array ({error}).") from error
 
 
-def _pcm_to_float(samples: torch.Tensor) -> torch.Tensor:
+def pcm_to_float(samples: torch.Tensor) -> torch.Tensor:
+    """Samples in [-1, 1], float32, from PCM integers or floating point."""
     if samples.is_floating_point():
         return samples.float()
     if samples.dtype == torch.uint8:
         return (samples.float() - 128) / 128
     if samples.dtype in (torch.int16, torch.int32):
-        return (samples.double() / -float(torch.iinfo(samples.dtype).min)).float()
+        return samples.float() / -float(torch.iinfo(samples.dtype).min)
     raise MediaError(
         "audio array",
         f"has the type {samples.dtype}; expected floating point in [-1, 1], or int16, int32 or uint8 PCM.",

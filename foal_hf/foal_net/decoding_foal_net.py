@@ -1,187 +1,343 @@
-"""What a decoder may be asked for, how its failures reach the caller (always as `MediaError`), and reading in order.
+"""Decoding with PyAV: the frames of a file in order, on one time axis without jumps, and failures as `MediaError`.
 
-torchcodec's public methods seek, put the sound of a range together without looking at its times, and give up at the
-first frame that cannot be decoded. Taking the frames of a stream one after the other is slower, but copes with files
-without an index, with times that jump, and with damage.
+Nothing that a file says at its beginning is taken to hold for the rest of it. Every frame has its own size, rate,
+channels and format, damaged parts are skipped, and times may begin anew or jump: recordings are appended to one
+another. What is skipped or moved is noted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from transformers.utils import logging
 
 from .arrays_foal_net import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
-from .sources_foal_net import MediaError
+from .sources_foal_net import MediaError, OpenSource
 
 
 logger = logging.get_logger(__name__)
 
-# Sound is taken to go on without a gap up to this: lost packets and rounded times move it by less.
-GAP_SECONDS = 0.05
-LONGEST_GAP_SECONDS = 3600.0  # times that jump by more are wrong
-_MOST_DAMAGED_FRAMES = 10_000
-
+DEFAULT_MAX_PIXELS = 2**26
+"""Of one frame: twice what 8K has."""
+LONGEST_GAP_SECONDS = 3600.0
+"""In all gaps of a file together; times that jump by more are wrong."""
 TIME_TOLERANCE_SECONDS = 1e-3  # Matroska and WebM keep times in whole milliseconds
-_MAX_PIXELS = 2**26  # of a picture: twice what 8K has
-_PLACE_IN_TORCHCODEC = re.compile(r"^.*\.cpp:\d+, | at /\S+, line \d+$")
+
+_NEW_PART_SECONDS = 0.1  # times that go back by more belong to another recording, appended to the first
+_REAL_GAP_SECONDS = 1.0  # lost packets and rounded times move times by less
+_MOST_DAMAGED_PACKETS = 10_000
+_MOST_BYTES_WITHOUT_PACKET = 2**26
+_USUAL_FRAMES_PER_SECOND = 25
+_RUN_IN_SECONDS = 1.0  # decoded before what is wanted: audio decoders need some packets to settle
+_DAMAGED = "is damaged or cut off; what cannot be decoded is skipped"
 
 
 @contextlib.contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Whatever a decoder raises is a `MediaError` of the medium `name`."""
+    """Whatever a decoder raises is a `MediaError` of the source `name`."""
     try:
         yield
-    except MediaError:
+    except (MediaError, ImportError):
         raise
+    except MemoryError as error:
+        raise MediaError(name, "needs more memory than there is; read a shorter range.") from error
     except Exception as error:
-        raise decoding_error(name, error) from error
-
-
-def decoding_error(name: str, error: Exception) -> MediaError:
-    """What a decoder raised, in plain words."""
-    if isinstance(error, MemoryError):
-        return MediaError(name, "needs more memory than there is; read a shorter range.")
-    lines = str(error).splitlines() or [type(error).__name__]
-    detail = _PLACE_IN_TORCHCODEC.sub("", lines[0])
-    return MediaError(
-        name,
-        f"cannot be decoded: it is no sound or video file, or it is damaged or cut off ({detail.strip()[:200]}). "
-        "Try to play it, or convert it with `ffmpeg -i INPUT output.mp4`.",
-    )
+        detail = str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
+        raise MediaError(
+            name,
+            f"cannot be decoded: it is not an audio or video file, or it is damaged or cut off ({detail[:200]}). "
+            "Try to play it, or convert it with `ffmpeg -i INPUT output.mp4`.",
+        ) from error
 
 
 def check_sampling_rate(name: str, rate: int) -> None:
-    """Raise `MediaError` for a rate, Hz, that no sound has: headers may claim any."""
+    """Raise `MediaError` for a rate, Hz, that no audio has: headers may claim any."""
     if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
         raise MediaError(
-            name, f"claims {rate} samples a second; sound of {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE} Hz is read."
+            name, f"claims {rate} samples a second; audio of {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE} Hz is read."
         )
 
 
-def check_picture_size(name: str, height: int, width: int) -> None:
-    """Raise `MediaError` for pictures that are too large to be true, before memory is taken for one."""
-    if height * width > _MAX_PIXELS:
-        raise MediaError(name, f"claims pictures of {width}x{height} pixels; up to {_MAX_PIXELS} in all are read.")
+def check_frame_size(name: str, height: int, width: int, max_pixels: int) -> None:
+    """Raise `MediaError` for frames of more than `max_pixels` pixels."""
+    if height * width > max_pixels:
+        raise MediaError(
+            name,
+            f"has frames of {width}x{height} pixels, above max_pixels = {max_pixels}; raise max_pixels if you trust "
+            "the file, or shrink it with `ffmpeg -i INPUT -vf scale=1280:-2 output.mp4`.",
+        )
 
 
-def frames_in_order(decoder: Any, name: str) -> Iterator[tuple[torch.Tensor, float, float]]:
-    """Each frame of a fresh torchcodec decoder (a picture, or some samples of sound) with its time and length, seconds.
-
-    What cannot be decoded is left out. So is what goes back in time: of a recording that was appended to another with
-    times that begin anew, the first part is given.
-    """
-    latest, num_damaged = -math.inf, 0
-    while num_damaged < _MOST_DAMAGED_FRAMES:
-        try:
-            from torchcodec._core import get_next_frame  # torchcodec's public methods all seek first
-
-            frame, seconds, duration = get_next_frame(decoder._decoder)
-        except IndexError:  # the end
-            return
-        except RuntimeError:
-            num_damaged += 1
-            if num_damaged == 1:
-                logger.warning(f"{name}: is damaged or cut off; what cannot be decoded is left out.")
-            continue
-        if seconds.item() >= latest:
-            latest = seconds.item()
-            yield frame, latest, duration.item()
-
-
-def sound_in_order(decoder: Any, name: str, start: float, stop: float) -> tuple[torch.Tensor, float] | None:
-    """The sound of `[start, stop)`, every part at its own time: `(samples,)`, channels averaged, and when it begins.
-
-    Where a part is missing it is silent. It may begin a little before `start` and end a little behind `stop`.
-    """
-    rate = decoder.metadata.sample_rate
-    gap, longest_gap = GAP_SECONDS * rate, LONGEST_GAP_SECONDS * rate
-    parts: list[torch.Tensor] = []
-    begin = end = None  # in samples, on the clock of the stream; `end` also of what lies before the range
-    for frame, seconds, _ in frames_in_order(decoder, name):
-        at = round(seconds * rate)
-        if end is not None:
-            at = end if abs(at - end) <= gap else at
-            if at < end:
-                continue
-        if at >= stop * rate or (end is not None and at - end > longest_gap):
-            if parts and end is not None and not math.isinf(stop):  # it goes on later
-                parts.append(torch.zeros(max(round(stop * rate) - end, 0)))
-            break
-        samples = frame.mean(0)
-        if at + len(samples) > start * rate:
-            if begin is None:
-                begin = at
-            elif end is not None:
-                parts.append(torch.zeros(at - end))
-            parts.append(samples)
-        end = at + len(samples)
-    return None if begin is None else (torch.cat(parts), begin / rate)
-
-
-class PicturesInOrder:
-    """Pictures by their time.
+class MediaStreams:
+    """The audio and the video stream of a file, to be decoded one independently of the other.
 
     Args:
-        reopen (`Callable`): Gives a fresh decoder; it is wanted again where the times go back.
-        name (`str`): For messages.
-        size (`tuple[int, int]`): Height and width. Pictures of another size, as in broadcasts that change it on the
-            way, are scaled.
+        source (`OpenSource`): The file.
+        max_pixels (`int`): Of a frame.
+        stream_index (`dict[str, int]`, *optional*): Which stream to take for `"audio"` or `"video"`. Default: the one
+            that FFmpeg takes. Attached pictures (cover art, chapter images) are no video.
+
+    Attributes:
+        notes (`dict[str, None]`): What was skipped, moved or converted so far, in order.
+        begins (`dict[str, float]`): Where each stream begins by its header; without those that the file lacks.
+        begin_seconds (`float`): Where the earlier stream begins, on the clock of the file.
+
+    Raises:
+        MediaError: If FFmpeg cannot open it, or it has no such stream.
+        ImportError: If PyAV is missing.
     """
 
-    def __init__(self, reopen: Callable[[], Any], name: str, size: tuple[int, int]):
-        self._reopen = reopen
-        self._name = name
-        self._size = size
-        self._current: torch.Tensor | None = None
-        self._next: torch.Tensor | None = None
-        self._current_seconds = -math.inf
-        self.next_seconds = -math.inf  # when the picture after the current one is shown; infinity if none is
-        self.end_seconds = -math.inf  # of the pictures seen so far
-        self._restart()
+    def __init__(self, source: OpenSource, max_pixels: int, stream_index: dict[str, int] | None = None):
+        self._av = _import_av()
+        self._source = source
+        self.name = source.name
+        self.max_pixels = max_pixels
+        self.has_index = source.has_streams_in_header
+        self.notes: dict[str, None] = {}
+        self._unused: Any = None
+        with decoding(self.name):
+            container, _ = self._unused = self._open()
+            if not len(container.streams):
+                raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
+            index = stream_index or {}
+            chosen = {kind: self._choose(container, kind, index.get(kind)) for kind in ("audio", "video")}
+            self._duration = container.duration and container.duration / self._av.time_base
+            self._headers = {kind: _Header(stream) for kind, stream in chosen.items() if stream is not None}
+        self.begins = {kind: header.begin_seconds for kind, header in self._headers.items()}
+        self.begin_seconds = min(self.begins.values(), default=0.0)
+
+    def close(self) -> None:
+        """Close what was opened for reading and not used."""
+        if self._unused is not None:
+            self._unused[0].close()
+        self._unused = None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether no picture follows the current one."""
-        return self._next is None
+    def pixel_aspect_ratio(self) -> Any:
+        """Width of a pixel of the video by its height, a fraction; None where the file does not say."""
+        return self._headers["video"].pixel_aspect_ratio
 
-    def frames_at(self, seconds: list[float]) -> torch.Tensor:
-        """The pictures shown at these ascending times, `(len(seconds), 3, height, width)`."""
-        if seconds[0] < self._current_seconds:
-            self._restart()
-        frames = []
-        for time in seconds:
-            while self._next is not None and (self._current is None or self.next_seconds <= time):
-                self._take_next()
-            if self._current is None:
-                raise RuntimeError("no frame can be decoded")
-            frames.append(self._current)
-        return torch.stack(frames)
+    def end_seconds(self, kind: str) -> float | None:
+        """Where a stream ends by the file's own account, on its clock; None where it gives none."""
+        seconds = self._headers[kind].duration_seconds or self._duration
+        return None if seconds is None else self.begins[kind] + seconds
 
-    def go_to(self, seconds: float) -> None:
-        """Read on until the next picture is one that begins at `seconds` or later."""
-        while self._next is not None and self.next_seconds < seconds:
-            self._take_next()
+    def frame_seconds(self, frame: Any) -> float:
+        """How long a frame lasts."""
+        if hasattr(frame, "samples"):
+            return frame.samples / max(frame.sample_rate, 1)
+        header = self._headers["video"]
+        seconds = (frame.duration or 0) * header.time_base or 1 / (header.frames_per_second or _USUAL_FRAMES_PER_SECOND)
+        return min(seconds, LONGEST_GAP_SECONDS)
 
-    def _restart(self) -> None:
-        self._pictures = frames_in_order(self._reopen(), self._name)
-        self._current, self._current_seconds = None, -math.inf
-        self._advance()
+    def check_frame_size(self, height: int = 0, width: int = 0) -> None:
+        """Raise `MediaError` for frames of more pixels than allowed; by default those that the header claims."""
+        header = self._headers["video"]
+        check_frame_size(self.name, height or header.height, width or header.width, self.max_pixels)
 
-    def _take_next(self) -> None:
-        self._current, self._current_seconds = self._next, self.next_seconds
-        self._advance()
+    def note(self, text: str) -> None:
+        """Keep what somebody who sees the result should know."""
+        if text not in self.notes:
+            self.notes[text] = None
+            logger.warning(f"{self.name}: {text}.")
 
-    def _advance(self) -> None:
-        self._next, self.next_seconds, duration = next(self._pictures, (None, math.inf, 0.0))
-        if self._next is None:
+    def frames(
+        self, kind: str, *, seek_seconds: float | None = None, needed_from: float = -math.inf
+    ) -> Iterator[tuple[Any, float]]:
+        """The frames of a stream in order, each with the time when it begins, seconds.
+
+        Args:
+            kind (`str`): `"audio"` or `"video"`.
+            seek_seconds (`float`, *optional*): Begin at the key frame before, as far as the file has an index. It may
+                be later all the same.
+            needed_from (`float`, *optional*): What ends well before this time may be left out.
+        """
+        with contextlib.ExitStack() as stack:
+            container, reader = self._unused or self._open()
+            self._unused = None
+            stack.callback(container.close)
+            stream = container.streams[self._headers[kind].index]
+            codec = stream.codec_context
+            time_base = float(stream.time_base)
+            if seek_seconds is not None:
+                container.seek(int(seek_seconds / time_base), stream=stream)
+            clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
+            streams = [container.streams[index] for index in sorted(header.index for header in self._headers.values())]
+            bases = {item.index: float(item.time_base) for item in streams}
+            latest, following = -math.inf, self.begin_seconds
+
+            def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
+                nonlocal latest, following
+                try:
+                    frames = codec.decode(packet)
+                except self._av.error.EOFError:  # behind a flush
+                    frames = []
+                except self._av.error.FFmpegError as error:
+                    clock.count_damage(error)
+                    frames = []
+                for frame in frames:
+                    ticks = frame.dts if frame.pts is None else frame.pts
+                    seconds = following if ticks is None else ticks * time_base + offset
+                    if kind == "audio" or seconds >= latest:  # of video what goes back is damage
+                        latest, following = seconds, seconds + self.frame_seconds(frame)
+                        yield frame, seconds
+
+            for packet in _packets(container, streams, reader, clock, self._av.error.FFmpegError):
+                if not packet.size:
+                    continue
+                index, ticks = packet.stream_index, packet.dts if packet.pts is None else packet.pts
+                before = clock.offsets[stream.index]
+                if ticks is not None:
+                    base = bases[index]
+                    # Of the video, frames are decoded before others that are shown earlier; key frames never are.
+                    ascends = packet.is_keyframe or packet.stream.type == "audio"
+                    end = clock.place(index, ticks * base, (packet.duration or 0) * base, ascends=ascends)
+                    if clock.offsets[stream.index] != before:
+                        yield from decoded(None, before)
+                        codec.flush_buffers()
+                    if end < needed_from - _RUN_IN_SECONDS:
+                        continue
+                if index == stream.index:
+                    yield from decoded(packet, clock.offsets[stream.index])
+            yield from decoded(None, clock.offsets[stream.index])
+
+    def _open(self) -> tuple[Any, Any]:
+        reader = self._source.open()
+        limits = {"max_pixels": str(int(self.max_pixels))}
+        container = self._av.open(
+            reader,
+            options={"protocol_whitelist": "none", **limits},
+            io_open=_refuse_to_open,
+            metadata_errors="replace",
+        )
+        for stream in container.streams:
+            if stream.codec_context is not None and stream.type in ("audio", "video"):
+                stream.codec_context.thread_count = 1
+                stream.codec_context.options = limits
+        return container, reader
+
+    def _choose(self, container: Any, kind: str, index: int | None) -> Any:
+        all_of_kind = getattr(container.streams, kind)
+        undecodable = [stream for stream in all_of_kind if stream.codec_context is None]
+        pictures = self._av.stream.Disposition.attached_pic | self._av.stream.Disposition.timed_thumbnails
+        streams = [stream for stream in all_of_kind if stream not in undecodable and not stream.disposition & pictures]
+        if index is not None:
+            for stream in streams:
+                if stream.index == index:
+                    return stream
+            raise MediaError(self.name, f"has no {kind} stream {index}; it has {[stream.index for stream in streams]}.")
+        if undecodable and not streams:
+            self.note(f"its {kind} is in a format that FFmpeg cannot decode")
+        best = container.streams.best(kind)
+        return next((stream for stream in streams if best is not None and stream.index == best.index), None) or next(
+            iter(streams), None
+        )
+
+
+class _Header:
+    """What the header of a file says of one stream; times in seconds."""
+
+    def __init__(self, stream: Any):
+        self.index = stream.index
+        self.time_base = float(stream.time_base)
+        begin = (stream.start_time or 0) * self.time_base
+        # Before 0 there is only the encoder's run-in, which is decoded and dropped.
+        self.begin_seconds = max(begin, 0.0) if stream.type == "audio" else begin
+        self.duration_seconds = stream.duration and stream.duration * self.time_base
+        self.frames_per_second = float(getattr(stream, "average_rate", None) or 0)
+        self.pixel_aspect_ratio = getattr(stream, "sample_aspect_ratio", None)
+        self.height, self.width = (getattr(stream, name, 0) for name in ("height", "width"))
+
+
+class _Clock:
+    """Puts the packets of a file on one time axis, on which no part lies over another and gaps are bounded.
+
+    Args:
+        begin_seconds (`float`, *optional*): Where it begins. Default: with the first packet.
+        note (`Callable`): Gets what was done, in words.
+    """
+
+    def __init__(self, begin_seconds: float | None, note: Callable[[str], None]):
+        self.note = note
+        self.end = begin_seconds  # of all packets so far
+        self._offset = 0.0  # to be added to the times of the part that was begun last
+        self._offset_before = 0.0  # and of the one before
+        self.offsets: dict[int, float] = defaultdict(lambda: self._offset)  # of each stream
+        self._latest: dict[int, float] = {}
+        self._nothing = 0.0
+        self._num_damaged = 0
+
+    def place(self, index: int, seconds: float, duration: float, *, ascends: bool) -> float:
+        """Take the next packet of a stream, and say when it ends."""
+        at = seconds + self.offsets[index]
+        latest = self._latest.get(index, at)
+        self.end = at if self.end is None else self.end
+        goes_back = ascends and at < latest - _NEW_PART_SECONDS
+        gap = at - self.end
+        if goes_back or gap > _REAL_GAP_SECONDS:
+            is_known = index in self._latest
+            if is_known and abs(seconds + self._offset_before - latest) <= _REAL_GAP_SECONDS:  # others have gone on
+                self.offsets[index] = self._offset_before
+            elif goes_back:
+                if seconds + self._offset < latest - _NEW_PART_SECONDS:
+                    self.note("its times begin anew on the way; the parts are read one after the other")
+                    self._move(self.end - seconds - self._offset)
+                self.offsets[index] = self._offset
+                latest = seconds + self._offset
+            elif self._nothing + gap > LONGEST_GAP_SECONDS:
+                self.note("its times jump by hours; the gap is skipped")
+                self._move(-gap)
+            else:
+                self._nothing += gap
+            at = seconds + self.offsets[index]
+        self._latest[index] = max(at, latest)
+        end = at + min(duration, LONGEST_GAP_SECONDS)
+        self.end = max(end, self.end)
+        return end
+
+    def count_damage(self, error: Exception) -> None:
+        """Go on after an error, some thousand times."""
+        self.note(_DAMAGED)
+        self._num_damaged += 1
+        if self._num_damaged > _MOST_DAMAGED_PACKETS:
+            raise error
+
+    def _move(self, by_seconds: float) -> None:
+        self._offset_before, self._offset = self._offset, self._offset + by_seconds
+        self.offsets.clear()
+
+
+def _packets(
+    container: Any, streams: list[Any], reader: Any, clock: _Clock, decoder_error: type[Exception]
+) -> Iterator[Any]:
+    """The packets of streams in the order of the file, as far as they can be read."""
+    while True:
+        try:
+            for packet in container.demux(streams):
+                reader.limit_bytes(_MOST_BYTES_WITHOUT_PACKET)
+                yield packet
             return
-        self.end_seconds = max(self.end_seconds, self.next_seconds + duration)
-        if tuple(self._next.shape[1:]) != self._size:
-            scaled = torch.nn.functional.interpolate(self._next[None], self._size, mode="bilinear", antialias=True)
-            self._next = scaled[0]
+        except MediaError as error:  # too much without a packet: nothing follows
+            clock.note(error.reason)
+            return
+        except decoder_error as error:
+            clock.count_damage(error)
+
+
+def _refuse_to_open(url: str, *arguments: Any) -> Any:
+    raise PermissionError(f"it refers to another file ({url[:80]})")
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            "Audio and video files are read with PyAV, which brings FFmpeg along: `pip install av`. "
+            "`foal-hf doctor` says what else is missing."
+        ) from error
+    return av

@@ -1,32 +1,35 @@
-"""The media reader: anything that holds sound or picture becomes a `Clip` of samples and frames on one time axis.
+"""The media reader: anything that holds audio or video becomes a `Clip` of samples and frames on one time axis.
 
     read_clip("talk.mp4", start_seconds=12.0, end_seconds=15.5)        # one clip
     with MediaFile("talk.mp4") as media:                               # many clips, each part decoded once
         for start in range(0, 60, 5): media.read(start, start + 5)
 
-Two tracks (sound, picture) each know their own begin and end and give what was asked for; `MediaFile` puts them on a
+Two tracks (audio, video) each know their own begin and end and give what was asked for; `MediaFile` puts them on a
 common time axis, whose zero is where the earlier of the two streams of a file begins, as in a player.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from .sources_foal_net import DEFAULT_MAX_BYTES, MediaError, files_let_go, is_url, open_source, source_name
-from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, check_positive, open_tracks
+from .decoding_foal_net import DEFAULT_MAX_PIXELS, MediaStreams
+from .sources_foal_net import DEFAULT_MAX_BYTES, MediaError, is_url, open_source, source_name
+from .torchcodec_foal_net import file_of, is_decoder, track_of
+from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, check_positive
 
 
-_FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large pictures
-_MOST_FRAMES = 10**6  # of a clip: files claim any length
-_IN_WORDS = {"audio": "sound", "video": "picture"}
+_FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large frames
+_FRAMES_OF_MAX_PIXELS = 16  # that a clip may hold
+_LONGEST_CLIP_SECONDS = 6 * 3600.0  # of audio that is held at once
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,15 @@ class Clip:
     """What was read; times are in seconds since the clip's start.
 
     Attributes:
-        waveform (`torch.Tensor` of shape `(samples,)`, *optional*): Float32, channels averaged; sample i is the sound
-            at `i / sampling_rate`. None where the range holds no sound.
+        waveform (`torch.Tensor` of shape `(samples,)`, *optional*): Float32, channels averaged; sample i is the audio
+            at `i / sampling_rate`. None where the range holds no audio.
         sampling_rate (`int`, *optional*): Hz; None without a waveform.
         frames (`torch.Tensor` of shape `(num_frames, 3, height, width)`, *optional*): RGB, uint8 (or what `transform`
-            made of it). None where the range holds no picture.
+            made of it). None where the range holds no video.
         frame_seconds (`torch.Tensor` of shape `(num_frames,)`, *optional*): Float64: the time that each frame shows.
-        start_seconds (`float`): Start of the clip on the time axis of the medium.
+        start_seconds (`float`): Start of the clip on the time axis of the source.
         end_seconds (`float`): End of what was really there of the range, exclusive.
+        notes (`tuple[str, ...]`): What was skipped, moved or converted in the source so far, in words.
     """
 
     waveform: torch.Tensor | None
@@ -50,6 +54,7 @@ class Clip:
     frame_seconds: torch.Tensor | None
     start_seconds: float
     end_seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -76,14 +81,15 @@ def read_clip(
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     device: str | torch.device | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Clip:
     """Read one clip; only the wanted range is decoded.
 
     The arguments are those of [`MediaFile`] (what to read) and of [`MediaFile.read`] (which part of it).
 
     Raises:
-        MediaError: If the medium cannot be read, or holds nothing in the range.
-        ValueError: If the arguments make no sense, whatever the medium.
+        MediaError: If the source cannot be read, or holds nothing in the range.
+        ValueError: If the arguments make no sense, whatever the source.
 
     Example:
 
@@ -104,6 +110,7 @@ def read_clip(
         source_frames_per_second=source_frames_per_second,
         device=device,
         max_bytes=max_bytes,
+        max_pixels=max_pixels,
     )
     with media:
         return media.read(
@@ -138,37 +145,42 @@ def find_fault(path: str | os.PathLike[str]) -> str | None:
 
 
 class MediaFile:
-    """An opened medium, to be read clip by clip; a context manager.
+    """An opened source, to be read clip by clip; a context manager.
 
     Every source may be a path (`str`, `os.PathLike`), an http or https URL, bytes, a binary file object, a torchcodec
-    decoder, or a `datasets` row (`{"path", "bytes"}` or `{"array", "sampling_rate"}`). Sound may also be an array (see
-    `mono_from_array`), pictures an array or a list of PIL images (see `frames_from_array`). Playlists and scripts that
-    name other files are refused.
+    decoder, or a `datasets` row (`{"path", "bytes"}` or `{"array", "sampling_rate"}`). Audio may also be an array (see
+    `mono_from_array`), video an array or a list of PIL images (see `frames_from_array`). Playlists and scripts that
+    name other files are refused. Cover art and other attached pictures are no video.
+
+    Frames are what a player shows: upright, with square pixels, high dynamic range in the colours of BT.709. A decoder
+    gives what its owner chose: its stream, its sampling rate and channels.
 
     Args:
-        source: One thing that holds sound, picture or both.
-        audio: Instead of `source`: where the sound comes from.
-        video: Instead of `source`: where the picture comes from. The same path or URL as `audio` is the same as one
+        source: One thing that holds audio, video or both.
+        audio: Instead of `source`: where the audio comes from.
+        video: Instead of `source`: where the video comes from. The same path or URL as `audio` is the same as one
             `source`; different sources start together, unless `audio_start_seconds` says otherwise.
         sampling_rate (`int`, defaults to 16000): Wanted rate of the waveform, Hz.
         frames_per_second (`float`, defaults to 5.0): Frames are taken at the times `start_seconds + k /
             frames_per_second`.
         modalities (`Sequence[str]`, defaults to `("audio", "video")`): What to read.
-        source_sampling_rate (`int`, *optional*): Rate of a sound given as array, Hz; needed for arrays, ignored
+        source_sampling_rate (`int`, *optional*): Rate of audio given as array, Hz; needed for arrays, ignored
             otherwise.
-        source_frames_per_second (`float`, *optional*): Rate of pictures given as array. Default: `frames_per_second`,
+        source_frames_per_second (`float`, *optional*): Rate of frames given as array. Default: `frames_per_second`,
             that is, they are taken as sampled already.
-        device (`str` or `torch.device`, *optional*): Where pictures of files are decoded. Default: the CPU. Arrays and
-            decoders stay where they are.
+        device (`str` or `torch.device`, *optional*): Where frames of files are put, before `transform`. Default: the
+            CPU. Arrays and decoders stay where they are.
         max_bytes (`int`, defaults to 2 GiB): Limit of a download and of a stream that cannot seek.
+        max_pixels (`int`, defaults to 67,108,864): Limit of the pixels of one frame, which is twice what 8K has. The
+            frames of one clip together may have 16 times as many, after `transform`.
         in_order (`bool`, defaults to `False`): Whether reads ascend, none beginning before the end of the one before.
-            Then a file is not read through first, and what is held does not grow with its length. Arrays and decoders
+            Then nothing is sought in a file, and times that begin anew or jump on the way are seen. Arrays and decoders
             are not concerned.
 
     Raises:
         MediaError: If a source cannot be read, or holds none of the wanted modalities.
-        ValueError: If the arguments make no sense, whatever the medium.
-        ImportError: If torchcodec or FFmpeg's libraries are missing.
+        ValueError: If the arguments make no sense, whatever the source.
+        ImportError: If PyAV is missing.
     """
 
     def __init__(
@@ -184,6 +196,7 @@ class MediaFile:
         source_frames_per_second: float | None = None,
         device: str | torch.device | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
         in_order: bool = False,
     ):
         if source is not None and (audio is not None or video is not None):
@@ -193,21 +206,23 @@ class MediaFile:
         unknown = set(modalities) - {"audio", "video"}
         if unknown or isinstance(modalities, str) or not modalities:
             raise ValueError(f"`modalities` has to be a choice of ('audio', 'video'), got {modalities!r}.")
-        check_positive(sampling_rate=sampling_rate, frames_per_second=frames_per_second)
+        check_positive(sampling_rate=sampling_rate, frames_per_second=frames_per_second, max_pixels=max_pixels)
         self.sampling_rate = sampling_rate
         self.frames_per_second = frames_per_second
         self._source_sampling_rate = source_sampling_rate
         self._source_frames_per_second = source_frames_per_second
-        self._device = "cpu" if device is None else device
+        self._device = device
         self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
         self._in_order = in_order
         self._read_until = 0.0
         self._stack = contextlib.ExitStack()
         self._audio: Any = None
         self._video: Any = None
+        self._notes: list[dict[str, None]] = []
 
         parts: list[tuple[Any, tuple[str, ...]]]
-        if source is None and _is_same_medium(audio, video):
+        if source is None and _is_same_source(audio, video):
             source = audio
         if source is not None:
             parts = [(source, tuple(modalities))]
@@ -218,12 +233,13 @@ class MediaFile:
                 if name in modalities and part is not None
             ]
         self.name = " + ".join(source_name(part) for part, _ in parts) or "clip"
-        with contextlib.ExitStack() as on_error, files_let_go():
+        with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
             for part, wanted in parts:
                 self._open(part, wanted)
             if self._audio is None and self._video is None:
-                raise MediaError(self.name, f"holds no {' and no '.join(_IN_WORDS[name] for name in modalities)}.")
+                reason = "; ".join([f"holds no {' and no '.join(modalities)}", *self.notes])
+                raise MediaError(self.name, f"{reason}.")
             on_error.pop_all()
 
     def __enter__(self) -> MediaFile:
@@ -238,8 +254,13 @@ class MediaFile:
         self._stack.close()
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was skipped, moved or converted so far, in words."""
+        return tuple(dict.fromkeys(note for notes in self._notes for note in notes))
+
+    @property
     def modalities(self) -> tuple[str, ...]:
-        """Which of the wanted modalities the medium has."""
+        """Which of the wanted modalities the source has."""
         tracks = {"audio": self._audio, "video": self._video}
         return tuple(name for name, track in tracks.items() if track is not None)
 
@@ -248,11 +269,6 @@ class MediaFile:
         """End of the longer stream, by the file's own account; None where it gives none."""
         ends = [track.end_seconds for track in (self._audio, self._video) if track is not None]
         return None if None in ends or not ends else max(ends)
-
-    @property
-    def video_frames_per_second(self) -> float | None:
-        """Frame rate of the video, by the file's own account; None without video, or where it gives none."""
-        return getattr(self._video, "frames_per_second", None)
 
     def read(
         self,
@@ -267,22 +283,23 @@ class MediaFile:
         """Read the part `[start_seconds, end_seconds)`.
 
         Args:
-            start_seconds (`float`, defaults to 0.0): On the time axis of the medium.
-            end_seconds (`float`, *optional*): Default: the end of the medium. A later end than that is the same.
-            audio_start_seconds (`float`, *optional*): Where the clip begins in the sound, if not at `start_seconds`:
-                0.0 where the sound is a file of the clip alone, beside a long film.
+            start_seconds (`float`, defaults to 0.0): On the time axis of the source.
+            end_seconds (`float`, *optional*): Default: the end of the source. A later end than that is the same.
+            audio_start_seconds (`float`, *optional*): Where the clip begins in the audio, if not at `start_seconds`:
+                0.0 where the audio is a file of the clip alone, beside a long video.
             max_seconds (`float`, *optional*): Read no more than this from the start.
-            crop_box (`Sequence[int]`, *optional*): Part of the upright picture, pixels `(left, top, right, bottom)`,
-                right and bottom exclusive.
+            crop_box (`Sequence[int]`, *optional*): Part of the frame as it is shown (upright, with square pixels),
+                pixels `(left, top, right, bottom)`, right and bottom exclusive.
             transform (`Callable`, *optional*): Applied to each small group of cropped frames `(n, 3, height, width)`
                 as it is decoded, for example to shrink them; has to keep the first axis.
 
         Returns:
-            [`Clip`]: A modality that the medium has, but not in this range, is None.
+            [`Clip`]: A modality that the source has, but not in this range, is None.
 
         Raises:
-            MediaError: If nothing is there in the range, the crop box leaves the picture, or decoding fails.
-            ValueError: If the range is negative or empty, or lies before what was read of a medium that is read in
+            MediaError: If nothing is there in the range, it is too large, the crop box leaves the frame, or decoding
+                fails.
+            ValueError: If the range is negative or empty, or lies before what was read of a source that is read in
                 order.
         """
         heard_from = start_seconds if audio_start_seconds is None else audio_start_seconds
@@ -300,11 +317,10 @@ class MediaFile:
             if start_seconds < self._read_until:
                 raise ValueError(
                     f"`start_seconds` has to be {self._read_until} or more, where the last read ended, since the "
-                    f"medium is opened with `in_order=True`; got {start_seconds}."
+                    f"source is opened with `in_order=True`; got {start_seconds}."
                 )
             self._read_until = stop
-        with files_let_go():
-            return self._read(start_seconds, stop, heard_from, crop_box, transform)
+        return self._read(start_seconds, stop, heard_from, crop_box, transform)
 
     def _read(
         self,
@@ -316,24 +332,26 @@ class MediaFile:
     ) -> Clip:
         waveform = frames = None
         frame_times: list[float] = []
-        if self._audio is not None:
-            waveform = self._audio.read(heard_from, heard_from + (stop - start_seconds), self.sampling_rate)
         ends = []
+        if self._audio is not None:
+            length = min(stop - start_seconds, _LONGEST_CLIP_SECONDS)
+            waveform = self._audio.read(heard_from, heard_from + length, self.sampling_rate)
         if waveform is not None:
             ends.append(start_seconds + len(waveform) / self.sampling_rate)
-        if self._video is not None:
+            if len(waveform) >= _LONGEST_CLIP_SECONDS * self.sampling_rate:
+                raise MediaError(self.name, f"is longer than {_LONGEST_CLIP_SECONDS:g} s; give end_seconds.")
+        if self._video is not None and self._video.prepare():
             box = _checked_box(crop_box, self._video)
-            frames, frame_times, shown_until = self._read_picture(
+            frames, frame_times, shown_until = self._read_video(
                 start_seconds, stop, max(ends, default=0.0), box, transform
             )
             if frames is not None:
                 ends.append(shown_until)
         if waveform is None and frames is None:
             wanted = f"{start_seconds:g} to {stop:g} s" if math.isfinite(stop) else f"{start_seconds:g} s on"
-            lasts = "" if self.duration_seconds is None else f"; it lasts {self.duration_seconds:g} s"
-            raise MediaError(
-                self.name, f"has no {' or '.join(_IN_WORDS[name] for name in self.modalities)} from {wanted}{lasts}."
-            )
+            lasts = [] if self.duration_seconds is None else [f"it lasts {self.duration_seconds:g} s"]
+            reason = "; ".join([f"has no {' or '.join(self.modalities)} from {wanted}", *lasts, *self.notes])
+            raise MediaError(self.name, f"{reason}.")
         return Clip(
             waveform=waveform,
             sampling_rate=None if waveform is None else self.sampling_rate,
@@ -341,9 +359,10 @@ class MediaFile:
             frame_seconds=None if frames is None else torch.tensor(frame_times, dtype=torch.float64) - start_seconds,
             start_seconds=start_seconds,
             end_seconds=min(stop, max(ends)),
+            notes=self.notes,
         )
 
-    def _read_picture(
+    def _read_video(
         self,
         start: float,
         stop: float,
@@ -351,24 +370,36 @@ class MediaFile:
         box: tuple[int, int, int, int],
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> tuple[torch.Tensor | None, list[float], float]:
-        """The frames of a range, their times, and the end of the picture where it lies in the range."""
-        video, rate = self._video, self.frames_per_second
-        shown_until = video.end_seconds
-        if video.is_still:  # as long as the sound lasts
-            shown_until = max(shown_until, self.duration_seconds or 0.0, heard_until)
-        # What the header says of the end may be wrong either way; who reads in order sees it on the way.
-        is_open = video.is_open_ended and math.isfinite(stop)
-        until = stop if is_open else min(stop, shown_until)
-        if (until - start) * rate > _MOST_FRAMES:
-            raise MediaError(self.name, f"its picture lasts {until:g} s, too long for one clip; give end_seconds.")
-        times = _frame_times(start, until, rate, video)
-        if not times:
-            return None, [], shown_until
-        frames = _read_frames(video, times, box, transform)
-        if is_open:
-            shown_until = video.shown_until(stop)
-            times = _frame_times(start, shown_until, rate, video)
-        return frames[: len(times)] if times else None, times, shown_until
+        """The frames of a range, their times, and the end of the video where it lies in the range."""
+        video = self._video
+        left, top, right, bottom = box
+        size = max(1, _FRAME_GROUP_BYTES // (3 * video.height * video.width))
+        most = _FRAMES_OF_MAX_PIXELS * self._max_pixels
+        times, groups, num_pixels = [], [], 0
+        wanted = _frame_times(start, stop, self.frames_per_second, video)
+        if video.is_still:  # as long as the audio lasts
+            shown_until = max(video.end_seconds or 0.0, self.duration_seconds or 0.0, heard_until)
+            wanted = iter([start] if start < min(stop, shown_until) - 1e-6 else [])
+        while group := list(itertools.islice(wanted, size)):
+            images = video.frames_at(group)
+            times += group[: len(images)]
+            if images:
+                frames = torch.stack(images)[..., top:bottom, left:right]
+                groups.append(frames if transform is None else transform(frames))
+                num_pixels += groups[-1][:, 0].numel()
+                if num_pixels > most:
+                    raise MediaError(
+                        self.name,
+                        f"the frames of the clip have more than 16 x max_pixels = {most} pixels; read a shorter range, "
+                        "fewer frames_per_second, or shrink them with `transform`.",
+                    )
+            if len(images) < len(group):
+                break
+        if not video.is_still:
+            if math.isfinite(stop):
+                video.read_until(stop)
+            shown_until = min(stop, math.inf if video.end_seconds is None else video.end_seconds)
+        return torch.cat(groups).contiguous() if groups else None, times, shown_until
 
     def _open(self, source: Any, wanted: tuple[str, ...]) -> None:
         audio, video = self._tracks_of(source, wanted)
@@ -381,60 +412,58 @@ class MediaFile:
         if "video" in wanted:
             self._video = video or self._video
 
-    def _tracks_of(self, source: Any, wanted: tuple[str, ...]) -> tuple[Any, Any]:
-        if hasattr(source, "convert"):  # one PIL image is a still picture
+    def _tracks_of(
+        self, source: Any, wanted: tuple[str, ...], stream_index: dict[str, int] | None = None
+    ) -> tuple[Any, Any]:
+        if hasattr(source, "convert"):  # one PIL image is a video of one frame
             source = [source]
         if isinstance(source, dict) and "array" in source:
             rate = source.get("sampling_rate") or self._source_sampling_rate
-            return ArrayAudio(source["array"], rate), None
+            return self._noting(ArrayAudio(source["array"], rate)), None
         if _is_array(source):
             if wanted == ("audio",) or ("audio" in wanted and _is_sound_shaped(source)):
-                return ArrayAudio(source, self._source_sampling_rate), None
+                return self._noting(ArrayAudio(source, self._source_sampling_rate)), None
             return None, ArrayVideo(source, self._source_frames_per_second or self.frames_per_second)
-        is_audio_decoder = hasattr(source, "get_samples_played_in_range")
-        if is_audio_decoder or hasattr(source, "get_frames_played_at"):
-            # What datasets yields knows its file: then the other stream can be had too, and the common zero.
-            origin = getattr(source, "_hf_encoded", None) or {}
-            if origin.get("bytes") is not None or os.path.isfile(origin.get("path") or ""):
-                return self._tracks_of({"path": origin.get("path"), "bytes": origin.get("bytes")}, wanted)
-            name = type(source).__name__
-            return (AudioTrack(source, name), None) if is_audio_decoder else (None, VideoTrack(source, name))
+        if is_decoder(source):
+            origin = file_of(source)
+            if origin is not None:
+                return self._tracks_of(origin[0], wanted, origin[1])
+            audio, video = track_of(source, self._max_pixels)
+            return self._noting(audio), video
         opened = self._stack.enter_context(open_source(source, self._max_bytes))
-        return open_tracks(opened, wanted, self._device, in_order=self._in_order)
+        streams = MediaStreams(opened, self._max_pixels, stream_index)
+        self._stack.callback(streams.close)
+        self._notes.append(streams.notes)
+        audio = AudioTrack(streams) if "audio" in streams.begins else None
+        video = VideoTrack(streams, self._device, in_order=self._in_order) if "video" in streams.begins else None
+        for track in (audio, video):
+            if track is not None:
+                self._stack.callback(track.close)
+        return audio, video
+
+    def _noting(self, track: Any) -> Any:
+        if track is not None:
+            self._notes.append(track.notes)
+        return track
 
 
-def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> list[float]:
-    """When frames are wanted: the grid `start + k / frames_per_second` inside the range and inside the picture.
+def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> Iterator[float]:
+    """When frames are wanted: the grid `start + k / frames_per_second` inside the range and behind the first frame.
 
-    A still picture (one frame) is given once. Where the grid misses a short picture, its first moment in the
-    range is taken. A picture that begins less than half a step behind a grid point (encoders let sound and picture
-    begin some milliseconds apart) gives its first frame for it, with that frame's time.
+    Where the grid misses a short range, its first moment is taken. A video that begins less than half a step behind a
+    grid point (encoders let audio and video begin some milliseconds apart) gives its first frame for it, with that
+    frame's time.
     """
     begin = max(start, track.first_seconds)
-    if stop - begin <= 1e-6:
-        return []
-    if track.is_still:
-        return [start]
     step = 1 / frames_per_second
     first = max(math.ceil((begin - start) / step - 0.5), 0)
-    last = math.ceil((stop - start) / step - 1e-6)
-    times = [max(start + index / frames_per_second, begin) for index in range(first, last)]
-    return [time for time in times if time < stop] or [begin]
-
-
-def _read_frames(
-    track: Any,
-    times: list[float],
-    box: tuple[int, int, int, int],
-    transform: Callable[[torch.Tensor], torch.Tensor] | None,
-) -> torch.Tensor:
-    left, top, right, bottom = box
-    group = max(1, _FRAME_GROUP_BYTES // (3 * track.height * track.width))
-    groups = []
-    for index in range(0, len(times), group):
-        frames = track.frames_at(times[index : index + group])[..., top:bottom, left:right]
-        groups.append(frames if transform is None else transform(frames))
-    return torch.cat(groups).contiguous()
+    for index in itertools.count(first):
+        time = max(start + index / frames_per_second, begin)
+        if index == first and begin < stop - 1e-6 and not time < stop - step * 1e-6:
+            time = begin
+        if not time < stop - step * 1e-6:
+            return
+        yield time
 
 
 def _checked_box(crop_box: Sequence[int] | None, track: Any) -> tuple[int, int, int, int]:
@@ -446,19 +475,19 @@ def _checked_box(crop_box: Sequence[int] | None, track: Any) -> tuple[int, int, 
     if not (0 <= left < right <= track.width and 0 <= top < bottom <= track.height):
         raise MediaError(
             getattr(track, "_name", "video array"),
-            f"crop_box (left, top, right, bottom) = {(left, top, right, bottom)} is empty or leaves the upright "
-            f"picture, which is {track.width} pixels wide and {track.height} high.",
+            f"crop_box (left, top, right, bottom) = {(left, top, right, bottom)} is empty or leaves the "
+            f"frame as it is shown, which is {track.width} pixels wide and {track.height} high.",
         )
     return left, top, right, bottom
 
 
-def _is_same_medium(audio: Any, video: Any) -> bool:
+def _is_same_source(audio: Any, video: Any) -> bool:
     if audio is None or video is None:
         return False
-    return audio is video or (_medium_key(audio) is not None and _medium_key(audio) == _medium_key(video))
+    return audio is video or (_source_key(audio) is not None and _source_key(audio) == _source_key(video))
 
 
-def _medium_key(source: Any) -> str | None:
+def _source_key(source: Any) -> str | None:
     if is_url(source):
         return source
     source = getattr(source, "_hf_encoded", source)

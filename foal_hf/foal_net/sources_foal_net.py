@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,6 @@ _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
 _PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
-_PATTERN_CHARACTERS = set("%*?{[")  # FFmpeg reads such names as image sequences
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
 _SESSION_LINE = re.compile(rb"(?:^|[\r\n])c=IN IP")  # FFmpeg takes a file with such a line anywhere for SDP
 _TEXT_HEADERS = (b"YUV4MPEG2", b"NIST_1A")  # media that begin with a line of text
@@ -81,35 +80,24 @@ class MediaError(ValueError):
         return type(self), (self.source, self.reason)  # data loader workers send errors home by pickle
 
 
-@contextlib.contextmanager
-def files_let_go() -> Iterator[None]:
-    """Errors leave without the variables of the functions that they come from.
-
-    torchcodec closes a file when its decoder is forgotten, and an error that somebody keeps remembers all of them.
-    """
-    try:
-        yield
-    except Exception as error:
-        link: BaseException | None = error
-        while link is not None:
-            traceback.clear_frames(link.__traceback__)
-            link = link.__cause__ or link.__context__
-        raise
-
-
 @dataclass(frozen=True)
 class OpenSource:
     """A checked source.
 
     Attributes:
         name (`str`): For messages.
-        for_decoder (`Callable`): Gives what a torchcodec decoder opens; every decoder needs its own.
+        file: A binary file object that can seek. FFmpeg sees it through `open`, never the name: so it can neither take
+            the name for a protocol or pattern nor open other files beside it.
         head (`bytes`): The first bytes behind the tags.
     """
 
     name: str
-    for_decoder: Callable[[], Any]
+    file: Any
     head: bytes
+
+    def open(self) -> FileView:
+        """The file from its beginning, for one reader."""
+        return FileView(self.file)
 
     @property
     def has_streams_in_header(self) -> bool:
@@ -177,10 +165,8 @@ def open_source(source: Any, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Ope
         if is_url(source):
             source = stack.enter_context(_downloaded(source, name, max_bytes))
         if isinstance(source, (bytes, bytearray, memoryview)):
-            data = bytes(source)
-            head = _checked_head(lambda offset, size: data[offset : offset + size], name)
-            yield OpenSource(name, lambda: data, head)
-        elif isinstance(source, (str, os.PathLike)):
+            source = io.BytesIO(source)
+        if isinstance(source, (str, os.PathLike)):
             yield _open_path(os.fsdecode(source), name, stack)
         elif hasattr(source, "read"):
             yield _open_file_object(source, name, max_bytes, stack)
@@ -200,14 +186,10 @@ def _open_path(path: str, name: str, stack: contextlib.ExitStack) -> OpenSource:
     if not os.path.isfile(path):
         raise MediaError(name, f"is a {'directory' if os.path.isdir(path) else 'device or pipe'}, not a file.")
     try:
-        with open(path, "rb") as file:
-            head = _checked_head(lambda offset, size: _read_at(file, offset, size), name)
+        file = stack.enter_context(io.FileIO(path))
     except OSError as error:
         raise MediaError(name, f"cannot be opened ({error.strerror}).") from error
-    path = os.path.abspath(path)  # an absolute path is never taken for a protocol
-    if _PATTERN_CHARACTERS & set(path):
-        return _open_file_object(stack.enter_context(open(path, "rb")), name, DEFAULT_MAX_BYTES, stack)
-    return OpenSource(name, lambda: path, head)
+    return _open_file_object(file, name, 0, stack)
 
 
 def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.ExitStack) -> OpenSource:
@@ -223,26 +205,40 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
         raise
     except Exception as error:  # whatever the object's own library raises; ValueError if it is closed
         raise MediaError(name, f"cannot be read ({error or type(error).__name__}).") from error
-    return OpenSource(name, lambda: _FileView(file), head)
+    return OpenSource(name, file, head)
 
 
-class _FileView:
-    """One reader's own position in a file that several decoders share."""
+class FileView:
+    """One reader's own position in a file that several readers share."""
 
     def __init__(self, file: Any):
         self._file = file
         self._position = 0
+        self._bytes_left = math.inf
+
+    def limit_bytes(self, num_bytes: float) -> None:
+        """Let no more than that be read from now on."""
+        self._bytes_left = num_bytes
 
     def read(self, size: int) -> bytes:
-        data = _read_at(self._file, self._position, size)
+        """The next bytes, at most `size`."""
+        if self._bytes_left <= 0:
+            raise MediaError("file", "holds nothing that can be decoded in a long part; the rest is skipped")
+        data = _read_at(self._file, self._position, size)[:size]
         self._position += len(data)
+        self._bytes_left -= len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position, as in a file."""
         if whence == os.SEEK_END:
             self._position = self._file.seek(offset, os.SEEK_END)
         else:
             self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
+        return self._position
+
+    def tell(self) -> int:
+        """The position."""
         return self._position
 
 

@@ -149,7 +149,7 @@ def test_a_modality_can_be_chosen(
         {entry["label"]: entry["score"] for entry in expected}, abs=1e-5
     )
     silent = manifest_of(summary)["b/clip-04.mp4"]
-    assert (silent.status, silent.error) == ("failed", "holds no sound.")
+    assert (silent.status, silent.error) == ("failed", "holds no audio.")
 
 
 def test_windows_give_the_segments_of_the_pipeline(

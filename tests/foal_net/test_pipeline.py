@@ -113,7 +113,7 @@ def test_modality_chooses_what_is_looked_at(classify: AudioVideoEmotionPipeline,
 def test_a_clip_is_judged_by_what_is_there(classify: AudioVideoEmotionPipeline, media: SimpleNamespace) -> None:
     assert_same([classify(media.silent)], [classify(media.silent, modality="video")])
     assert_same([classify(media.sound)], [classify(media.sound, modality="audio")])
-    with pytest.raises(MediaError, match=r"silent\.mp4: holds no sound"):
+    with pytest.raises(MediaError, match=r"silent\.mp4: holds no audio"):
         classify(media.silent, modality="audio")
 
 

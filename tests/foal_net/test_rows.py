@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import Audio, Dataset, Video
 from media_builders import make_clip, tone
-from tiny_models import tiny_model
+from tiny_models import tiny_config
 from tiny_processors import tiny_processor
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from foal_hf import AudioVideoEmotionPipeline, ClipDataset
+from foal_hf import AudioVideoEmotionPipeline, ClipDataset, FoalNetForEmotionClassification
 
 
 LABEL2ID = {"happy": 0, "neutral": 1, "sad": 2, "angry": 3}
@@ -26,7 +27,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def classify() -> AudioVideoEmotionPipeline:
-    model = tiny_model()
+    torch.manual_seed(0)
+    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
     return pipeline("audio-video-emotion", model=model, processor=tiny_processor())
 
 

@@ -190,7 +190,7 @@ STREAMS = [
     Case("cover art beside sound", lambda w: _with_cover(w, "cover.mp3", "-vn"), SOUND),
     Case("cover art beside a film", lambda w: _with_cover(w, "cover.mp4", *H264), FILM),
     Case("two sound tracks", _two_sounds, FILM),  # the first
-    Case("subtitles alone", _subtitles, refused("holds no sound and no picture")),
+    Case("subtitles alone", _subtitles, refused("holds no audio and no video")),
     encoded(
         "sound longer than picture",
         "long_sound.mp4",
@@ -222,7 +222,7 @@ FORMATS = [
     encoded("a broadcast stream", "broadcast.ts", *H264),
     encoded("interlaced", "interlaced.ts", "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-q:v", 2),
     encoded("a fragmented film", "fragments.mp4", *H264, "-movflags", "frag_keyframe+empty_moov"),
-    encoded("a stream without times", "naked.h264", *H264, "-an", outcome=refused("cannot be decoded")),
+    encoded("a stream without times", "naked.h264", *H264, "-an", outcome=PICTURE),
     encoded("a sound stream without header", "naked.aac", "-vn", outcome=SOUND),
 ]
 
@@ -261,18 +261,18 @@ PCM = (tone(440, RATE, 1.0) * 2**14).numpy().astype("<i2").tobytes()
 SECOND = Outcome(("audio",), ends=1.0)
 HEADERS = [
     written("one sample", "one.wav", wav(PCM[:2]), replace(SECOND, ends=None, too_short=True)),
-    written("no samples", "none.wav", wav(b""), refused("has no sound")),
+    written("no samples", "none.wav", wav(b""), refused("has no audio")),
     written("NaN in a file", "nan.wav", floats(0.0, np.nan), refused("NaN or infinity")),
     written("infinity in a file", "infinite.wav", floats(0.0, np.inf), refused("NaN or infinity")),
     written("huge samples in a file", "huge.wav", floats(0.0, 1e30), refused("samples above")),
-    written("a header of 0 channels", "channels0.wav", wav(PCM, channels=0), refused()),
+    written("a header of 0 channels", "channels0.wav", wav(PCM, channels=0), refused("has no audio")),
     written("a header of 0 Hz", "rate0.wav", wav(PCM, rate=0), refused()),
     written("a header of 1 Hz", "rate1.wav", wav(PCM, rate=1), refused("claims 1 samples")),
     written("a header of 2 GHz", "rate_huge.wav", wav(PCM, rate=2**31 - 1), refused("claims 2147483647")),
     written(
         "a rate without common divisor", "rate_prime.wav", wav(PCM * 8, rate=999_983), Outcome(("audio",), ends=0.1)
     ),
-    written("a header of 20000 channels", "channels.wav", wav(PCM, channels=20_000), refused()),
+    written("a header of 20000 channels", "channels.wav", wav(PCM, channels=20_000), refused("has no audio")),
     written("a length of 4 GB", "length.wav", wav(PCM).replace(struct.pack("<I", len(PCM)), b"\xff" * 4), SECOND),
 ]
 
@@ -315,25 +315,44 @@ def _late_stream(workshop: Workshop) -> bytes:
 PICTURES = [
     encoded("rates that vary", "variable.mp4", *H264, "-vf", SPARSE, "-fps_mode", "vfr"),
     Case("turned by a quarter", _turned, film(size=(HEIGHT, WIDTH))),
-    encoded("odd sizes", "odd.mp4", *H264, "-vf", "scale=61:47", "-pix_fmt", "yuv444p", outcome=film(size=(61, 47))),
     encoded(
-        "odd sizes of halved colour", "odd.mkv", *FFV1, "-vf", "scale=61:47,format=yuv420p", outcome=film(size=(61, 47))
+        "odd sizes", "odd.mp4", *H264, "-vf", "scale=61:47,setsar=1", "-pix_fmt", "yuv444p", outcome=film(size=(61, 47))
+    ),
+    encoded(
+        "odd sizes of halved colour",
+        "odd.mkv",
+        *FFV1,
+        "-vf",
+        "scale=61:47,setsar=1,format=yuv420p",
+        outcome=film(size=(61, 47)),
     ),
     encoded("one pixel", "pixel.mkv", *FFV1, "-vf", "scale=1:1,format=yuv444p", outcome=film(size=(1, 1))),
     encoded(
         "4K",
         "4k.mp4",
-        *("-c:v", "mpeg4", "-q:v", 9, "-vf", "trim=end_frame=3,scale=3840:2160:flags=neighbor"),
+        *("-c:v", "mpeg4", "-q:v", 9, "-vf", "trim=end_frame=3,scale=3840:2160:flags=neighbor,setsar=1"),
         outcome=film(flash=None, size=(3840, 2160), num_frames=1),
     ),
     encoded("1 frame a second", "1fps.mp4", *H264, "-r", 1, outcome=film(ends=None, flash=None)),
     encoded("240 frames a second", "240fps.mp4", *H264, "-r", 240),
-    encoded("pixels that are not square", "wide.mp4", *H264, "-vf", "setsar=2"),
+    encoded("pixels that are not square", "wide.mp4", *H264, "-vf", "setsar=2", outcome=film(size=(2 * WIDTH, HEIGHT))),
     written("a strip", "strip.png", png(20_000, 1, bytes(60_001)), Outcome(("video",), size=(20_000, 1), num_frames=1)),
-    written("a header of 0x0 pixels", "0x0.png", png(0, 0), refused()),
-    written("a header of 100000x100000 pixels", "vast.png", png(100_000, 100_000), refused()),
-    written("a canvas of 65535x65535 pixels", "vast.gif", gif(65_535, 65_535), refused()),
-    written("a canvas of 16000x16000 pixels", "large.gif", gif(16_000, 16_000), refused("16000x16000 pixels")),
+    written("a header of 0x0 pixels", "0x0.png", png(0, 0), refused("none of its video frames")),
+    written(
+        "a header of 100000x100000 pixels",
+        "vast.png",
+        png(100_000, 100_000),
+        refused("100000x100000 pixels|none of its video frames"),
+    ),
+    written(
+        "a canvas of 65535x65535 pixels",
+        "vast.gif",
+        gif(65_535, 65_535),
+        refused("65535x65535 pixels|none of its video frames"),
+    ),
+    written(
+        "a canvas of 16000x16000 pixels", "large.gif", gif(16_000, 16_000), refused("max_pixels")
+    ),
     written(
         "raw video of 100000x100000 pixels",
         "vast.y4m",
@@ -390,13 +409,13 @@ TIMES = [
         "a picture that jumps by a year",
         "year.mkv",
         *(*FFV1, "-vf", "setpts='PTS+gte(T,2)*2e6/TB'", "-fps_mode", "passthrough"),
-        outcome=film(ends=6.0),
+        outcome=film(ends=4.0),
     ),
     written(
         "times that begin anew",
         "twice.ts",
         lambda workshop: workshop.encoded("broadcast.ts", *H264).read_bytes() * 2,
-        film(),
+        film(ends=6.0),
     ),
 ]
 
