@@ -2,26 +2,26 @@
 
     python build_ravdess.py --data-dir RAVDESS --output ravdess-parquet
 
-This file stands alone. The facts on the corpus, and where each of them comes from, are in README.md beside it.
+Beside `datasets`, it needs corpus_builder.py. The facts about the corpus, and the source of each, are in README.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import datasets
 
 
-logger = datasets.logging.get_logger(__name__)
+if __package__:  # imported as a module of foal_hf
+    from . import corpus_builder as base
+else:  # this file runs by itself: the other one is beside it on the Hub, one folder above it in a checkout
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    import corpus_builder as base
 
 HOMEPAGE = "https://zenodo.org/records/1188976"
 LICENSE = "CC BY-NC-SA 4.0"
@@ -101,36 +101,7 @@ BY_HAND = (
     "unpack them into one folder, and give that folder as data_dir"
 )
 
-FEATURES = datasets.Features(
-    {
-        "clip_id": datasets.Value("string"),
-        "audio": datasets.Audio(sampling_rate=16000),
-        "video": datasets.Video(),
-        "start_seconds": datasets.Value("float64"),
-        "end_seconds": datasets.Value("float64"),
-        "audio_start_seconds": datasets.Value("float64"),
-        "crop_box": datasets.List(datasets.Value("int32"), length=4),
-        "speaker": datasets.Value("string"),
-        "session": datasets.Value("string"),
-        "gender": datasets.Value("string"),
-        "emotion": datasets.ClassLabel(names=list(EMOTIONS.values())),
-        "valence": datasets.Value("float32"),
-        "activation": datasets.Value("float32"),
-        "dominance": datasets.Value("float32"),
-        "transcript": datasets.Value("string"),
-        "partition": datasets.Value("string"),
-    }
-)
-
-SKIPPED_FILE = "skipped.json"
-NUM_NAMED = 5  # how many clips or files a message names before it only counts
-
-
-class Clip(NamedTuple):
-    """One recording: its name without the suffix, and the mp4 with sound and picture."""
-
-    clip_id: str
-    path: str
+FEATURES = base.corpus_features(list(EMOTIONS.values()))
 
 
 def published_clips() -> list[str]:
@@ -146,44 +117,31 @@ def published_clips() -> list[str]:
 
 
 @dataclass
-class RavdessConfig(datasets.BuilderConfig):
-    """Where the corpus comes from and how strict its checks are.
+class RavdessConfig(base.CorpusConfig):
+    """Options of every corpus, and of this one.
 
     Args:
         data_dir (`str`, *optional*):
             Folder with the unpacked archives, the recordings at any depth (`Actor_01/01-01-01-01-01-01-01.mp4`).
+        on_error, allow_partial:
+            As for every corpus.
         download (`bool`, defaults to `False`):
             Download the 24 archives (13.4 GB) instead of reading `data_dir`. Non-commercial use only: see the card.
-        on_error (`str`, defaults to `"raise"`):
-            What to do with a clip whose file is empty or unreadable: `"raise"`, or `"skip"` it and list it in
-            `Ravdess.skipped`. "Unreadable" means that the file cannot be opened or does not begin like an mp4; nothing
-            is decoded.
-        allow_partial (`bool`, defaults to `False`):
-            Accept a copy that lacks published clips, with a warning, instead of refusing it.
         folds (`str`, defaults to `"four_actors"`):
-            Which groups of actors `session` tells: `"four_actors"` (six groups of two women and two men) or
+            The groups of actors in `session`: `"four_actors"` (six groups of two women and two men) or
             `"luna_jimenez_2021"` (five groups, as published).
     """
 
-    data_dir: str | None = None
-    download: bool = False
-    on_error: str = "raise"
-    allow_partial: bool = False
-    folds: str = "four_actors"
+    download: bool = base.option(False, f"download the archives (13.4 GB; {LICENSE})")
+    folds: str = base.option("four_actors", "the groups in `session`", list(FOLDS))
 
-    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name the cache after the options and after the files of the copy, so that a changed copy is read anew."""
-        _check_choice("on_error", self.on_error, ["raise", "skip"])
-        _check_choice("folds", self.folds, list(FOLDS))
-        if self.data_dir is not None:
-            self.data_dir = os.path.abspath(os.path.expanduser(self.data_dir))
-            recordings, _ = _find_recordings(self.data_dir)
-            config_kwargs = {**config_kwargs, "data_dir": _fingerprint(self.data_dir, recordings.values())}
-        return super().create_config_id(config_kwargs, custom_features)
+    def files(self) -> list[str]:
+        """Paths of the files in `data_dir` that the rows depend on."""
+        return list(_find_recordings(self.data_dir)[0].values())
 
 
-class Ravdess(datasets.GeneratorBasedBuilder):
-    """The speech clips of RAVDESS with sound and picture, one split, sorted by clip id.
+class Ravdess(base.CorpusBuilder):
+    """The speech clips of RAVDESS with audio and video, one split, sorted by clip id.
 
     Example:
         ```python
@@ -197,22 +155,9 @@ class Ravdess(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [RavdessConfig(name="speech", version=datasets.Version("1.0.0"), description="8 emotions")]
     DEFAULT_CONFIG_NAME = "speech"
 
-    _skipped: list[dict[str, str]] | None = None
-
-    @property
-    def skipped(self) -> list[dict[str, str]]:
-        """What `on_error="skip"` left out of the prepared data: `clip_id` and `reason` of each clip.
-
-        Raises:
-            RuntimeError: If nothing has been prepared or streamed yet.
-        """
-        if self._skipped is None:
-            file = os.path.join(self._output_dir, SKIPPED_FILE)
-            if not os.path.exists(file):
-                raise RuntimeError("No clip has been looked at yet: call download_and_prepare() first.")
-            with open(file, encoding="utf-8") as stream:
-                self._skipped = json.load(stream)
-        return self._skipped
+    corpus = "RAVDESS"
+    how_to_get = BY_HAND
+    file_kinds = {"audio": "mp4", "video": "mp4"}
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -223,133 +168,58 @@ class Ravdess(datasets.GeneratorBasedBuilder):
             citation=CITATION,
         )
 
-    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        recordings = self._recordings(dl_manager)
-        published = published_clips()
-        self._check_complete(missing=[clip_id for clip_id in published if clip_id not in recordings])
-        found = [Clip(clip_id, recordings[clip_id]) for clip_id in published if clip_id in recordings]
-        # A list, so that workers can share the clips among them.
-        return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"clips": self._readable(found)})]
-
-    def _generate_examples(self, clips: Sequence[Clip]) -> Iterator[tuple[str, dict]]:
-        fold_of = {actor: f"fold_{index}" for index, fold in enumerate(FOLDS[self.config.folds]) for actor in fold}
-        for clip_id, path in clips:
-            _, _, emotion, _, statement, _, actor = clip_id.split("-")
-            yield (
-                clip_id,
-                {
-                    "clip_id": clip_id,
-                    "audio": {"path": path, "bytes": None},
-                    "video": {"path": path, "bytes": None},
-                    "start_seconds": None,
-                    "end_seconds": None,
-                    "audio_start_seconds": None,
-                    "crop_box": None,
-                    "speaker": f"Actor_{actor}",
-                    "session": fold_of[int(actor)],
-                    "gender": "female" if int(actor) % 2 == 0 else "male",
-                    "emotion": EMOTIONS[emotion],
-                    "valence": None,
-                    "activation": None,
-                    "dominance": None,
-                    "transcript": STATEMENTS[statement],
-                    "partition": None,
-                },
-            )
-
-    def _prepare_split(self, split_generator: datasets.SplitGenerator, *args: Any, **kwargs: Any) -> None:
-        super()._prepare_split(split_generator, *args, **kwargs)
-        with self._fs.open(os.path.join(self._output_dir, SKIPPED_FILE), "w") as stream:
-            json.dump(self._skipped, stream, indent=2)
-
-    def _recordings(self, dl_manager: datasets.DownloadManager) -> dict[str, str]:
-        """The mp4 of each clip, from the copy or from the network."""
-        data_dir = self.config.data_dir
-        if self.config.download and data_dir is not None:
-            raise ValueError(f"Give data_dir or download=True, not both; got data_dir={data_dir!r} too.")
-        if self.config.download:
-            folders = _download(dl_manager)
-        elif data_dir is None:
-            raise ValueError(
-                "RAVDESS was not given. Either pass data_dir=..., the folder of your copy (to get one, "
-                f"{BY_HAND}), or pass download=True to have the archives downloaded (13.4 GB; {LICENSE})."
-            )
-        elif not os.path.isdir(data_dir):
-            raise FileNotFoundError(f"data_dir is no folder: {data_dir!r}. To get RAVDESS, {BY_HAND}.")
-        else:
-            folders = [data_dir]
-
+    def find_rows(self, dl_manager: datasets.DownloadManager) -> list[base.Row]:
+        """A row for each published clip that the copy has."""
+        folder = self.find_folder()
         recordings: dict[str, str] = {}
         foreign: list[str] = []
-        for folder in folders:
-            found, not_ours = _find_recordings(folder)
+        for inner in self._download_archives(dl_manager) if folder is None else [folder]:
+            found, not_ours = _find_recordings(inner)
             recordings.update(found)
             foreign += not_ours
         if not recordings:
             raise FileNotFoundError(
-                f"{data_dir or 'The download'} holds no audio-video speech recording of RAVDESS (an mp4 named like "
-                f"01-01-06-01-02-01-12.mp4); {len(foreign)} other mp4 files are there. "
-                f"Audio-only archives are not enough: {BY_HAND}."
+                f"{folder or 'The download'} has no audio-video speech recording of RAVDESS (an mp4 named like "
+                f"01-01-06-01-02-01-12.mp4), and {len(foreign)} other mp4 files. The audio-only archives are not "
+                f"enough: {BY_HAND}."
             )
         if foreign:
-            logger.warning(
-                "%d mp4 files are not clips of RAVDESS by their names, or a second copy of one, and were left out: %s",
+            base.logger.warning(
+                "%d mp4 files are not clips of RAVDESS by their names, or a second copy of one, and are skipped: %s",
                 len(foreign),
-                _some(foreign),
+                base.some(foreign),
             )
-        return recordings
+        groupings = {"actor": lambda name: f"Actor_{name[-2:]}", "emotion": lambda name: EMOTIONS[name[6:8]]}
+        self.check_complete(base.describe_missing(recordings, published_clips(), groupings))
+        return [self._row(clip_id, recordings[clip_id]) for clip_id in published_clips() if clip_id in recordings]
 
-    def _check_complete(self, missing: list[str]) -> None:
-        """Raises ValueError, or warns, where published clips are absent."""
-        if not missing:
-            return
-        published = published_clips()
-        actor_of, emotion_of = (lambda name: f"Actor_{name[-2:]}"), (lambda name: EMOTIONS[name[6:8]])
-        message = (
-            f"This copy of RAVDESS has {len(published) - len(missing)} of {len(published)} speech clips. "
-            f"Missing by actor: {_shares(missing, published, actor_of)}. "
-            f"By emotion: {_shares(missing, published, emotion_of)}. Clips: {_some(missing)}."
+    def _row(self, clip_id: str, path: str) -> base.Row:
+        _, _, emotion, _, statement, _, actor = clip_id.split("-")
+        return base.make_row(
+            clip_id,
+            path,
+            path,
+            speaker=f"Actor_{actor}",
+            session=next(f"fold_{n}" for n, fold in enumerate(FOLDS[self.config.folds]) if int(actor) in fold),
+            gender="female" if int(actor) % 2 == 0 else "male",
+            emotion=EMOTIONS[emotion],
+            transcript=STATEMENTS[statement],
         )
-        if not self.config.allow_partial:
-            raise ValueError(f"{message} To complete it, {BY_HAND}; or pass allow_partial=True to use what is there.")
-        logger.warning("%s", message)
 
-    def _readable(self, clips: list[Clip]) -> list[Clip]:
-        """The clips whose file begins like an mp4. The others are an error, or noted in `skipped`."""
-        problems = {clip.clip_id: problem for clip in clips if (problem := _problem(clip.path)) is not None}
-        self._skipped = [{"clip_id": name, "reason": f"{name}.mp4 {why}"} for name, why in problems.items()]
-        if not problems:
-            return clips
-        message = f"{len(problems)} of {len(clips)} clips of RAVDESS cannot be read: " + _some(
-            [f"{entry['clip_id']} ({entry['reason']})" for entry in self._skipped], separator="; "
-        )
-        if self.config.on_error == "raise":
-            raise ValueError(f'{message}. Fetch these files again, or leave the clips out with on_error="skip".')
-        logger.warning("%s. They were left out.", message)
-        return [clip for clip in clips if clip.clip_id not in problems]
-
-
-def _download(dl_manager: datasets.DownloadManager) -> list[str]:
-    if dl_manager.is_streaming:
-        raise ValueError("download=True does not stream. Prepare the corpus once without streaming, or give data_dir.")
-    urls = {actor: ARCHIVE_URL.format(actor=actor) for actor in ARCHIVES}
-    try:
-        archives = dl_manager.download(urls)
-    except Exception as error:
-        raise RuntimeError(
-            f"Downloading RAVDESS failed ({type(error).__name__}: {error}). Tried {len(urls)} archives, "
-            f"{next(iter(urls.values()))} and the like; what has arrived is kept, so trying again goes on from there. "
-            f"By hand: {BY_HAND}."
-        ) from error
-    for actor, archive in archives.items():
-        expected_md5, expected_bytes = ARCHIVES[actor]
-        num_bytes, md5 = os.path.getsize(archive), _md5(archive)
-        if (md5, num_bytes) != (expected_md5, expected_bytes):
-            raise RuntimeError(
-                f"{urls[actor]} arrived with {num_bytes} bytes and MD5 {md5}; published are {expected_bytes} bytes and "
-                f'{expected_md5}. Try again with download_mode="force_redownload". By hand: {BY_HAND}.'
-            )
-    return list(dl_manager.extract(archives).values())
+    def _download_archives(self, dl_manager: datasets.DownloadManager) -> list[str]:
+        urls = {actor: ARCHIVE_URL.format(actor=actor) for actor in ARCHIVES}
+        archives = self.download(dl_manager, urls)
+        for actor, archive in archives.items():
+            expected_md5, expected_bytes = ARCHIVES[actor]
+            with open(archive, "rb") as stream:
+                md5 = hashlib.file_digest(stream, "md5").hexdigest()
+            num_bytes = os.path.getsize(archive)
+            if (md5, num_bytes) != (expected_md5, expected_bytes):
+                raise RuntimeError(
+                    f"{urls[actor]} arrived with {num_bytes} bytes and MD5 {md5}; published are {expected_bytes} bytes "
+                    f'and {expected_md5}. Try again with download_mode="force_redownload". By hand: {BY_HAND}.'
+                )
+        return list(dl_manager.extract(archives).values())
 
 
 def _find_recordings(folder: str) -> tuple[dict[str, str], list[str]]:
@@ -378,108 +248,9 @@ def _is_other_modality(name: str) -> bool:
     return bool(CLIP_NAME.fullmatch(name)) and name[:5] in {"01-02", "02-01", "02-02"}
 
 
-def _problem(path: str) -> str | None:
-    """What is wrong with an mp4 by its first bytes, None where nothing is."""
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(8)
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    if not head:
-        return "is empty"
-    # The boxes with which an mp4 may begin.
-    return None if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"} else "is no mp4 file"
-
-
-def _fingerprint(folder: str, paths: Iterable[str]) -> str:
-    """A hash of the folder, and of path, size and time of change of each file."""
-    digest = hashlib.sha256(folder.encode())
-    for path in sorted(paths):
-        try:
-            status = os.stat(path)
-        except OSError:  # a link to nowhere
-            digest.update(f"{path}\0".encode())
-        else:
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
-def _md5(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
-
-
-def _check_choice(option: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{option} must be one of {choices}, got {value!r}.")
-
-
-def _shares(missing: list[str], published: list[str], group_of: Callable[[str], str]) -> str:
-    """How many clips of each group are missing: `angry 3 of 192, sad 1 of 192`, the groups without any clip last."""
-    absent, totals = Counter(map(group_of, missing)), Counter(map(group_of, published))
-    parts = [f"{group} {absent[group]} of {totals[group]}" for group in sorted(absent) if absent[group] < totals[group]]
-    whole = [group for group in sorted(absent) if absent[group] == totals[group]]
-    return ", ".join(parts + ([f"all of {' '.join(whole)}"] if whole else []))
-
-
-def _some(names: list[str], separator: str = ", ") -> str:
-    rest = len(names) - NUM_NAMED
-    return separator.join(names[:NUM_NAMED]) + (f"{separator}and {rest} more" if rest > 0 else "")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the rows as Parquet, and what was left out as `skipped.json` beside it.
-
-    The table refers to the recordings and is of use where they are. `Dataset.push_to_hub` puts them into the rows.
-
-    Args:
-        arguments (`Sequence[str]`, *optional*): Those of the command line by default.
-
-    Returns:
-        `int`: 0, or 1 where it did not work.
-    """
-    parser = argparse.ArgumentParser(
-        description="Write the speech clips of RAVDESS as a Parquet table that refers to the recordings."
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data-dir", help="folder with the unpacked Video_Speech_Actor_*.zip")
-    source.add_argument("--download", action="store_true", help=f"download the archives (13.4 GB; {LICENSE})")
-    parser.add_argument("--output", required=True, help="folder that gets train-00000-of-00001.parquet")
-    parser.add_argument(
-        "--on-error", choices=["raise", "skip"], default="raise", help="for unreadable recordings (%(default)s)"
-    )
-    parser.add_argument("--allow-partial", action="store_true", help="take a copy that lacks clips")
-    parser.add_argument(
-        "--folds", choices=list(FOLDS), default="four_actors", help="the groups in `session` (%(default)s)"
-    )
-    parser.add_argument("--cache-dir", help="where downloads are kept (the cache of `datasets`)")
-    options = parser.parse_args(arguments)
-    target = os.path.join(options.output, "train-00000-of-00001.parquet")
-    try:
-        builder = Ravdess(
-            dataset_name="ravdess",
-            cache_dir=options.cache_dir,
-            data_dir=options.data_dir,
-            download=options.download,
-            on_error=options.on_error,
-            allow_partial=options.allow_partial,
-            folds=options.folds,
-        )
-        builder.download_and_prepare()
-        dataset = builder.as_dataset(split="train")
-        os.makedirs(options.output, exist_ok=True)
-        partial = f"{target}.{os.getpid()}"
-        dataset.to_parquet(partial)
-        os.replace(partial, target)
-        with open(os.path.join(options.output, SKIPPED_FILE), "w", encoding="utf-8") as stream:
-            json.dump(builder.skipped, stream, indent=2)
-    except (OSError, RuntimeError, ValueError) as error:
-        print(f"build_ravdess.py: {error}", file=sys.stderr)
-        return 1
-    print(f"{target}: {len(dataset)} clips, {len(builder.skipped)} left out")
-    return 0
+    """The command line: see `run`."""
+    return base.run(Ravdess, arguments)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..corpora.media_headers import MEDIA_SUFFIXES
-from ..foal_net.sources_foal_net import is_url
+from ..foal_net.sources_foal_net import MEDIA_ENDINGS, is_url
 
 
 # Columns of a CSV list that may hold the file, the first of them that it has.
@@ -76,7 +75,7 @@ def _walk(folder: str, all_files: bool) -> Iterator[str]:
         if not all_files:
             folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            is_medium = os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES and not name.startswith(".")
+            is_medium = os.path.splitext(name)[1].lower() in MEDIA_ENDINGS and not name.startswith(".")
             if all_files or is_medium:
                 yield os.path.join(directory, name)
 
@@ -107,7 +106,7 @@ def _named(path: str, root: Path) -> MediaPath:
 
 
 def _known_suffixes() -> str:
-    return " ".join(sorted(MEDIA_SUFFIXES))
+    return " ".join(sorted(MEDIA_ENDINGS))
 
 
 __all__ = ["MediaPath", "Sources", "list_files"]

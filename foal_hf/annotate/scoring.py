@@ -14,7 +14,7 @@ from ..foal_net.timeline_foal_net import (
     merge_into_one,
     merge_windows,
     named_scores,
-    probabilities_of,
+    scores_of,
     why_unsure,
 )
 from .job import Task
@@ -104,7 +104,7 @@ class Scorer:
             one.file.set_scores(one.position, result, spent / len(waiting))
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        return probabilities_of(logits, getattr(self._classify.model.config, "calibration_temperature", None))
+        return scores_of(logits, self._classify.model.config)
 
     def _complete(self, open_files: dict[str, "_OpenFile"]) -> Iterator[Record]:
         for name in [name for name, file in open_files.items() if file.has_ended and not file.num_waiting]:

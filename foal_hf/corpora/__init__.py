@@ -1,4 +1,4 @@
-"""Loads a corpus by its name: one of the dataset scripts, or a folder of one's own clips."""
+"""Loads a corpus by its name: one of the dataset scripts, or a folder of your own clips."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from .schema import FEATURES
-from .scripts import find_scripts, import_script, script_hash
+from .scripts import find_scripts, import_script, script_files, source_hash
 
 
 FOLDER = "folder"
@@ -31,28 +31,28 @@ def load_corpus(
     materialize_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Load a corpus. Its columns are those of [`~foal_hf.corpora.schema.corpus_features`]; no medium is copied.
+    """Load a corpus. Its columns are those of [`~foal_hf.corpora.schema.corpus_features`]; no file is copied.
 
     Args:
-        name (`str`): One of [`available_corpora`]; `"folder"` is a folder of one's own clips.
-        data_dir (`str` or `os.PathLike`, *optional*): Folder of the copy on this machine.
-        config (`str`, *optional*): Which of the corpus' configurations, such as `"four_class"` of IEMOCAP.
+        name (`str`): One of [`available_corpora`]; `"folder"` is a folder of your own clips.
+        data_dir (`str` or `os.PathLike`, *optional*): Folder of your copy.
+        config (`str`, *optional*): A configuration of the corpus, such as `"four_class"` of IEMOCAP.
         split (`str`, *optional*, defaults to `"train"`): In the notation of `datasets`; None for all splits. A corpus
             without official splits is all `"train"`: [`~foal_hf.corpora.folds.make_folds`] divides it.
-        streaming (`bool`, defaults to `False`): Give an `IterableDataset`, and write no cache.
+        streaming (`bool`, defaults to `False`): Return an `IterableDataset`, and write no cache.
         cache_dir (`str` or `os.PathLike`, *optional*): Where the table of rows is kept. Default: the cache of
-            `datasets`. It is made anew when an option or a file of the corpus has changed.
-        materialize (`bool`, defaults to `False`): Write each clip once as a small mp4 file, cut out and cropped, and
-            let the rows refer to these. See [`~foal_hf.corpora.materialize.materialize`].
+            `datasets`. It is written again if an option or a file of the corpus has changed.
+        materialize (`bool`, defaults to `False`): Write each clip once as a small mp4 file, cut and cropped; the rows
+            refer to these files. See [`~foal_hf.corpora.materialize.materialize`].
         materialize_dir (`str` or `os.PathLike`, *optional*): Folder for these files.
-        **options: Of this corpus, such as `on_error="skip"`; an unknown one is an error that lists those there are.
+        **options: Of this corpus, such as `on_error="skip"`; an unknown one is an error that lists the known ones.
 
     Returns:
         `datasets.Dataset` or `datasets.IterableDataset`; with `split=None` a dictionary of them by split.
 
     Raises:
-        ValueError: If there is no such corpus, configuration, option or split, or the copy is not in order.
-        FileNotFoundError: If the copy is not there.
+        ValueError: If the corpus, configuration, option or split is unknown, or the copy is incomplete or damaged.
+        FileNotFoundError: If there is no copy.
 
     Example:
 
@@ -80,35 +80,36 @@ def make_builder(
 ) -> datasets.DatasetBuilder:
     """The builder that [`load_corpus`] uses, before it has prepared anything.
 
-    The arguments are those of [`load_corpus`]. What was left out stands in `builder.skipped` once it has prepared.
+    The arguments are those of [`load_corpus`]. `builder.skipped` lists the skipped clips once it has prepared.
     """
-    builder_class, source = _builder_class(name)
+    builder_class, sources = _builder_class(name)
     configs = list(builder_class.builder_configs)
     if config is not None and config not in configs:
-        raise ValueError(f"{name} has no configuration {config!r}; it has {', '.join(configs)}.")
+        raise ValueError(f"Unknown configuration {config!r} of {name}; expected one of {', '.join(configs)}.")
     known = _options_of(builder_class)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}.")
+        raise ValueError(
+            f"Unknown option {', '.join(unknown)} of {name}; expected one of {', '.join(known) or '(it has none)'}."
+        )
     return builder_class(
         cache_dir=None if cache_dir is None else os.fspath(cache_dir),
         dataset_name=name,
         config_name=config,
         data_dir=None if data_dir is None else os.fspath(data_dir),
-        hash=script_hash(source),
+        hash=source_hash(sources),
         **options,
     )
 
 
-def _builder_class(name: str) -> tuple[type[datasets.GeneratorBasedBuilder], Path]:
-    """The builder of a corpus, and the file that it is written in."""
+def _builder_class(name: str) -> tuple[type[datasets.GeneratorBasedBuilder], list[Path]]:
+    """The builder of a corpus, and its sources."""
     if name == FOLDER:
-        from . import folder as folder_corpus
+        from .folder import FolderCorpus
 
-        return folder_corpus.FolderCorpus, Path(folder_corpus.__file__)
-    scripts = find_scripts()
-    if name not in scripts:
-        raise ValueError(f"There is no corpus {name!r}; there is {', '.join(available_corpora())}.")
+        return FolderCorpus, sorted(Path(__file__).parent.glob("*.py"))
+    if name not in find_scripts():
+        raise ValueError(f"Unknown corpus {name!r}; expected one of {', '.join(available_corpora())}.")
     module = import_script(name)
     classes = [
         value
@@ -118,8 +119,8 @@ def _builder_class(name: str) -> tuple[type[datasets.GeneratorBasedBuilder], Pat
         and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ValueError(f"{scripts[name]} has to hold exactly one GeneratorBasedBuilder, it holds {len(classes)}.")
-    return classes[0], scripts[name]
+        raise ValueError(f"{module.__file__} must define exactly one GeneratorBasedBuilder, but has {len(classes)}.")
+    return classes[0], script_files(name)
 
 
 def _options_of(builder_class: type[datasets.GeneratorBasedBuilder]) -> list[str]:
@@ -129,11 +130,11 @@ def _options_of(builder_class: type[datasets.GeneratorBasedBuilder]) -> list[str
 
 def _check_materialize(materialize: bool, materialize_dir: str | os.PathLike[str] | None, streaming: bool) -> None:
     if materialize != (materialize_dir is not None):
-        raise ValueError("`materialize=True` and `materialize_dir`, the folder for the files, go together: give both.")
-    if materialize and streaming:
         raise ValueError(
-            "`materialize=True` writes the clips of a corpus at hand: it does not go with `streaming=True`."
+            "`materialize=True` needs `materialize_dir`, the folder for the files, and the other way round."
         )
+    if materialize and streaming:
+        raise ValueError("`materialize=True` writes all clips first, so it does not work with `streaming=True`.")
 
 
 def _materialized(corpus: Any, folder: Path, builder: datasets.DatasetBuilder) -> Any:

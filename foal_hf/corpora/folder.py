@@ -12,9 +12,9 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
+from ..foal_net.media_foal_net import find_fault
 from .folder_table import Row, read_folder
 from .folds import split_groups
-from .media_headers import find_fault
 from .schema import corpus_features
 
 
@@ -223,7 +223,7 @@ def _check_disjoint(rows: Sequence[Row], config: FolderCorpusConfig) -> None:
 
 def _fault_of(row: Row) -> str | None:
     faults = ((path, find_fault(path)) for path in _files(row))
-    return next((f"{path} {fault}" for path, fault in faults if fault), None)
+    return next((f"{path}: {fault.rstrip('.')}" for path, fault in faults if fault), None)
 
 
 def _files(row: Row) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .media_headers import MEDIA_SUFFIXES, VIDEO_SUFFIXES
+from ..foal_net.sources_foal_net import VIDEO_ENDINGS, has_media_ending
 
 
 TABLE_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -80,7 +80,7 @@ def _to_row(cells: Row, folder: Path, place: str) -> Row:
         raise ValueError(f"{place}: names no file.")
     if file_name is not None:
         audio_name = file_name
-        video_name = file_name if Path(file_name).suffix.lower() in VIDEO_SUFFIXES else None
+        video_name = file_name if Path(file_name).suffix.lower() in VIDEO_ENDINGS else None
     audio, video = (_inside(name, place) for name in (audio_name, video_name))
 
     row: Row = {"clip_id": _text(cells.get("clip_id"))}
@@ -114,7 +114,7 @@ def _rows_of_class_folders(folder: Path) -> list[Row]:
         row: Row = dict.fromkeys((*_NUMBER_COLUMNS, "crop_box", *_TEXT_COLUMNS))
         row["emotion"] = parts[path][depth - 1]
         row["partition"] = parts[path][0] if has_partitions else None
-        has_picture = path.suffix.lower() in VIDEO_SUFFIXES
+        has_picture = path.suffix.lower() in VIDEO_ENDINGS
         media = {"audio": str(path), "video": str(path) if has_picture else None}
         rows.append({"clip_id": "/".join(parts[path]), **media, **row})
     return rows
@@ -122,7 +122,7 @@ def _rows_of_class_folders(folder: Path) -> list[Row]:
 
 def _is_clip(path: Path, folder: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not is_hidden and path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()
+    return not is_hidden and has_media_ending(path) and path.is_file()
 
 
 def _check_no_twins(files: list[Path], folder: Path) -> None:

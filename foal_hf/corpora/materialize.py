@@ -1,12 +1,12 @@
-"""Writes each clip of a corpus once, as a small mp4 file of its own: cropped, resized, with its sound.
+"""Writes each clip of a corpus once, as a small mp4 file: cropped, resized, with its audio.
 
-Corpora keep long films and sound files; training reads some seconds of them again and again. A folder made here holds
-just these seconds, and is a corpus itself:
+Corpora have long recordings, and training reads the same seconds of them again and again. The folder that is written
+here has only these seconds, and is a corpus itself:
 
 - `clips/<clip>.mp4`: H.264 and AAC, 16 kHz
-- `metadata.jsonl`: one row a clip; written last, so where it stands, its clips are there
-- `skipped.json`: the clips that were left out, and why
-- `materialized.jsonl`: what each file was made of, which is how a second run knows what is still to do
+- `metadata.jsonl`: one row per clip; written last, so if it exists, its clips do
+- `skipped.json`: the clips that were skipped, and why
+- `materialized.jsonl`: what each file was made of; a second run reads it to find what is missing
 """
 
 import contextlib
@@ -28,21 +28,21 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from transformers.utils import logging
 
+from ..atomic_files import write_file, write_json
 from ..foal_net.media_foal_net import MediaFile
 from ..foal_net.sources_foal_net import MediaError, is_url, open_source
-from .mp4_encoders import VIDEO_ENCODER, check_encoders, write_file
+from ..identity import digest_of
+from .mp4_encoders import VIDEO_ENCODER, check_encoders, num_cores
 from .schema import FEATURES, undecoded
 
 
 logger = logging.get_logger(__name__)
 
 SAMPLING_RATE = 16_000
-_FORMAT = {
-    "made_by": "foal_hf.materialize",
-    "version": 1,
-}  # the version goes up whenever equal clips give other files
+# The version is raised whenever equal clips give different files.
+_FORMAT = {"made_by": "foal_hf.materialize", "version": 1}
 _MANIFEST, _TABLE, _SKIPPED = "materialized.jsonl", "metadata.jsonl", "skipped.json"
-_PIECE_SECONDS = 4.0  # of picture in memory at once
+_SEGMENT_SECONDS = 4.0  # of video in memory at once
 _AUDIO_BIT_RATE = 96_000  # the most that AAC takes at 16 kHz
 _PLACES = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box")
 
@@ -59,35 +59,34 @@ def materialize(
 ) -> Dataset:
     """Write every clip of a corpus as a small mp4 file.
 
-    A run that was stopped goes on where it stopped: a second call makes only what is missing, and what was made with
-    other settings, or of a source that has changed since. Files of clips that are no longer asked for stay.
+    A second call continues a run that was stopped: it writes only the files that are missing, that were made with other
+    settings, or whose source has changed. Files of clips that are not in `rows` stay.
 
-    Sound and picture are compressed once more: the picture hardly visibly, the sound as AAC with 96 kbit/s, which ends
-    in up to 64 ms of silence.
+    Video is compressed again with hardly visible loss. Audio is compressed again as AAC with 96 kbit/s, which adds up
+    to 64 ms of silence at the end.
 
     Args:
         rows (`datasets.Dataset` or iterable of `Mapping`): With the columns of
-            [`~foal_hf.corpora.schema.corpus_features`]; `clip_id` and one of `audio` and `video` are needed. Media are
-            paths, URLs, `{"path", "bytes"}` or the decoders that `datasets` gives.
-        output_dir (`str` or `os.PathLike`): Folder: new, empty, or begun by an earlier call. Anything else is left
-            alone.
-        height (`int`, defaults to 240): Height of the picture, pixels; the width follows. Smaller pictures keep
-            their size, but for odd edges, which H.264 does not take.
-        frames_per_second (`float`, *optional*): Default: what the source has.
-        num_workers (`int`, *optional*): Threads; one a CPU core by default. Each goes through one film after the other.
-        on_error (`str`, defaults to `"raise"`): What to do about a clip that cannot be read: `"raise"` stops at the
-            first one, `"skip"` leaves it out, with a count and an entry in `skipped.json`.
+            [`~foal_hf.corpora.schema.corpus_features`]; `clip_id` and one of `audio` and `video` are required. Audio
+            and video are paths, URLs, `{"path", "bytes"}` or decoders from `datasets`.
+        output_dir (`str` or `os.PathLike`): Folder: new, empty, or started by an earlier call.
+        height (`int`, defaults to 240): Height of the video in pixels; the width follows. Smaller videos keep their
+            size, but an odd height or width is made even for H.264.
+        frames_per_second (`float`, *optional*): Default: that of the source.
+        num_workers (`int`, *optional*): Threads; one per CPU core by default. Each reads one recording after the other.
+        on_error (`str`, defaults to `"raise"`): What to do with a clip that cannot be read: `"raise"` stops at the
+            first one, `"skip"` warns and lists it in `skipped.json`.
         progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
     Returns:
         `datasets.Dataset`: The same rows and columns in the same order. `audio` and `video` are the new file; the
-        columns that say where in it the clip lies are None.
+        columns with times and crop are None.
 
     Raises:
-        MediaError: If a clip cannot be read. Names it.
-        ValueError: If an argument makes no sense, or two rows have the same `clip_id`.
-        TypeError: If `rows` are no rows, or hold media of another kind.
-        FileExistsError: If `output_dir` holds something else.
+        MediaError: If a clip cannot be read; the message names it.
+        ValueError: If an argument is invalid, or two rows have the same `clip_id`.
+        TypeError: If `rows` are not rows, or have media of another type.
+        FileExistsError: If `output_dir` has other files.
         RuntimeError: If the encoder for H.264 or AAC is missing.
 
     Example:
@@ -100,14 +99,14 @@ def materialize(
     """
     settings = _Settings(height, frames_per_second)
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` has to be 'raise' or 'skip', got {on_error!r}.")
+        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
     if num_workers is not None and num_workers < 1:
-        raise ValueError(f"`num_workers` has to be 1 or more, got {num_workers}.")
+        raise ValueError(f"`num_workers` must be 1 or more, got {num_workers}.")
     folder = Path(os.path.abspath(output_dir))
     clips = _list_clips(rows)
     features = getattr(rows, "features", None) or _guess_features([clip.row for clip in clips])
 
-    made = _claim(folder)
+    made = _read_manifest(folder)
     keys = {clip.clip_id: settings.key_of(clip) for clip in clips}
     missing = [
         clip for clip in clips if not _is_made(folder / clip.file_name, made.get(clip.file_name), keys[clip.clip_id])
@@ -115,46 +114,43 @@ def materialize(
     skipped: dict[str, str] = {}
     if missing:
         check_encoders()
-        (folder / _TABLE).unlink(missing_ok=True)  # until all its clips are there again
-        skipped = _make_all(
-            missing, folder, keys, settings, num_workers or _num_cores(), on_error, len(clips), progress
-        )
+        (folder / _TABLE).unlink(missing_ok=True)  # until all its clips exist again
+        skipped = _make_all(missing, folder, keys, settings, num_workers or num_cores(), on_error, len(clips), progress)
     kept = [clip for clip in clips if clip.clip_id not in skipped]
     if skipped:
         clip_id, reason = next(iter(skipped.items()))
         logger.warning(
-            f"{len(skipped)} of {len(clips)} clips cannot be read and are left out, first {clip_id}: {reason}"
+            f"{len(skipped)} of {len(clips)} clips cannot be read and are skipped; the first is {clip_id}: {reason}"
         )
     entries = [{"clip_id": clip_id, "reason": reason} for clip_id, reason in skipped.items()]
-    write_file(folder / _SKIPPED, (json.dumps(entries, indent=1) + "\n").encode())
-    write_file(folder / _TABLE, "".join(_line_of_table(clip, features) for clip in kept).encode())
+    write_json(folder / _SKIPPED, entries, indent=1)
+    write_file(folder / _TABLE, "".join(_line_of_table(clip, features) for clip in kept))
     return Dataset.from_list([_new_row(clip, folder) for clip in kept], features=features)
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """How files are made."""
+    """How files are written."""
 
     height: int
     frames_per_second: float | None
 
     def __post_init__(self) -> None:
         if self.height < 2:
-            raise ValueError(f"`height` has to be at least 2 pixels, got {self.height}.")
+            raise ValueError(f"`height` must be at least 2 pixels, got {self.height}.")
         if self.frames_per_second is not None and not self.frames_per_second > 0:
-            raise ValueError(f"`frames_per_second` has to be above 0, got {self.frames_per_second}.")
+            raise ValueError(f"`frames_per_second` must be above 0, got {self.frames_per_second}.")
 
     def key_of(self, clip: "_Clip") -> str:
         """Changes with everything that the file of a clip depends on."""
         sources = [_identity(clip.audio), _identity(clip.video)]
         places = [clip.row.get(name) for name in _PLACES]
-        described = [_FORMAT["version"], self.height, self.frames_per_second, sources, places]
-        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+        return digest_of([_FORMAT["version"], self.height, self.frames_per_second, sources, places])
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """A row, what it is made of, and the name of its file in the folder."""
+    """A row, its sources, and the name of its file in the folder."""
 
     row: Mapping[str, Any]
     audio: dict[str, Any] | None
@@ -179,7 +175,7 @@ def _list_clips(rows: Any) -> list[_Clip]:
     for row in listed:
         if not isinstance(row, Mapping) or not isinstance(row.get("clip_id"), str):
             raise TypeError(
-                "`rows` has to be a dataset of one split, or rows with a text `clip_id`, "
+                "`rows` must be a dataset of one split, or rows with a text `clip_id`, "
                 f"got {type(rows).__name__} of {type(row).__name__}."
             )
     if not listed:
@@ -187,7 +183,7 @@ def _list_clips(rows: Any) -> list[_Clip]:
     twice = [clip_id for clip_id, count in Counter(row["clip_id"] for row in listed).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} clip ids stand for more than one row ({', '.join(twice[:3])}): make them unique."
+            f"{len(twice)} clip ids occur in more than one row ({', '.join(twice[:3])}): make them unique."
         )
     names = _file_names([row["clip_id"] for row in listed])
     clips = []
@@ -200,7 +196,7 @@ def _list_clips(rows: Any) -> list[_Clip]:
 
 
 def _file_names(clip_ids: list[str]) -> dict[str, str]:
-    """A name for the file of each clip, one that every file system takes."""
+    """A name for the file of each clip that every file system accepts."""
     safe = {clip_id: re.sub(r"[^\w.-]", "_", clip_id, flags=re.ASCII).lstrip(".")[:100] for clip_id in clip_ids}
     counts = Counter(name.casefold() for name in safe.values())
     for clip_id, name in safe.items():
@@ -210,7 +206,7 @@ def _file_names(clip_ids: list[str]) -> dict[str, str]:
 
 
 def _stored(source: Any, clip_id: str, column: str) -> dict[str, Any] | None:
-    """Where a medium is: `{"path", "bytes"}`, as `datasets` stores it."""
+    """A source as `{"path", "bytes"}`, as `datasets` stores it."""
     source = getattr(source, "_hf_encoded", source)  # a decoder that `datasets` made
     if source is None:
         return None
@@ -218,14 +214,14 @@ def _stored(source: Any, clip_id: str, column: str) -> dict[str, Any] | None:
         source = {"path": os.fspath(source), "bytes": None}
     if not (isinstance(source, dict) and (source.get("path") or source.get("bytes"))):
         raise TypeError(
-            f"`{column}` of {clip_id} has to be a path, a URL, {{'path', 'bytes'}} or a decoder from `datasets`, "
+            f"`{column}` of {clip_id} must be a path, a URL, {{'path', 'bytes'}} or a decoder from `datasets`, "
             f"got {type(source).__name__}."
         )
     return {"path": source.get("path"), "bytes": source.get("bytes")}
 
 
 def _identity(source: dict[str, Any] | None) -> Any:
-    """Tells a medium from any other, and from itself after a change."""
+    """Identifies a source and its content."""
     if source is None:
         return None
     if source["bytes"] is not None:
@@ -236,20 +232,20 @@ def _identity(source: dict[str, Any] | None) -> Any:
     return [os.path.abspath(source["path"]), state.st_size, state.st_mtime_ns]
 
 
-def _claim(folder: Path) -> dict[str, dict[str, Any]]:
-    """Make sure that a folder is ours or empty, and return what was made in it, by name of the file."""
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Check that a folder is ours or empty, and read what was written in it, by file name."""
     manifest = folder / _MANIFEST
     if not manifest.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{folder} holds something else; it is left alone. Name a new or empty folder.")
+            raise FileExistsError(f"{folder} has other files; it is not changed. Choose a new or empty folder.")
         (folder / "clips").mkdir(parents=True, exist_ok=True)
-        write_file(manifest, (json.dumps(_FORMAT) + "\n").encode())
+        write_json(manifest, _FORMAT)
     entries = []
     for line in manifest.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):  # a line that was being written when the run was stopped
             entries.append(json.loads(line))
     if not entries or not isinstance(entries[0], dict) or entries[0].get("made_by") != _FORMAT["made_by"]:
-        raise FileExistsError(f"{manifest} was not written by {_FORMAT['made_by']}; it is left alone.")
+        raise FileExistsError(f"{manifest} was not written by {_FORMAT['made_by']}; it is not changed.")
     return {entry["file_name"]: entry for entry in entries[1:]}
 
 
@@ -267,7 +263,7 @@ def _make_all(
     num_all: int,
     progress: bool,
 ) -> dict[str, str]:
-    """Make the files, and return the reason for each clip that cannot be read."""
+    """Write the files, and return the reason for each clip that cannot be read."""
     from tqdm.auto import tqdm
 
     faults: dict[str, str] = {}
@@ -287,23 +283,23 @@ def _make_all(
                 append(json.dumps(entry) + "\n")
                 bar.update()
 
-        def make(film: list[_Clip]) -> None:
-            for clip, content in _encode_film(film, settings):
+        def make(recording: list[_Clip]) -> None:
+            for clip, content in _encode_recording(recording, settings):
                 if stop.is_set():
                     return
                 if isinstance(content, bytes):
                     keep(clip, content)
                 elif on_error == "raise":
-                    reason = f"{content} Mend it, or leave such clips out with on_error='skip'."
+                    reason = f'{content} Fix it, or skip such clips with on_error="skip".'
                     raise MediaError(clip.clip_id, reason) from content
                 else:
                     faults[clip.clip_id] = str(content)
 
         try:
-            for future in as_completed([pool.submit(make, film) for film in _by_film(clips)]):
+            for future in as_completed([pool.submit(make, recording) for recording in _by_recording(clips)]):
                 future.result()
         finally:
-            stop.set()  # after an error or Ctrl-C: finish the clip at hand, begin no other
+            stop.set()  # after an error or Ctrl-C: finish the current clip, start no other
             pool.shutdown(wait=False, cancel_futures=True)
     return {clip.clip_id: faults[clip.clip_id] for clip in clips if clip.clip_id in faults}
 
@@ -315,105 +311,108 @@ def _appending(manifest: Path) -> Iterator[Callable[[str], None]]:
         file.flush()
 
     with manifest.open("a", encoding="utf-8") as file:
-        append("\n")  # ends a line that was cut off; empty ones are read over
+        append("\n")  # ends a line that was cut off; empty lines are ignored
         yield append
 
 
-def _by_film(clips: list[_Clip]) -> list[list[_Clip]]:
-    """The clips of one film together: it is opened once for all of them."""
-    films: dict[Any, list[_Clip]] = {}
+def _by_recording(clips: list[_Clip]) -> list[list[_Clip]]:
+    """The clips of each video together, so that it is opened once."""
+    recordings: dict[Any, list[_Clip]] = {}
     for index, clip in enumerate(clips):
         path = clip.video["path"] if clip.video is not None and clip.video["bytes"] is None else None
-        films.setdefault(index if path is None else path, []).append(clip)
-    return list(films.values())
+        recordings.setdefault(index if path is None else path, []).append(clip)
+    return list(recordings.values())
 
 
-def _encode_film(clips: list[_Clip], settings: _Settings) -> Iterator[tuple[_Clip, bytes | ValueError]]:
-    """The mp4 file of each clip of one film, or why there is none."""
+def _encode_recording(clips: list[_Clip], settings: _Settings) -> Iterator[tuple[_Clip, bytes | ValueError]]:
+    """The mp4 file of each clip of one recording, or why there is none."""
     with contextlib.ExitStack() as stack:
-        film: MediaFile | None = None
+        video: MediaFile | None = None
         for clip in clips:
             try:
-                if film is None and clip.video is not None:
-                    film = stack.enter_context(_open_film(clip.video, settings.frames_per_second))
-                yield clip, _encode_clip(clip, film, settings.height)
-            except ValueError as error:  # a MediaError, or a range that makes no sense
+                if video is None and clip.video is not None:
+                    video = stack.enter_context(_open_video(clip.video, settings.frames_per_second))
+                yield clip, _encode_clip(clip, video, settings.height)
+            except ValueError as error:  # a MediaError, or an invalid range
                 yield clip, error
 
 
-def _open_film(source: dict[str, Any], frames_per_second: float | None) -> MediaFile:
-    film = MediaFile(video=source, modalities=("video",))
-    film.frames_per_second = frames_per_second or _native_frames_per_second(source)
-    return film
+def _open_video(source: dict[str, Any], frames_per_second: float | None) -> MediaFile:
+    video = MediaFile(video=source, modalities=("video",))
+    video.frames_per_second = frames_per_second or _native_frames_per_second(source)
+    return video
 
 
 def _native_frames_per_second(source: dict[str, Any]) -> float:
-    """The frame rate of a picture that can be opened."""
+    """The frame rate of a video that can be opened."""
     from torchcodec.decoders import VideoDecoder
 
     with open_source(source) as opened:
         metadata = VideoDecoder(opened.open()).metadata  # type: ignore[arg-type] # it reads and seeks
-    counted, said = metadata.average_fps, metadata.average_fps_from_header
+    counted, declared = metadata.average_fps, metadata.average_fps_from_header
     if not counted:
-        return said or 1.0
-    # Headers have the exact number, or nonsense: that of recordings in browsers is 1000.
-    return said if said and abs(said - counted) < 0.02 * counted else counted
+        return declared or 1.0
+    # A header has the exact number or a wrong one: browsers write 1000.
+    return declared if declared and abs(declared - counted) < 0.02 * counted else counted
 
 
-def _encode_clip(clip: _Clip, film: MediaFile | None, height: int) -> bytes:
+def _encode_clip(clip: _Clip, video: MediaFile | None, height: int) -> bytes:
     from torchcodec.encoders import Encoder
 
-    pieces: Iterator[torch.Tensor] = iter(()) if film is None else _pieces(film, clip, height)
-    first = next(pieces, None)
-    waveform = _read_sound(clip) if clip.audio is not None else None
+    segments: Iterator[torch.Tensor] = iter(()) if video is None else _segments(video, clip, height)
+    first = next(segments, None)
+    waveform = _read_audio(clip) if clip.audio is not None else None
 
     encoder = Encoder()
-    if film is not None and first is not None:
-        picture = encoder.add_video(
+    if video is not None and first is not None:
+        video_stream = encoder.add_video(
             height=first.shape[2],
             width=first.shape[3],
-            frame_rate=film.frames_per_second,
+            frame_rate=video.frames_per_second,
             device="cpu",
             codec=VIDEO_ENCODER,
             pixel_format="yuv420p",
             crf=18,
             preset="veryfast",
-            extra_options={"threads": 1},  # clips are made side by side
+            extra_options={"threads": 1},  # clips are encoded in parallel
         )
     if waveform is not None:
-        sound = encoder.add_audio(sample_rate=SAMPLING_RATE, num_channels=1, bit_rate=_AUDIO_BIT_RATE)
+        audio_stream = encoder.add_audio(sample_rate=SAMPLING_RATE, num_channels=1, bit_rate=_AUDIO_BIT_RATE)
     file = io.BytesIO()
     with encoder.open_file_like(file, format="mp4"):
         if waveform is not None:
-            sound.add_samples(waveform[None])
+            audio_stream.add_samples(waveform[None])
         if first is not None:
-            for frames in itertools.chain([first], pieces):
-                picture.add_frames(frames)
+            for frames in itertools.chain([first], segments):
+                video_stream.add_frames(frames)
     return file.getvalue()
 
 
-def _pieces(film: MediaFile, clip: _Clip, height: int) -> Iterator[torch.Tensor]:
-    """The pictures of a clip, cropped and resized, some seconds at a time, `(frames, 3, height, width)`."""
-    rate, start = film.frames_per_second, clip.start_seconds
-    step = max(round(_PIECE_SECONDS * rate), 1) / rate  # whole frames, so that the pieces go on in step
-    stops = [stop for stop in (clip.end_seconds, film.duration_seconds) if stop is not None]
+def _segments(video: MediaFile, clip: _Clip, height: int) -> Iterator[torch.Tensor]:
+    """The frames of a clip, cropped and resized, some seconds at a time, `(frames, 3, height, width)`."""
+    rate, start = video.frames_per_second, clip.start_seconds
+    step = max(round(_SEGMENT_SECONDS * rate), 1) / rate  # whole frames, so that segments join without a gap
+    stops = [stop for stop in (clip.end_seconds, video.duration_seconds) if stop is not None]
     for index in itertools.count():
-        piece_start, piece_end = start + index * step, start + (index + 1) * step
-        if index and piece_start >= min(stops) - 1e-3:
+        segment_start, segment_end = start + index * step, start + (index + 1) * step
+        if index and segment_start >= min(stops) - 1e-3:
             return
         if clip.end_seconds is not None:
-            piece_end = min(piece_end, clip.end_seconds)
-        piece = film.read(
-            piece_start, piece_end, crop_box=clip.row.get("crop_box"), transform=lambda frames: _shrink(frames, height)
+            segment_end = min(segment_end, clip.end_seconds)
+        segment = video.read(
+            segment_start,
+            segment_end,
+            crop_box=clip.row.get("crop_box"),
+            transform=lambda frames: _shrink(frames, height),
         )
-        assert piece.frames is not None and piece.frame_seconds is not None  # `read` raises where there is no picture
-        # Where the film begins after the clip, its first picture stands in, so that sound and picture stay together.
-        lead = round(piece.frame_seconds[0].item() * rate) if index == 0 else 0
-        yield torch.cat([piece.frames[:1].expand(lead, -1, -1, -1), piece.frames])
+        assert segment.frames is not None and segment.frame_seconds is not None  # `read` raises if there is no video
+        # If the video begins after the clip, its first frame is repeated, so that audio and video stay in step.
+        lead = round(segment.frame_seconds[0].item() * rate) if index == 0 else 0
+        yield torch.cat([segment.frames[:1].expand(lead, -1, -1, -1), segment.frames])
 
 
 def _shrink(frames: torch.Tensor, height: int) -> torch.Tensor:
-    """At most this height, even edges, the shape kept."""
+    """At most this height, even height and width, the aspect ratio kept."""
     old_height, old_width = frames.shape[-2:]
     new_height = max(min(old_height, height) // 2 * 2, 2)
     new_width = max(round(old_width * new_height / old_height / 2) * 2, 2)
@@ -422,18 +421,18 @@ def _shrink(frames: torch.Tensor, height: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(frames, (new_height, new_width), mode="bilinear", antialias=True)
 
 
-def _read_sound(clip: _Clip) -> torch.Tensor:
+def _read_audio(clip: _Clip) -> torch.Tensor:
     start = clip.row.get("audio_start_seconds")
     start = clip.start_seconds if start is None else start
     end = None if clip.end_seconds is None else start + clip.end_seconds - clip.start_seconds
     with MediaFile(audio=clip.audio, modalities=("audio",), sampling_rate=SAMPLING_RATE) as media:
         waveform = media.read(start, end).waveform
-    assert waveform is not None  # `read` raises where there is no sound
+    assert waveform is not None  # `read` raises if there is no audio
     return waveform.clamp(-1, 1)
 
 
 def _guess_features(rows: list[Mapping[str, Any]]) -> Features:
-    """The types of plain rows: those of the schema, and for the labels and other columns what their values say."""
+    """The types of plain rows: those of the schema; for labels and other columns, those of their values."""
     others = [{name: row.get(name) for name in rows[0] if name not in FEATURES or name == "emotion"} for row in rows]
     guessed = Dataset.from_list(others).features
     return Features({name: guessed[name] if name in guessed else FEATURES[name] for name in rows[0]})
@@ -448,7 +447,7 @@ def _line_of_table(clip: _Clip, features: Features) -> str:
 
 
 def _new_row(clip: _Clip, folder: Path | None) -> dict[str, Any]:
-    """The row of a clip that has a file of its own; without media where the folder is not named."""
+    """The row of a written clip; without audio and video if `folder` is None."""
     row = {name: None if name in _PLACES else value for name, value in clip.row.items()}
     for name, source in (("audio", clip.audio), ("video", clip.video)):
         if folder is None:
@@ -456,8 +455,3 @@ def _new_row(clip: _Clip, folder: Path | None) -> dict[str, Any]:
         elif source is not None:
             row[name] = {"path": str(folder / clip.file_name), "bytes": None}
     return row
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

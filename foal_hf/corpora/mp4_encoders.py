@@ -1,41 +1,35 @@
-"""Whether FFmpeg can write mp4 files with H.264 and AAC; and writing a file whole or not at all."""
+"""What writing mp4 files takes: FFmpeg's encoders for H.264 and AAC, and threads."""
 
 import io
 import os
-from pathlib import Path
 
 
 VIDEO_ENCODER = "libx264"
 AUDIO_ENCODER = "aac"
 
-_WAY_OUT = (
+_HOW_TO_INSTALL = (
     "Install an FFmpeg that has it (Debian and Ubuntu: `apt-get install ffmpeg`, macOS: `brew install ffmpeg`); "
-    "`ffmpeg -encoders` lists what is there."
+    "`ffmpeg -encoders` lists the encoders."
 )
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name in the same folder first, then renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_encoders() -> None:
-    """Try the encoders on a black, silent moment.
+    """Try the encoders on a few black frames and on silence.
 
     Raises:
-        RuntimeError: If torchcodec cannot be loaded, or FFmpeg lacks one of the encoders. Names which, and the way out.
+        RuntimeError: If torchcodec cannot be loaded, or FFmpeg lacks an encoder; the message says how to fix it.
     """
     try:
         import torch
         from torchcodec.encoders import AudioEncoder, VideoEncoder
     except (ImportError, RuntimeError, OSError) as error:
         raise RuntimeError(
-            f"Generating mp4 files needs torchcodec with FFmpeg's shared libraries, which did not load ({error}). "
+            f"Writing mp4 files needs torchcodec with FFmpeg's shared libraries, which did not load ({error}). "
             "Install both: `pip install torchcodec`, and FFmpeg (Debian and Ubuntu: `apt-get install ffmpeg`, "
             "macOS: `brew install ffmpeg`)."
         ) from error
@@ -44,9 +38,9 @@ def check_encoders() -> None:
     try:
         VideoEncoder(black, frame_rate=25).to_file_like(io.BytesIO(), format="mp4", codec=VIDEO_ENCODER)
     except RuntimeError as error:
-        raise RuntimeError(f"FFmpeg here has no encoder {VIDEO_ENCODER!r} (H.264). {_WAY_OUT}") from error
+        raise RuntimeError(f"This FFmpeg has no encoder {VIDEO_ENCODER!r} (H.264). {_HOW_TO_INSTALL}") from error
     silence = torch.zeros(1, 1600, device="cpu")
     try:
         AudioEncoder(silence, sample_rate=16_000).to_file_like(io.BytesIO(), format="mp4")
     except RuntimeError as error:
-        raise RuntimeError(f"FFmpeg here has no encoder {AUDIO_ENCODER!r} (AAC). {_WAY_OUT}") from error
+        raise RuntimeError(f"This FFmpeg has no encoder {AUDIO_ENCODER!r} (AAC). {_HOW_TO_INSTALL}") from error

@@ -1,6 +1,5 @@
 """What is in a corpus: clips by class, speaker, session and gender, how long they are, and which files are missing."""
 
-import json
 import math
 import os
 from collections import Counter, defaultdict
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..foal_net.media_foal_net import MediaFile
+from ..atomic_files import replacing, write_json
+from ..foal_net.media_foal_net import MediaFile, find_fault
 from ..foal_net.sources_foal_net import MediaError
 from . import make_builder
-from .media_headers import find_fault
 from .schema import undecoded
 
 
@@ -28,12 +27,12 @@ _BAR_WIDTH = 40
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Clips of one speaker, session, gender or split, or of all.
+    """Number of clips of one speaker, session, gender or split, or of all.
 
     Args:
         total (`int`): Clips.
-        by_class (`dict[str, int]`): Clips of each class, 0 for one that has none.
-        by_gender (`dict[str, int]`): Clips of each gender; clips without one are left out.
+        by_class (`dict[str, int]`): Clips of each class, 0 for a class without clips.
+        by_gender (`dict[str, int]`): Clips of each gender; clips without a gender are not counted.
     """
 
     total: int
@@ -48,11 +47,11 @@ class CorpusReport:
     Args:
         total ([`GroupCounts`]): Of all clips.
         groups (`dict[str, dict[str, GroupCounts]]`): For `"split"`, `"session"`, `"gender"` and `"speaker"` the clips
-            of each, by name; clips without a name are left out.
-        seconds (`list[float]`): Length of each clip that is known.
-        missing (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip with a file that is not there, or empty,
-            or neither sound nor picture.
-        skipped (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip that was left out of the corpus.
+            of each, by name; clips without a name are not counted.
+        seconds (`list[float]`): Length of each clip whose length is known.
+        missing (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip with a file that does not exist, is
+            empty, or is neither audio nor video.
+        skipped (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip that is not in the corpus.
     """
 
     total: GroupCounts
@@ -62,11 +61,11 @@ class CorpusReport:
     skipped: list[dict[str, str]]
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON. Of the lengths, sums: `histogram` counts clips of 0 to 1 s, 1 to 2 s, and so on."""
+        """The report for JSON. Lengths are summarised: `histogram` counts clips of 0 to 1 s, 1 to 2 s, and so on."""
         return {**asdict(self), "seconds": self.length_summary()}
 
     def length_summary(self) -> dict[str, Any]:
-        """Sum, extremes, mean, median and histogram of the lengths that are known."""
+        """Sum, extremes, mean, median and histogram of the known lengths."""
         if not self.seconds:
             return {"num_known": 0}
         seconds = np.asarray(self.seconds)
@@ -81,7 +80,7 @@ class CorpusReport:
         }
 
     def render(self) -> str:
-        """The report for people: Markdown tables, and a histogram in characters."""
+        """The report as text: Markdown tables, and a histogram of characters."""
         sizes = [f"{len(self.groups[kind])} {kind}s" for kind in ("speaker", "session") if self.groups[kind]]
         parts = [", ".join([f"{self.total.total} clips", *sizes])]
         kinds = [kind for kind in GROUPINGS if len(self.groups[kind]) > 1] or ["split"]
@@ -91,7 +90,7 @@ class CorpusReport:
             _render_entries(title, entries)
             for title, entries in (
                 ("clips have a file that cannot be read", self.missing),
-                ("clips left out", self.skipped),
+                ("clips are skipped", self.skipped),
             )
             if entries
         ]
@@ -112,12 +111,11 @@ class CorpusReport:
     def _render_lengths(self) -> str:
         summary = self.length_summary()
         if not summary["num_known"]:
-            return "No clip's length is known."
+            return "The lengths of the clips are not known."
         unknown = self.total.total - summary["num_known"]
         lines = [
             f"{summary['hours']:.2f} h; clips of {summary['shortest']:.2f} to {summary['longest']:.2f} s, mean "
-            f"{summary['mean']:.2f} s, median {summary['median']:.2f} s"
-            + (f"; {unknown} not known" if unknown else ""),
+            f"{summary['mean']:.2f} s, median {summary['median']:.2f} s" + (f"; {unknown} unknown" if unknown else ""),
             "",
         ]
         most = max(summary["histogram"])
@@ -135,14 +133,14 @@ def corpus_report(
     skipped: Iterable[Mapping[str, str]] = (),
     progress: bool = True,
 ) -> CorpusReport:
-    """Count what is in a corpus.
+    """Count the clips of a corpus.
 
     Args:
         corpus (`datasets.Dataset`, or `datasets.DatasetDict`): With the columns of
             [`~foal_hf.corpora.schema.corpus_features`].
-        read_headers (`bool`, defaults to `True`): Look up in the files how long the clips are whose end the corpus does
-            not tell. No picture is decoded.
-        skipped (`Iterable[Mapping]`, *optional*): Clips that were left out when the corpus was made, for the report.
+        read_headers (`bool`, defaults to `True`): Read the length of a clip from its file if the corpus does not
+            have its end. No frame is decoded.
+        skipped (`Iterable[Mapping]`, *optional*): Clips that were skipped when the corpus was loaded, for the report.
         progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
     Returns:
@@ -185,10 +183,10 @@ def corpus_report(
 def inspect_corpus(
     name: str, data_dir: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any
 ) -> CorpusReport:
-    """Load a corpus and count what is in all its splits.
+    """Load a corpus and count the clips of all its splits.
 
     Args:
-        name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`], but for `on_error`, which is `"skip"` by
+        name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`], except that `on_error` is `"skip"` by
             default: a clip with a missing file is listed in the report.
         progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
@@ -201,39 +199,37 @@ def inspect_corpus(
 
 
 def prepare_corpus(
-    name: str, data_dir: str | os.PathLike[str] | None, output: str | os.PathLike[str], **options: Any
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    **options: Any,
 ) -> CorpusReport:
     """Write the rows of a corpus as Parquet, and their counts.
 
-    The files hold the rows alone: sound and picture stay where they are, and the rows name them by their full paths. So
-    they are of use on this machine, and nothing of the recordings leaves it with them.
+    The files have the rows only: the rows refer to audio and video by full paths. So they are of use on this machine,
+    and they contain nothing of the recordings.
 
     Args:
         name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`].
         output (`str` or `os.PathLike`): Folder for `<split>-00000-of-00001.parquet`, which `datasets.load_dataset` and
             `datasets.Dataset.from_parquet` read, and `counts.json`.
+        progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
     Returns:
-        [`CorpusReport`]: What `counts.json` holds. Lengths are counted where the corpus tells start and end.
+        [`CorpusReport`]: The content of `counts.json`.
     """
     builder = make_builder(name, data_dir, **options)
     builder.download_and_prepare()
     corpus = builder.as_dataset()
-    report = corpus_report(corpus, read_headers=False, skipped=getattr(builder, "skipped", ()), progress=False)
+    report = corpus_report(corpus, skipped=getattr(builder, "skipped", ()), progress=progress)
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     for split, part in corpus.items():
-        _write(folder / f"{split}-00000-of-00001.parquet", part.to_parquet)
-    text = json.dumps({"corpus": name, "media": "paths of this machine", **report.as_dict()}, indent=2) + "\n"
-    _write(folder / "counts.json", lambda path: path.write_text(text, encoding="utf-8"))
+        with replacing(folder / f"{split}-00000-of-00001.parquet") as partial:
+            part.to_parquet(partial)
+    write_json(folder / "counts.json", {"corpus": name, "media": "paths of this machine", **report.as_dict()}, indent=2)
     return report
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file whole, or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
 
 
 def _count(clips: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> GroupCounts:
@@ -244,7 +240,7 @@ def _count(clips: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> GroupCo
 
 def _faults(row: Mapping[str, Any]) -> list[str]:
     paths = dict.fromkeys(row[name]["path"] for name in ("video", "audio") if row[name] and not row[name]["bytes"])
-    return [f"{path} {fault}" for path in paths if (fault := find_fault(path))]
+    return [f"{path}: {fault.rstrip('.')}" for path in paths if (fault := find_fault(path))]
 
 
 def _length(row: Mapping[str, Any], read_headers: bool) -> float | None:

@@ -1,4 +1,4 @@
-"""The columns that every corpus has, whatever it looks like on the disk."""
+"""The columns of every corpus."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ def corpus_features(labels: Sequence[str]) -> Features:
     | column | |
     | --- | --- |
     | `clip_id` | unique and stable |
-    | `audio`, `video` | the original files: decoders when they are asked for, paths before; null where there is none |
-    | `start_seconds`, `end_seconds` | where the clip lies in `video`, half open; null: its start, its end |
-    | `audio_start_seconds` | where the clip begins in `audio`; null: at `start_seconds` too |
-    | `crop_box` | left, top, right, bottom of the speaker in pixels of the picture; null: all of it |
-    | `speaker`, `session`, `gender` | a speaker is in one session, or group of a fold, only |
+    | `audio`, `video` | the original files, as decoders when a row is read; null if there is none |
+    | `start_seconds`, `end_seconds` | the clip in `video`, end exclusive; null: from its start, to its end |
+    | `audio_start_seconds` | start of the clip in `audio`; null: at `start_seconds` |
+    | `crop_box` | left, top, right, bottom of the speaker in pixels of the frame; null: the whole frame |
+    | `speaker`, `session`, `gender` | a speaker is in one session (or group for cross-validation) only |
     | `emotion` | a class |
-    | `valence`, `activation`, `dominance` | on the corpus' own scale |
-    | `transcript` | what is said |
-    | `partition` | of the corpus' own split; null where it defines none |
+    | `valence`, `activation`, `dominance` | on the scale of the corpus |
+    | `transcript` | the words |
+    | `partition` | the split that the corpus defines; null if it defines none |
 
     Args:
         labels (`Sequence[str]`): Names of the classes, by index.
@@ -52,11 +52,11 @@ def corpus_features(labels: Sequence[str]) -> Features:
 
 
 FEATURES = corpus_features([])
-"""The columns with their types and order; the names of the emotions are each corpus' own."""
+"""The columns with their types and order; each corpus has its own names of emotions."""
 
 
 def undecoded(dataset: Any) -> Any:
-    """A dataset whose `audio` and `video` are what is stored, `{"path", "bytes"}` or text, and open no file.
+    """A dataset whose `audio` and `video` are as stored, `{"path", "bytes"}` or text; no file is opened.
 
     Args:
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): With any of the two columns.

@@ -1,7 +1,7 @@
 """The dataset scripts as importable modules: `foal_hf.corpora.scripts.build_iemocap`.
 
-The scripts lie in folders of their own, beside the package in a checkout and inside it once installed. As modules with
-a proper name they can be imported by other processes too, which is what pickled datasets ask for.
+The scripts are beside the package in a checkout, and inside it once installed. As modules with a name of their own they
+can be imported by other processes too, which pickled datasets need.
 """
 
 import hashlib
@@ -10,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 from ..resources import dataset_scripts_dir
+
+
+SHARED = "corpus_builder.py"
 
 
 def find_scripts() -> dict[str, Path]:
@@ -25,14 +28,34 @@ def find_scripts() -> dict[str, Path]:
     return {path.parent.name: path for path in paths if path.stem == f"build_{path.parent.name}"}
 
 
+def find_script(corpus: str) -> Path:
+    """The script of one corpus.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    scripts = find_scripts()
+    if corpus not in scripts:
+        raise ValueError(
+            f"Unknown corpus {corpus!r}; expected one with a loading script: {', '.join(scripts) or 'there is none'}."
+        )
+    return scripts[corpus]
+
+
+def script_files(corpus: str) -> list[Path]:
+    """The script of a corpus and the file that it shares with others: together they run by themselves."""
+    script = find_script(corpus)
+    return [path for path in (script, script.parent.parent / SHARED) if path.is_file()]
+
+
 def module_name(corpus: str) -> str:
     """Name under which the script of a corpus is imported."""
     return f"{__name__}.build_{corpus}"
 
 
-def script_hash(path: Path) -> str:
-    """Stands for the content of a script in the cache of `datasets`: what an older script wrote is not used again."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def source_hash(paths: list[Path]) -> str:
+    """Identifies the content of sources in the cache of `datasets`: rows of older sources are not used again."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def import_script(corpus: str) -> ModuleType:
@@ -41,10 +64,8 @@ def import_script(corpus: str) -> ModuleType:
     Raises:
         ValueError: If there is none.
     """
-    scripts = find_scripts()
-    if corpus not in scripts:
-        raise ValueError(f"No script builds the corpus {corpus!r}; there is {', '.join(scripts) or 'none at all'}.")
-    _add_to_path(scripts[corpus].parent)
+    for path in script_files(corpus):
+        _add_to_path(path.parent)
     return importlib.import_module(module_name(corpus))
 
 
@@ -53,11 +74,11 @@ def _add_to_path(folder: Path) -> None:
         __path__.append(str(folder))
 
 
-# Where Python looks for the submodules of this module. A new process, which has not looked for a script yet but gets a
-# pickled builder of one, finds it here.
+# Where Python looks for the submodules of this module. A new process that gets a pickled builder finds the script here.
 __path__: list[str] = []
 try:
-    for _script in find_scripts().values():
-        _add_to_path(_script.parent)
+    for _corpus in find_scripts():
+        for _file in script_files(_corpus):
+            _add_to_path(_file.parent)
 except FileNotFoundError:
-    pass  # said by whoever asks for a corpus
+    pass  # reported when a corpus is requested

@@ -1,8 +1,8 @@
-"""The page of `foal-hf demo`: give it a recording, and see what a checkpoint says of it over time.
+"""The page of `foal-hf demo`: give it a recording, and see what a checkpoint predicts over time.
 
-The page is served on 127.0.0.1 alone. A recording is deleted from the server as soon as it was judged; the browser
-plays its own copy, and the downloads lie in the page. The browser is told to load nothing from anywhere else. The page
-stands before the checkpoint does, which is loaded in the background.
+The page is served on 127.0.0.1 only, and accepts requests of its own origin only. A recording is deleted from the
+server right after the prediction; the browser plays its own copy, and the page itself contains the downloads. The
+browser may load nothing from elsewhere. The checkpoint is loaded in the background while the page is already there.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from unittest import mock
 from ..registration import TASK, TINY_CHECKPOINT, register
 from .page import build_page, import_gradio
 from .server import HOST, launch
+from .uploads import Uploads
 
 
 DEFAULT_MAX_UPLOAD_BYTES = 1024**3
@@ -27,12 +28,12 @@ DEFAULT_MAX_UPLOAD_BYTES = 1024**3
 
 @dataclass(frozen=True)
 class Demo:
-    """A page that is being served.
+    """A served page.
 
     Args:
         url (`str`): Its address.
-        uploads (`pathlib.Path`): The folder of the recordings that are being judged; it goes when the page does.
-        model (`Future`): Gives the pipeline, or the error that came of loading it.
+        uploads (`pathlib.Path`): The folder of the recordings; deleted with the page.
+        model (`Future`): Gives the pipeline, or the error that loading it raised.
     """
 
     url: str
@@ -40,10 +41,10 @@ class Demo:
     model: "Future[Any]"
 
     def wait_for_interrupt(self) -> None:
-        """Return at Ctrl-C, and where the process is told to end, as by the window of its terminal. Main thread only.
+        """Return at Ctrl-C, or when the process is asked to end, such as by closing its terminal. Main thread only.
 
         Raises:
-            Exception: What came of loading the checkpoint, if that failed.
+            Exception: If the checkpoint could not be loaded.
         """
         ended = threading.Event()
         names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -66,12 +67,12 @@ def serve_demo(
     port: int | None = None,
     max_upload_bytes: int = DEFAULT_MAX_UPLOAD_BYTES,
 ) -> Iterator[Demo]:
-    """Serve the page on 127.0.0.1 until the context ends; then nothing of the recordings is left.
+    """Serve the page on 127.0.0.1 until the context ends. Then all recordings are deleted.
 
     Args:
-        checkpoint (`str` or `os.PathLike`, *optional*): Folder or Hub name. The tiny one that ships by default.
-        device (`str`, *optional*): For the model: `"cpu"`, `"cuda"`, `"mps"`; what is there by default.
-        port (`int`, *optional*): The first free one from 7860 on by default.
+        checkpoint (`str` or `os.PathLike`, *optional*): Folder or Hub name. By default the tiny one of the package.
+        device (`str`, *optional*): For the model: `"cpu"`, `"cuda"`, `"mps"`; the best available by default.
+        port (`int`, *optional*): The first free one from 7860 by default.
         max_upload_bytes (`int`, defaults to 1 GiB): Larger recordings are refused.
 
     Yields:
@@ -89,18 +90,19 @@ def serve_demo(
     ...     demo.wait_for_interrupt()
     ```
     """
-    import_gradio()  # before anything else is begun
+    import_gradio()  # fail before anything else starts
     with _private_folder() as folder:
         model = _load_in_background(checkpoint, device)
-        page = build_page(model, folder)
+        uploads = Uploads(folder)
+        page = build_page(model, uploads)
         try:
-            yield Demo(launch(page, port, max_upload_bytes), folder, model)
+            yield Demo(launch(page, uploads, port, max_upload_bytes), folder, model)
         finally:
             page.close(verbose=False)
 
 
 def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str | None) -> "Future[Any]":
-    """A thread that may be left behind: nobody who gives up has to wait for a large checkpoint."""
+    """In a daemon thread: Ctrl-C does not wait for a large checkpoint."""
     model: Future[Any] = Future()
     name = os.fspath(TINY_CHECKPOINT if checkpoint is None else checkpoint)
 
@@ -119,13 +121,13 @@ def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str |
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A folder for uploads that nobody else can read, and that gradio takes for all its files."""
+    """A folder for uploads that other users cannot read, and which gradio uses for all its files."""
     proxies = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]
     with tempfile.TemporaryDirectory(prefix="foal-hf-demo-") as folder:
         settings = {
             "GRADIO_TEMP_DIR": folder,
             "GRADIO_ANALYTICS_ENABLED": "False",
-            "NO_PROXY": ",".join(filter(None, proxies)),  # gradio asks its own page whether it is there
+            "NO_PROXY": ",".join(filter(None, proxies)),  # gradio requests its own page
         }
         with mock.patch.dict(os.environ, settings):
             yield Path(folder)

@@ -128,7 +128,8 @@ class _VisionEncoder(nn.Module):
         self.encoder = model.foal_net.vision_encoder
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return encode_frames(self.encoder, self.config, pixel_values[:, None])[:, 0]  # (frames, video_width)
+        output: Any = encode_frames(self.encoder, self.config, pixel_values[:, None])
+        return output.last_hidden_state[:, 0]  # (frames, video_width)
 
 
 class _Fusion(nn.Module):

@@ -117,8 +117,8 @@ class ExportedFoalNet:
             logits=logits,
             audio_embeds=audio_embeds,
             video_embeds=video_embeds,
-            audio_mask=audio_mask,
-            video_mask=video_mask,
+            audio_mask=audio_mask.long(),
+            video_mask=video_mask.long(),
         )
 
     def _encode_audio(

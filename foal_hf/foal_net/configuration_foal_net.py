@@ -7,12 +7,17 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.utils import logging
 
 from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
 
 
+logger = logging.get_logger(__name__)
+
 # The published index order. Toolkits differ in it, so no code may rely on an index: the names travel with the model.
 PUBLISHED_LABELS = ("happy", "neutral", "sad", "angry")
+
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 # The encoders of the published model, microsoft/wavlm-large and openai/clip-vit-large-patch14, where their
 # configurations differ from the defaults of their classes.
@@ -102,6 +107,19 @@ class FoalNetConfig(PreTrainedConfig):
             Epsilon of the layer norms in projection and fusion.
         initializer_range (`float`, defaults to 0.02):
             Standard deviation of the initial weights outside the encoders.
+        problem_type (`str`, *optional*):
+            What is predicted, as in transformers' other classifiers. `"single_label_classification"`, the default: one
+            class a clip, labels `(batch,)`, cross entropy. `"multi_label_classification"`: any number of classes a
+            clip, labels `(batch, num_labels)` of 0 and 1, binary cross entropy; AVEL and MEM take two clips with at
+            least one class in common, or both without any, for clips of the same emotion. `"regression"`: numbers such
+            as valence, activation and dominance, whose names are in `id2label`, labels `(batch, num_labels)`, mean
+            squared error; AVEL and MEM are off unless `same_emotion_distance` is given. With `num_labels=1` the default
+            is `"regression"`. transformers would guess from the labels of the first step; here other labels than
+            those of the problem type are refused.
+        same_emotion_distance (`float`, *optional*):
+            In regression, AVEL and MEM take two clips whose labels differ by at most this in every dimension for clips
+            of the same emotion. None turns both losses off: the paper has no regression, and no distance suits all
+            scales.
         calibration_temperature (`float`, *optional*):
             Divides the logits before the softmax in the pipeline, so that predictions with a score of 0.7 are right
             about 70 % of the time. Fitted on held-out clips after training; it changes no label. None does not divide.
@@ -109,8 +127,8 @@ class FoalNetConfig(PreTrainedConfig):
             Set on checkpoints that were trained on generated clips only; the pipeline then warns that their labels mean
             nothing for real people.
         id2label, label2id, num_labels:
-            The classes, as everywhere in transformers; where they disagree, `id2label` is used. Without any of them:
-            0 happy, 1 neutral, 2 sad, 3 angry.
+            The classes, as everywhere in transformers; where they disagree, `id2label` is used and a warning says so.
+            Without any of them: 0 happy, 1 neutral, 2 sad, 3 angry.
 
     Example:
 
@@ -172,6 +190,7 @@ class FoalNetConfig(PreTrainedConfig):
     gather_with_gradient: bool = True
     modality_dropout: float | int = 0.0
     freeze_vision_encoder: bool = True
+    same_emotion_distance: float | int | None = None
     freeze_audio_feature_encoder: bool = True
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
@@ -190,12 +209,35 @@ class FoalNetConfig(PreTrainedConfig):
             self.vision_pooling = _TRAINED_POOLING.get(self.vision_config.model_type, "cls")
         if self.id2label is None and self.label2id is not None:
             self.id2label = {int(index): name for name, index in self.label2id.items()}
-        if self.id2label is None and kwargs.get("num_labels") is None:
+        num_labels = kwargs.get("num_labels")
+        if self.id2label is None and num_labels is None:
+            if self.problem_type == "regression":
+                raise ValueError(
+                    "`problem_type='regression'` needs names for its numbers, or how many there are; give `id2label`, "
+                    "such as {0: 'valence', 1: 'activation', 2: 'dominance'}, or `num_labels`."
+                )
             self.id2label = dict(enumerate(PUBLISHED_LABELS))
         if self.id2label is not None:  # the saved file may still hold the `label2id` of former labels
             self.id2label = {int(index): name for index, name in self.id2label.items()}
             self.label2id = {name: index for index, name in self.id2label.items()}
+            if num_labels not in (None, len(self.id2label)):
+                logger.warning(
+                    f"`num_labels` is {num_labels}, but `id2label` names {len(self.id2label)} labels, which are used: "
+                    f"{', '.join(self.id2label.values())}."
+                )
+            kwargs.pop("num_labels", None)
+        if self.problem_type is None and (num_labels == 1 or len(self.id2label or {}) == 1):
+            self.problem_type = "regression"
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers, but labels that are given replace all labels of the dict."""
+        names = ("id2label", "label2id", "num_labels")
+        given = {name: kwargs.pop(name) for name in names if kwargs.get(name) is not None}
+        if given and given != {"num_labels": len(config_dict.get("id2label") or {})}:
+            config_dict = {name: value for name, value in config_dict.items() if name not in names} | given
+        return super().from_dict(config_dict, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """As in transformers, and the code of the model."""
@@ -268,9 +310,19 @@ class FoalNetConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"`{name}` is {value}; expected more than 0.")
+        if self.problem_type not in (None, *_PROBLEM_TYPES):  # transformers accepts any, and trains single labels
+            raise ValueError(f"Unknown `problem_type` {self.problem_type!r}; expected {', '.join(_PROBLEM_TYPES)}.")
+        distance = self.same_emotion_distance
+        if distance is not None and not (distance >= 0 and self.problem_type == "regression"):
+            raise ValueError(
+                f"`same_emotion_distance` is {distance} with `problem_type={self.problem_type!r}`; expected 0 or more, "
+                "and `problem_type='regression'`."
+            )
         temperature = self.calibration_temperature
         if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"`calibration_temperature` is {temperature}; expected more than 0, or None.")
+        if temperature is not None and self.problem_type == "regression":
+            raise ValueError(f"`calibration_temperature` is {temperature}; expected None, as regression has no scores.")
         for side, width in (("audio", self.audio_width), ("video", self.video_width)):
             if width % self.num_fusion_heads:
                 raise ValueError(

@@ -121,6 +121,11 @@ class MediaStreams:
         """Width of a pixel of the video by its height, a fraction; None where the file does not say."""
         return self._headers["video"].pixel_aspect_ratio
 
+    @property
+    def frames_per_second(self) -> float | None:
+        """Frame rate of the video by the file's own account; None where it gives none."""
+        return self._headers["video"].frames_per_second or None
+
     def end_seconds(self, kind: str) -> float | None:
         """Where a stream ends by the file's own account, on its clock; None where it gives none."""
         seconds = self._headers[kind].duration_seconds or self._duration

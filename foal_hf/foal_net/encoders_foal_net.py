@@ -115,8 +115,12 @@ def encode_waveforms(
 
 
 def encode_frames(
-    encoder: PreTrainedModel, config: FoalNetConfig, frames: torch.Tensor, mask: torch.Tensor | None = None
-) -> torch.Tensor:
+    encoder: PreTrainedModel,
+    config: FoalNetConfig,
+    frames: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> BaseModelOutput:
     """Run the image encoder on each frame, without storing activations when nothing in it is trained.
 
     Args:
@@ -124,22 +128,41 @@ def encode_frames(
         config (`FoalNetConfig`): Says how a frame is pooled.
         frames (`torch.Tensor` of shape `(batch, frames, 3, height, width)`): Images.
         mask (`torch.Tensor` of shape `(batch, frames)`, bool, *optional*): True for frames, False for padding.
+        **kwargs: For the encoder, such as `output_hidden_states`.
 
     Returns:
-        `torch.Tensor` of shape `(batch, frames, video_width)`; 0 where the mask is False.
+        `BaseModelOutput` with `last_hidden_state` of shape `(batch, frames, video_width)`, one vector a frame. Where
+        asked for, `hidden_states` are `(batch, frames, tokens, hidden_size)` each and `attentions` `(batch, frames,
+        heads, tokens, tokens)` each. All of them are 0 where the mask is False.
     """
     flat = frames.flatten(0, 1)
+    rows = None
     # In a compiled graph the number of images may not depend on the data.
-    if mask is None or torch.compiler.is_compiling():
-        return _encode_images(encoder, config, flat).unflatten(0, frames.shape[:2])
-    # By far the most expensive encoder (162 GFLOP an image in CLIP ViT-L/14), so it never sees padding. Counting the
-    # frames waits for the device, which costs less than one padded image.
-    rows = mask.flatten().nonzero().squeeze(1)
-    if rows.numel() == 0:
-        return flat.new_zeros(*mask.shape, config.video_width, dtype=encoder.dtype)
-    encoded = _encode_images(encoder, config, flat[rows])
-    sequence = encoded.new_zeros(flat.shape[0], config.video_width)
-    return sequence.index_put((rows,), encoded).unflatten(0, mask.shape)
+    if mask is not None and not torch.compiler.is_compiling():
+        # By far the most expensive encoder (162 GFLOP an image in CLIP ViT-L/14), so it never sees padding. Counting
+        # the frames waits for the device, which costs less than padded images.
+        rows = mask.flatten().nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return BaseModelOutput(flat.new_zeros(*mask.shape, config.video_width, dtype=encoder.dtype))
+        flat = flat[rows]
+    needs_gradient = flat.requires_grad or is_trained(encoder)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and needs_gradient):
+        output = encoder(flat.to(encoder.dtype), **kwargs)
+
+    def unflatten(images: torch.Tensor) -> torch.Tensor:
+        if rows is not None:
+            padded = images.new_zeros(frames.shape[0] * frames.shape[1], *images.shape[1:])
+            images = padded.index_put((rows,), images)
+        return images.unflatten(0, frames.shape[:2])
+
+    def unflatten_layers(name: str) -> tuple[torch.Tensor, ...] | None:
+        return tuple(unflatten(layer) for layer in output[name]) if output.get(name) else None
+
+    return BaseModelOutput(
+        last_hidden_state=unflatten(_pool(output, config.vision_pooling)),
+        hidden_states=unflatten_layers("hidden_states"),
+        attentions=unflatten_layers("attentions"),
+    )
 
 
 def is_trained(module: torch.nn.Module) -> bool:
@@ -147,12 +170,9 @@ def is_trained(module: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _encode_images(encoder: PreTrainedModel, config: FoalNetConfig, images: torch.Tensor) -> torch.Tensor:
-    """`(images, 3, height, width)` to `(images, video_width)`."""
-    needs_gradient = images.requires_grad or is_trained(encoder)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and needs_gradient):
-        output = encoder(images.to(encoder.dtype))
-    match config.vision_pooling:
+def _pool(output: Any, pooling: str | None) -> torch.Tensor:
+    """The output of an image encoder to `(images, video_width)`."""
+    match pooling:
         case "projection":
             return output.image_embeds
         case "pooler":

@@ -48,7 +48,8 @@ def alignment_loss(
     Args:
         audio_embeds (`torch.Tensor` of shape `(batch, embed_dim)`): a, pooled and projected audio, unit length.
         video_embeds (`torch.Tensor` of shape `(batch, embed_dim)`): v, pooled and projected video, unit length.
-        labels (`torch.Tensor` of shape `(batch,)`): Class index of each clip.
+        labels (`torch.Tensor` of shape `(batch,)`, or `(batch, batch)`, bool): Class index of each clip, or which clips
+            share an emotion (see [`shared_emotion`]).
         temperature (`torch.Tensor` of shape `()`): t.
         pair_mask (`torch.Tensor` of shape `(batch,)`, bool, *optional*): True for clips that take part.
 
@@ -63,8 +64,9 @@ def alignment_loss(
             "`audio_embeds` and `video_embeds` must hold the same clips at the same width, got shapes "
             f"{tuple(audio_embeds.shape)} and {tuple(video_embeds.shape)}."
         )
-    pair_mask = _all_true(labels) if pair_mask is None else pair_mask
-    positives = (labels[:, None] == labels[None, :]) & pair_mask[:, None] & pair_mask[None, :]  # (batch, batch)
+    same = _as_matrix(labels)
+    pair_mask = _all_true(same[0]) if pair_mask is None else pair_mask
+    positives = same & pair_mask[:, None] & pair_mask[None, :]  # (batch, batch)
     total = audio_embeds.new_zeros((), dtype=torch.float32)
     for queries, keys in ((audio_embeds, video_embeds), (video_embeds, audio_embeds)):
         scores = similarity(queries, keys, temperature).masked_fill(~pair_mask[None, :], torch.finfo(torch.float32).min)
@@ -90,17 +92,19 @@ def negative_weights(
 
     Args:
         scores (`torch.Tensor` of shape `(batch, batch)`): Similarity of each clip (row) with each candidate (column).
-        labels (`torch.Tensor` of shape `(batch,)`): Class index of each clip.
+        labels (`torch.Tensor` of shape `(batch,)`, or `(batch, batch)`, bool): Class index of each clip, or which clips
+            share an emotion.
         pair_mask (`torch.Tensor` of shape `(batch,)`, bool, *optional*): True for pairs.
         needs_other_label (`bool`, defaults to `True`): Whether only a clip of another label is a negative.
 
     Returns:
         The weights, `(batch, batch)`, rows sum to 1, and `has_negative`, `(batch,)`, True for clips with a negative.
     """
-    pair_mask = _all_true(labels) if pair_mask is None else pair_mask
+    same = _as_matrix(labels)
+    pair_mask = _all_true(same[0]) if pair_mask is None else pair_mask
     pairs = pair_mask[:, None] & pair_mask[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    allowed = pairs & (labels[:, None] != labels[None, :])
+    allowed = pairs & ~same
     # A broken model has NaN similarities, from which nothing can be drawn: its loss is NaN too, and says so.
     scores = scores.detach().float().nan_to_num()
     if not needs_other_label:
@@ -196,16 +200,80 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return total / (labels != -100).sum().clamp(min=1)
 
 
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str | None = None) -> torch.Tensor:
+    r"""The loss of the task, over the clips with a known label (see [`known_labels`]).
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): From the model.
+        labels (`torch.Tensor`): `(batch,)` class indices, or `(batch, num_labels)` numbers.
+        problem_type (`str`, *optional*): Cross entropy in nats for one class a clip, the default; for
+            `"multi_label_classification"` the mean binary cross entropy in nats; for `"regression"` the mean squared
+            error.
+
+    Returns:
+        `torch.Tensor` of shape `()`: The mean; 0 when no label is known, where torch gives NaN.
+    """
+    if problem_type in (None, "single_label_classification"):
+        return cross_entropy(logits, labels)
+    known = known_labels(labels, problem_type)
+    labels = labels.float().masked_fill(~known[:, None], 0.0)
+    loss = F.mse_loss if problem_type == "regression" else F.binary_cross_entropy_with_logits
+    total = loss(logits.float(), labels, reduction="none").masked_fill(~known[:, None], 0.0).sum()
+    return total / (known.sum() * labels.shape[1]).clamp(min=1)
+
+
+def known_labels(labels: torch.Tensor, problem_type: str | None = None) -> torch.Tensor:
+    """Which clips have a label, `(batch,)`, bool: not -100; none of several -100; in regression no NaN."""
+    if problem_type == "regression":
+        return labels.isfinite().all(dim=1)
+    return labels != -100 if labels.ndim == 1 else (labels != -100).all(dim=1)
+
+
+def shared_emotion(
+    labels: torch.Tensor, problem_type: str | None = None, distance: float | None = None
+) -> torch.Tensor | None:
+    r"""Which clips share an emotion: the positives of AVEL; all other clips are the negatives of MEM.
+
+    One class a clip, as in the paper: clips of the same class. Several classes a clip: clips with at least one class in
+    common, so that a negative shares none, and clips without any class. Regression has no classes: clips whose labels
+    differ by at most `distance` in every dimension; without a distance nothing is said of two clips.
+
+    Args:
+        labels (`torch.Tensor`): `(batch,)` class indices, or `(batch, num_labels)` numbers.
+        problem_type (`str`, *optional*): As in the config.
+        distance (`float`, *optional*): In units of the labels, at least 0; for regression only.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, batch)`, bool, or None.
+    """
+    if problem_type == "regression":
+        if distance is None:
+            return None
+        return (labels[:, None] - labels[None, :]).abs().amax(dim=2) <= distance
+    if labels.ndim == 1:
+        return labels[:, None] == labels[None, :]
+    has_class = labels > 0.5
+    is_empty = ~has_class.any(dim=1)
+    return (has_class[:, None] & has_class[None, :]).any(dim=2) | (is_empty[:, None] & is_empty[None, :])
+
+
+def _as_matrix(labels: torch.Tensor) -> torch.Tensor:
+    return labels if labels.ndim == 2 else labels[:, None] == labels[None, :]
+
+
 def _all_true(labels: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(labels, dtype=torch.bool)
 
 
 __all__ = [
     "alignment_loss",
+    "classification_loss",
     "cross_entropy",
     "gather_over_ranks",
+    "known_labels",
     "matching_loss",
     "negative_weights",
     "sample_negatives",
+    "shared_emotion",
     "similarity",
 ]

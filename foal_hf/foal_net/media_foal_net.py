@@ -270,6 +270,11 @@ class MediaFile:
         ends = [track.end_seconds for track in (self._audio, self._video) if track is not None]
         return None if None in ends or not ends else max(ends)
 
+    @property
+    def video_frames_per_second(self) -> float | None:
+        """Frame rate of the video, by the file's own account; None without video, or where it gives none."""
+        return getattr(self._video, "frames_per_second", None)
+
     def read(
         self,
         start_seconds: float = 0.0,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -34,11 +34,13 @@ from .encoders_foal_net import (
 from .layers_foal_net import FoalNetCrossAttention, FoalNetFusion, FoalNetFusionLayer, FoalNetProjection, masked_mean
 from .losses_foal_net import (
     alignment_loss,
-    cross_entropy,
+    classification_loss,
     gather_over_ranks,
+    known_labels,
     matching_loss,
     negative_weights,
     sample_negatives,
+    shared_emotion,
     similarity,
 )
 
@@ -63,11 +65,11 @@ class FoalNetModelOutput(ModelOutput):
             encoder, as [`FoalNetModel.get_audio_features`] returns it: before dropout and fusion, 0 at padding.
         video_last_hidden_state (`torch.Tensor` of shape `(batch, frames, video_width)`): Output of the image encoder,
             one vector a frame, as [`FoalNetModel.get_video_features`] returns it.
-        audio_mask (`torch.Tensor` of shape `(batch, audio_frames)`, bool): True for positions of audio that were used:
-            not for padding, and not where `modality_dropout` dropped the audio.
-        video_mask (`torch.Tensor` of shape `(batch, frames)`, bool): True for frames that were used, likewise.
+        audio_mask (`torch.LongTensor` of shape `(batch, audio_frames)`): 1 for positions of audio that were used, 0 for
+            padding and where `modality_dropout` dropped the audio.
+        video_mask (`torch.LongTensor` of shape `(batch, frames)`): 1 for frames that were used, 0 likewise.
         audio_fusion_input (`torch.Tensor` of shape `(batch, audio_frames, audio_width)`): What alignment and fusion see
-            of the audio: `audio_last_hidden_state` after `sequence_dropout`, 0 where `audio_mask` is False.
+            of the audio: `audio_last_hidden_state` after `sequence_dropout`, 0 where `audio_mask` is 0.
         video_fusion_input (`torch.Tensor` of shape `(batch, frames, video_width)`): The same of the video.
         hidden_states (`tuple`, *optional*): With `output_hidden_states=True`, the queries after each fusion layer:
             first where audio queries video, `(batch, audio_frames, audio_width)` each, then where video queries audio,
@@ -97,10 +99,12 @@ class FoalNetClassifierOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `()`, *optional*): Weighted sum of the three losses below. All losses need labels.
-        logits (`torch.Tensor` of shape `(batch, num_labels)`): One number a class, before softmax.
-        classification_loss (`torch.Tensor` of shape `()`, *optional*): Cross entropy (MER), in nats.
-        alignment_loss (`torch.Tensor` of shape `()`, *optional*): AVEL, in nats.
-        matching_loss (`torch.Tensor` of shape `()`, *optional*): MEM, in nats.
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): One number a class, before the softmax (or, with several
+            classes a clip, the sigmoid); in regression the predicted numbers.
+        classification_loss (`torch.Tensor` of shape `()`, *optional*): Cross entropy (MER), in nats; the loss of the
+            task for other problem types (see [`FoalNetConfig`]).
+        alignment_loss (`torch.Tensor` of shape `()`, *optional*): AVEL, in nats; None where it is turned off.
+        matching_loss (`torch.Tensor` of shape `()`, *optional*): MEM, in nats; None where it is turned off.
         audio_embeds, video_embeds, audio_pooler_output, video_pooler_output, audio_mask, video_mask, hidden_states,
             attentions: As in [`FoalNetModelOutput`].
     """
@@ -272,13 +276,22 @@ class FoalNetModel(FoalNetPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """The image encoder's output, with the aligned embedding of the video alone as `pooler_output`.
 
         Args as in [`FoalNetModel.forward`]. The sequence can be stored, and passed later as `video_features`.
+        `output_hidden_states` and `output_attentions` are for the image encoder (the latter with
+        `attn_implementation="eager"`), and need `pixel_values_videos`; their shapes begin with `(batch, frames)`.
         """
-        sequence, mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
-        return BaseModelOutputWithPooling(sequence, self.align(sequence, mask, self.video_projection))
+        encoded, mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features, **kwargs)
+        sequence = encoded.last_hidden_state
+        return BaseModelOutputWithPooling(
+            last_hidden_state=sequence,
+            pooler_output=self.align(sequence, mask, self.video_projection),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -326,8 +339,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             video_pooler_output=fused_video.masked_fill(is_empty, torch.nan),
             audio_last_hidden_state=last_audio,
             video_last_hidden_state=last_video,
-            audio_mask=audio_mask,
-            video_mask=video_mask,
+            audio_mask=audio_mask.long(),
+            video_mask=video_mask.long(),
             audio_fusion_input=audio,
             video_fusion_input=video,
         )
@@ -342,12 +355,13 @@ class FoalNetModel(FoalNetPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames, or their stored features, to the sequence `(batch, frames, video_width)` and its mask."""
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
+        """Encode frames, or take their stored features; returns also the mask, `(batch, frames)`, bool."""
         given = pixel_values_videos if video_features is None else video_features
         mask = None if padding_mask_videos is None else padding_mask_videos.bool()
         if video_features is None:
-            sequence = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask)
+            encoded = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask, **kwargs)
         elif self.training and is_trained(self.vision_encoder):
             raise ValueError(
                 "`video_features` hold the output of an image encoder that is not trained, but parameters of this one "
@@ -355,15 +369,14 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 "`vision_encoder.requires_grad_(False)`."
             )
         elif video_features.shape[-1] == self.config.video_width:
-            sequence = video_features.to(self.temperature.dtype)
+            features = video_features.to(self.temperature.dtype)
+            encoded = BaseModelOutput(features if mask is None else features.masked_fill(~mask[..., None], 0.0))
         else:
             raise ValueError(
                 f"`video_features` are {video_features.shape[-1]} wide; expected {self.config.video_width}, the width "
                 "of this model's image encoder. They come from another encoder: compute them with this one."
             )
-        if mask is None:
-            return sequence, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
-        return sequence.masked_fill(~mask[..., None], 0.0), mask
+        return encoded, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
 
     def _encode(
         self,
@@ -379,7 +392,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
             encoded, audio_mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask)
             audio = encoded.last_hidden_state.masked_fill(~audio_mask[..., None], 0.0)
         if pixel_values_videos is not None or video_features is not None:
-            video, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
+            encoded, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
+            video = encoded.last_hidden_state
         if audio is None:
             audio, audio_mask = _absent_like(video, self.config.audio_width)
         if video is None:
@@ -456,8 +470,9 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; from a folder that `foal-hf export` wrote, the model that runs its graphs."""
-        exported = cls._open_export(pretrained_model_name_or_path, **kwargs)
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs) if exported is None else exported
+        folder = pretrained_model_name_or_path  # None with a `state_dict`
+        exported = None if folder is None else cls._open_export(folder, **kwargs)
+        return super().from_pretrained(folder, *args, **kwargs) if exported is None else exported
 
     def get_input_embeddings(self) -> nn.Module:
         """The first layer of the audio encoder, the model's main input."""
@@ -479,14 +494,15 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         Args:
             input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
                 As in [`FoalNetModel.forward`].
-            labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. Only
-                the losses depend on them, the logits do not.
+            labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. For
+                several classes a clip, `(batch, num_labels)` of 0 and 1, -100 where unknown; for regression,
+                `(batch, num_labels)`, NaN where unknown. Only the losses depend on them, the logits do not.
 
         Returns:
             [`FoalNetClassifierOutput`]
 
         Raises:
-            ValueError: As in [`FoalNetModel.forward`].
+            ValueError: As in [`FoalNetModel.forward`], and if the labels do not fit the `problem_type` of the config.
         """
         outputs = self.foal_net(
             input_values=input_values,
@@ -516,24 +532,50 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         self, outputs: FoalNetModelOutput, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
         """The three losses and their weighted sum `L = L_ce + w_a L_a + w_m L_m`."""
-        labels = labels.to(logits.device)
-        paired = outputs.audio_mask.any(dim=1) & outputs.video_mask.any(dim=1) & (labels != -100)
-        losses = {"classification_loss": cross_entropy(logits, labels)}
+        config = self.config
+        labels = self._check_labels(labels.to(logits.device), logits)
+        has_both = outputs.audio_mask.any(dim=1) & outputs.video_mask.any(dim=1)
+        paired = has_both & known_labels(labels, config.problem_type)
+        losses = {"classification_loss": classification_loss(logits, labels, config.problem_type)}
         loss = losses["classification_loss"]
-        if self.config.alignment_loss_weight > 0:
+        if config.problem_type == "regression" and config.same_emotion_distance is None:
+            return {"loss": loss, **losses}
+        if config.alignment_loss_weight > 0:
             losses["alignment_loss"] = self._alignment_loss(outputs, labels, paired)
-            loss = loss + self.config.alignment_loss_weight * losses["alignment_loss"]
-        if self.config.matching_loss_weight > 0:
+            loss = loss + config.alignment_loss_weight * losses["alignment_loss"]
+        if config.matching_loss_weight > 0:
             losses["matching_loss"] = self._matching_loss(outputs, labels, paired, **kwargs)
-            loss = loss + self.config.matching_loss_weight * losses["matching_loss"]
+            loss = loss + config.matching_loss_weight * losses["matching_loss"]
         return {"loss": loss, **losses}
+
+    def _check_labels(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Labels of the shape and type that the problem type needs."""
+        problem_type = self.config.problem_type or "single_label_classification"
+        if problem_type == "single_label_classification":
+            if labels.ndim == 1 and not labels.is_floating_point():
+                return labels
+            expected = "(batch,), integers"
+        else:
+            if labels.ndim == 1 and logits.shape[1] == 1:
+                labels = labels[:, None]
+            if labels.shape == logits.shape:
+                return labels.to(torch.float32)
+            expected = f"{tuple(logits.shape)}, a number for each label"
+        raise ValueError(
+            f"`labels` have shape {tuple(labels.shape)} and dtype {labels.dtype}; expected {expected}, as "
+            f"`config.problem_type` is {self.config.problem_type!r}. Other types are 'single_label_classification', "
+            "'multi_label_classification' and 'regression'."
+        )
+
+    def _shared(self, labels: torch.Tensor) -> torch.Tensor:
+        return shared_emotion(labels, self.config.problem_type, self.config.same_emotion_distance)
 
     def _alignment_loss(self, outputs: FoalNetModelOutput, labels: torch.Tensor, paired: torch.Tensor) -> torch.Tensor:
         rows = (outputs.audio_embeds, outputs.video_embeds, labels, paired)
         audio_embeds, video_embeds, labels, paired = (
             gather_over_ranks(row, with_gradient=self.config.gather_with_gradient) for row in rows
         )
-        return alignment_loss(audio_embeds, video_embeds, labels, self.foal_net.temperature, paired)
+        return alignment_loss(audio_embeds, video_embeds, self._shared(labels), self.foal_net.temperature, paired)
 
     def _matching_loss(
         self, outputs: FoalNetModelOutput, labels: torch.Tensor, paired: torch.Tensor, **kwargs: Any
@@ -541,8 +583,8 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         """MEM. The classifier needs the true pairs fused already; only the pairs with a negative are fused here."""
         video_index, has_negative = self._negatives(outputs.audio_embeds, outputs.video_embeds, labels, paired)
         audio_index, _ = self._negatives(outputs.video_embeds, outputs.audio_embeds, labels, paired)
-        audio, audio_mask = outputs.audio_fusion_input, outputs.audio_mask
-        video, video_mask = outputs.video_fusion_input, outputs.video_mask
+        audio, audio_mask = outputs.audio_fusion_input, outputs.audio_mask.bool()
+        video, video_mask = outputs.video_fusion_input, outputs.video_mask.bool()
         fusion = self.foal_net.fusion
         negative_audio = fusion.attend(
             fusion.audio_queries_video, audio, audio_mask, video[video_index], video_mask[video_index], **kwargs
@@ -564,7 +606,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         """Index of the negative of each clip in this rank's batch, and which clips have one."""
         scores = similarity(queries.detach(), keys.detach(), self.foal_net.temperature.detach())
         weights, has_negative = negative_weights(
-            scores, labels, paired, needs_other_label=self.config.matching_needs_negative
+            scores, self._shared(labels), paired, needs_other_label=self.config.matching_needs_negative
         )
         hardest = not self.training and self.config.evaluation_negatives == "hardest"
         return sample_negatives(weights, hardest=hardest), has_negative

@@ -27,7 +27,7 @@ from .recordings_foal_net import (
 )
 from .rows_foal_net import CLIP_FIELDS, check_columns, given
 from .sources_foal_net import MediaError
-from .timeline_foal_net import merge_into_one, named_scores, probabilities_of, weighted_mean, why_unsure
+from .timeline_foal_net import merge_into_one, named_scores, scores_of, weighted_mean, why_unsure
 from .video_processing_foal_net import as_batch
 
 
@@ -316,6 +316,8 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             raise ValueError(f"`top_k` must be 1 or more, got {top_k}.")
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"`min_score` must be between 0 and 1, got {min_score}.")
+        if min_score is not None and getattr(self.model.config, "problem_type", None) == "regression":
+            raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
         if first_seconds is not None and not first_seconds > 0:
             raise ValueError(f"`first_seconds` must be above 0, got {first_seconds}.")
         preprocess = {
@@ -384,7 +386,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         # A checkpoint may carry a config class from before there was a temperature.
-        return probabilities_of(logits, getattr(self.model.config, "calibration_temperature", None))
+        return scores_of(logits, self.model.config)
 
     def _named(
         self, probabilities: torch.Tensor | None, reason: str | None, top_k: int | None, min_score: float | None

@@ -7,22 +7,40 @@ from typing import Any
 import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
 from .checkpoint_foal_net import CheckpointPart
 from .media_foal_net import Clip, read_clip
 from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
 from .video_processing_foal_net import (
-    READ_SETTINGS,
     FoalNetVideoProcessor,
+    FoalNetVideoProcessorKwargs,
     as_batch,
     check_known,
-    check_return_tensors,
+    in_tensors,
 )
 
 
 # Where the published recipe differs: 6 s of waveform without normalization, and all of 30 frames per second.
 PAPER_SETTING = {"frames_per_second": 30.0, "max_seconds": 6.0}
+
+
+_PADDING_SETTINGS = ("padding", "max_length", "truncation", "pad_to_multiple_of", "return_attention_mask")
+
+
+class FoalNetProcessorKwargs(ProcessingKwargs, total=False):
+    """Settings of a call of [`FoalNetProcessor`] beyond those of every processor.
+
+    Attributes:
+        videos_kwargs (`dict`): See [`FoalNetVideoProcessor`].
+        load_audio_from_video (`bool`): Also read the audio of `videos`, where there is some.
+        source_frames_per_second (`float`, *optional*), max_bytes (`int`): As in [`read_clip`].
+    """
+
+    videos_kwargs: FoalNetVideoProcessorKwargs  # type: ignore[misc]
+    load_audio_from_video: bool
+    source_frames_per_second: float | int | None
+    max_bytes: int
 
 
 class FoalNetBatchFeature(BatchFeature):
@@ -32,12 +50,22 @@ class FoalNetBatchFeature(BatchFeature):
     def modalities(self) -> list[tuple[str, ...]]:
         """For each clip a subset of `("audio", "video")`."""
         masks = {"audio": self.get("attention_mask"), "video": self.get("padding_mask_videos")}
-        present = {name: mask.any(dim=1).tolist() for name, mask in masks.items() if mask is not None}
+        present = {name: mask.any(1).tolist() for name, mask in masks.items() if mask is not None}
         rows = len(next(iter(present.values())))
         return [tuple(name for name in present if present[name][row]) for row in range(rows)]
 
 
-class FoalNetProcessor(CheckpointPart, ProcessorMixin):
+class _CheckpointProcessor(CheckpointPart, ProcessorMixin):
+    """A processor that is saved with its code; the common tests of transformers look at the first base class."""
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; what is only said in files does not stay on the processor."""
+        written = super().save_pretrained(save_directory, *args, **kwargs)
+        self.__dict__.pop("auto_map", None)
+        return written
+
+
+class FoalNetProcessor(_CheckpointProcessor):
     r"""Audio and video of one or many clips to the inputs of Foal-Net.
 
     Args:
@@ -59,6 +87,7 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
     """
 
     _auto_class = "AutoProcessor"  # saved with its code
+    valid_processor_kwargs = FoalNetProcessorKwargs  # type: ignore[assignment]
     # Trainer and its checkpoints look for special tokens on their `processing_class`.
     tokenizer = SimpleNamespace(
         eos_token_id=None, bos_token_id=None, pad_token_id=None, init_kwargs={}, special_tokens_map={}
@@ -117,13 +146,9 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
         audio: Any = None,
         videos: Any = None,
         *,
-        sampling_rate: int | None = None,
-        load_audio_from_video: bool = False,
         start_seconds: float | Sequence[float] | None = None,
         end_seconds: float | Sequence[float | None] | None = None,
         crop_box: Sequence[Any] | None = None,
-        padding: bool | str = True,
-        return_tensors: str | None = "pt",
         **kwargs: Any,
     ) -> FoalNetBatchFeature:
         """Read and prepare one or many clips.
@@ -132,17 +157,22 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             audio: The audio of a clip, or a list; an entry may be None. Path, URL, bytes, file object, array,
                 torchcodec decoder, or a row of a `datasets` Audio column; of a video file the audio is read.
             videos: The video of a clip, or a list; an entry may be None. Types as for `audio`.
-            sampling_rate (`int`, *optional*): Hz of audio given as an array; required there, since a wrong guess would
-                not be noticed. Other rates than the encoder's are resampled.
-            load_audio_from_video (`bool`, defaults to `False`): Also read the audio of `videos`, where there is some.
             start_seconds, end_seconds (`float` or a list of them, *optional*): Range of the file that is the clip,
                 half open, in seconds.
             crop_box (`(left, top, right, bottom)` or a list of them, *optional*): Region of the frames, in pixels.
-            padding (`bool` or `str`, defaults to `True`): `True` or `"longest"`: to the longest of the batch;
-                `"max_length"`: to `max_seconds` of both, as published.
-            return_tensors (`str`, defaults to `"pt"`): Only torch tensors are given.
-            **kwargs: For this call: `frames_per_second`, `max_seconds`, `source_frames_per_second`, `device` and
-                `max_bytes` of [`read_clip`].
+            **kwargs: Settings of [`FoalNetProcessorKwargs`], for this call: flat, or in `audio_kwargs` and
+                `videos_kwargs`. The most important ones:
+
+                - `load_audio_from_video` (`bool`, defaults to `False`): Also read the audio of `videos`, where there is
+                  some.
+                - `sampling_rate` (`int`): Hz of audio given as an array; required there, since a wrong guess would not
+                  be noticed. Other rates than the encoder's are resampled.
+                - `padding` (`bool` or `str`, defaults to `True`): `True` or `"longest"`: to the longest of the batch;
+                  `"max_length"`: to `max_seconds` of both, as published; `False`: not at all, for clips of one length.
+                - `frames_per_second`, `max_seconds` (`float`): Instead of those of the processor; see
+                  [`FoalNetVideoProcessor`], also for `fps`, `num_frames`, `do_sample_frames`, `do_normalize`, ...
+                - `source_frames_per_second`, `device`, `max_bytes`: As in [`read_clip`].
+                - `return_tensors` (`"pt"` or `"np"`, defaults to `"pt"`).
 
         Returns:
             [`FoalNetBatchFeature`]: `input_values` and `attention_mask` `(batch, samples)` if any clip has audio;
@@ -155,9 +185,8 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             TypeError: If an argument is none of these.
             ValueError: If there is nothing to read, the numbers of audios and videos differ, or a rate is missing.
         """
-        check_return_tensors(return_tensors)
-        check_known(kwargs, READ_SETTINGS)
-        _check_padding(padding)
+        processor_kwargs, audio_kwargs, videos_kwargs = self._sorted_kwargs(kwargs)
+        load_audio_from_video = processor_kwargs.pop("load_audio_from_video", False)
         if audio is None and videos is None:
             raise ValueError("Nothing to process: give `audio`, `videos` or both.")
         if load_audio_from_video and audio is not None:
@@ -171,19 +200,51 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
                 f"{rows} clips, but {len(starts)} start_seconds, {len(ends)} end_seconds and {len(boxes)} crop boxes: "
                 "give one for all, or one for each."
             )
+        parts = [
+            {"start_seconds": start or 0.0, "end_seconds": end, "crop_box": box}
+            for start, end, box in zip(starts, ends, boxes, strict=True)
+        ]
+        tensors = videos_kwargs.pop("return_tensors", audio_kwargs.get("return_tensors"))
+        videos_kwargs.pop("return_metadata", None)
+        video_processor, videos, readings = self.video_processor.for_call(
+            videos, parts, **videos_kwargs, **processor_kwargs
+        )
         clips = [
             self.read(
                 **({"source": video} if load_audio_from_video else {"audio": audio, "video": video}),
-                start_seconds=start or 0.0,
-                end_seconds=end,
-                crop_box=box,
-                source_sampling_rate=sampling_rate,
-                **kwargs,
+                source_sampling_rate=audio_kwargs.get("sampling_rate"),
+                transform=video_processor.resize_and_crop,
+                **reading,
             )
-            for audio, video, start, end, box in zip(audios, videos, starts, ends, boxes, strict=True)
+            for audio, video, reading in zip(audios, videos, readings, strict=True)
         ]
-        lengths = {name: kwargs.get(name, getattr(self, name)) for name in ("max_seconds", "frames_per_second")}
-        return self.batch(clips, padding=padding, **lengths)
+        lengths = {name: readings[0][name] for name in ("max_seconds", "frames_per_second")}
+        audio_kwargs = {name: value for name, value in audio_kwargs.items() if name in _PADDING_SETTINGS}
+        batch = self._batch(clips, video_processor, **lengths, **audio_kwargs)
+        return FoalNetBatchFeature(in_tensors(batch, tensors))
+
+    def _sorted_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """The arguments of a call: of the processor, of audio and of video.
+
+        Raises:
+            TypeError: If one is not known.
+            ValueError: If one is given twice, flat and in a dict.
+        """
+        names = FoalNetProcessorKwargs.__annotations__
+        known = {
+            "audio_kwargs": {"sampling_rate", "return_tensors", "device", *_PADDING_SETTINGS},
+            "videos_kwargs": {*self.video_processor.valid_kwargs.__annotations__, "return_tensors"},
+            "text_kwargs": set(),
+            "images_kwargs": set(),
+        }
+        own = {name: kwargs.pop(name) for name in names if name in kwargs and not name.endswith("_kwargs")}
+        flat = {name: value for name, value in kwargs.items() if name not in known and name != "common_kwargs"}
+        check_known(flat, sorted(set().union(*known.values(), names)))
+        for group, group_known in known.items():
+            check_known(kwargs.get(group) or {}, sorted(group_known))
+        merged = self._merge_kwargs(self.valid_processor_kwargs, **kwargs)  # type: ignore[arg-type]
+        audio, videos = ({**merged[group]} for group in ("audio_kwargs", "videos_kwargs"))
+        return own, audio, videos
 
     def read(self, source: Any = None, **kwargs: Any) -> Clip:
         """Read one clip at the rates and for the length of this processor; frames are resized and cropped.
@@ -196,15 +257,14 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             check_sampling_rate_given(
                 source if source is not None else kwargs.get("audio"), kwargs.get("source_sampling_rate")
             )
-        settings = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds}
+        settings = {
+            "frames_per_second": self.frames_per_second,
+            "max_seconds": self.max_seconds,
+            "transform": self.video_processor.resize_and_crop,
+        }
         if kwargs.get("frames_per_second", 0) is None:
             kwargs.pop("frames_per_second")
-        return read_clip(
-            source,
-            sampling_rate=self.sampling_rate,
-            transform=self.video_processor.resize_and_crop,
-            **{**settings, **kwargs},
-        )
+        return read_clip(source, sampling_rate=self.sampling_rate, **{**settings, **kwargs})
 
     def batch(
         self,
@@ -223,34 +283,71 @@ class FoalNetProcessor(CheckpointPart, ProcessorMixin):
             frames_per_second (`float`, *optional*): Rate at which the clips were read, for `padding="max_length"`.
                 Default: the processor's.
         """
-        _check_padding(padding)
-        fill = padding == "max_length"
-        if fill and max_seconds is None:
-            raise ValueError('`padding="max_length"` needs `max_seconds`; this processor reads clips of any length.')
-        seconds = max_seconds if fill and max_seconds is not None else 0.0
-        data = self._batch_audio([clip.waveform for clip in clips], round(seconds * self.sampling_rate))
-        frames = [clip.frames for clip in clips]
-        if any(clip is not None for clip in frames):
-            num_frames = round(seconds * (frames_per_second or self.frames_per_second))
-            data |= self.video_processor.pad(frames, num_frames=num_frames)
+        data = self._batch(
+            clips,
+            self.video_processor,
+            padding=padding,
+            max_seconds=max_seconds,
+            frames_per_second=frames_per_second,
+        )
         return FoalNetBatchFeature(data)
 
-    def _batch_audio(self, waveforms: Sequence[torch.Tensor | None], num_samples: int) -> dict[str, torch.Tensor]:
+    def _batch(
+        self,
+        clips: Sequence[Clip],
+        video_processor: Any,
+        *,
+        padding: Any = True,
+        max_seconds: float | None = None,
+        frames_per_second: float | None = None,
+        return_attention_mask: bool | None = True,
+        **audio_padding: Any,
+    ) -> dict[str, torch.Tensor]:
+        padding = getattr(padding, "value", padding)
+        if padding not in (True, False, "longest", "max_length", "do_not_pad"):
+            raise ValueError(
+                "`padding` must be True or 'longest' (to the longest of the batch), 'max_length', or False (for clips "
+                f"of one length); got {padding!r}."
+            )
+        max_length = audio_padding.get("max_length")
+        seconds = 0.0
+        if padding == "max_length":
+            if max_seconds is None and max_length is None:
+                raise ValueError(
+                    '`padding="max_length"` needs `max_seconds`; this processor reads clips of any length.'
+                )
+            seconds = max_seconds or 0.0
+            audio_padding["padding"] = True if max_length is None else padding
+        waveforms, frames = [clip.waveform for clip in clips], [clip.frames for clip in clips]
+        if padding in (False, "do_not_pad"):
+            _check_one_length("samples", waveforms)
+            _check_one_length("frames", frames)
+        data = self._batch_audio(waveforms, 0 if max_length else round(seconds * self.sampling_rate), **audio_padding)
+        if return_attention_mask is False:
+            data.pop("attention_mask", None)
+        if any(clip is not None for clip in frames):
+            num_frames = round(seconds * (frames_per_second or self.frames_per_second))
+            data |= video_processor.pad(frames, num_frames=num_frames)
+        return data
+
+    def _batch_audio(
+        self, waveforms: Sequence[torch.Tensor | None], num_samples: int, **padding: Any
+    ) -> dict[str, torch.Tensor]:
         present = {row: waveform for row, waveform in enumerate(waveforms) if waveform is not None}
         rows = list(present)
         if not rows:
             return {}
-        longest = max([num_samples, *(len(waveform) for waveform in present.values())])
-        input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
-        mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
         features = self.feature_extractor(
             [waveform.cpu().numpy() for waveform in present.values()],
             sampling_rate=self.sampling_rate,
-            padding=True,
+            **{"padding": True, **padding},
             return_attention_mask=True,
             return_tensors="pt",
         )
         width = features["input_values"].shape[1]
+        longest = max(num_samples, width)
+        input_values = torch.full((len(waveforms), longest), float(self.feature_extractor.padding_value))
+        mask = torch.zeros(len(waveforms), longest, dtype=torch.long)
         input_values[rows, :width] = features["input_values"]
         mask[rows, :width] = features["attention_mask"].long()
         return {"input_values": input_values, "attention_mask": mask}
@@ -295,11 +392,10 @@ def _spread_boxes(value: Any, rows: int) -> list[Any]:
     return [value] * rows if is_one else list(value)
 
 
-def _check_padding(padding: bool | str) -> None:
-    if padding not in (True, "longest", "max_length"):
-        raise ValueError(
-            f"`padding` must be True or 'longest' (to the longest of the batch) or 'max_length', got {padding!r}."
-        )
+def _check_one_length(what: str, items: Sequence[Any]) -> None:
+    lengths = [0 if item is None else len(item) for item in items]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"`padding=False` needs clips of one length, got {lengths} {what}; use `padding=True`.")
 
 
-__all__ = ["FoalNetBatchFeature", "FoalNetProcessor"]
+__all__ = ["FoalNetBatchFeature", "FoalNetProcessor", "FoalNetProcessorKwargs"]

@@ -134,14 +134,21 @@ def runs_of_one_label(segments: Iterable[Mapping[str, Any]]) -> list[dict[str, A
     return runs
 
 
-def probabilities_of(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
-    """Calibrated probabilities: `softmax(logits / temperature)`, over the last axis.
+def scores_of(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """The scores of each label, as in transformers' other pipelines.
+
+    Calibrated probabilities `softmax(logits / temperature)` of one class a clip, over the last axis; of several classes
+    a clip the sigmoid in place of the softmax; in regression the predicted numbers.
 
     Args:
         logits (`torch.Tensor` of shape `(..., num_labels)`): From the model.
-        temperature (`float`, *optional*): `calibration_temperature` of the config; 1 where it has none.
+        config (`FoalNetConfig`): With `calibration_temperature` and `problem_type`, which an older class may lack.
     """
-    return (logits / (temperature or 1.0)).softmax(dim=-1)
+    problem_type = getattr(config, "problem_type", None)
+    if problem_type == "regression":
+        return logits
+    logits = logits / (getattr(config, "calibration_temperature", None) or 1.0)
+    return logits.sigmoid() if problem_type == "multi_label_classification" else logits.softmax(dim=-1)
 
 
 def named_scores(
@@ -171,7 +178,7 @@ __all__ = [
     "merge_into_one",
     "merge_windows",
     "named_scores",
-    "probabilities_of",
+    "scores_of",
     "runs_of_one_label",
     "weighted_mean",
     "why_unsure",

@@ -148,6 +148,7 @@ class DecoderVideo:
         self.zero_seconds = 0.0
         self.height, self.width = metadata.height, metadata.width
         self.is_still = metadata.num_frames == 1
+        self.frames_per_second = metadata.average_fps
         self._first, self._last = metadata.begin_stream_seconds, metadata.end_stream_seconds
         header = metadata.begin_stream_seconds_from_header
         self.begin_seconds = self._first if header is None else header

@@ -168,6 +168,7 @@ class VideoTrack:
         self._shown: tuple[Any, torch.Tensor] | None = None  # the last frame that was asked for, and its pixels
         self.begin_seconds = streams.begins["video"]
         self.zero_seconds = self.first_seconds = 0.0
+        self.frames_per_second = streams.frames_per_second
         self.height = self.width = 0
         self.is_still = False
 
@@ -303,7 +304,7 @@ class ArrayVideo:
     def __init__(self, frames: Any, frames_per_second: float):
         check_positive(source_frames_per_second=frames_per_second)
         self._frames = frames_from_array(frames)
-        self._rate = frames_per_second
+        self._rate = self.frames_per_second = frames_per_second
         self.height, self.width = self._frames.shape[-2:]
         self.is_still = len(self._frames) == 1
         self.end_seconds = len(self._frames) / frames_per_second

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import ChannelDimension
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from .media_foal_net import read_clip
+from .sampling_foal_net import SAMPLING_SETTINGS, channels_first, frame_rates, metadata_rates
 
 
 # PIL's numbers of the filters, as in preprocessor_config.json.
@@ -35,7 +38,7 @@ READ_SETTINGS = ("frames_per_second", "max_seconds", "source_frames_per_second",
 _RANGE = ("start_seconds", "end_seconds", "crop_box")
 
 
-class FoalNetVideosKwargs(VideosKwargs, total=False):
+class FoalNetVideoProcessorKwargs(VideosKwargs, total=False):
     """Settings of [`FoalNetVideoProcessor`] beyond those of every video processor.
 
     Attributes:
@@ -43,8 +46,8 @@ class FoalNetVideosKwargs(VideosKwargs, total=False):
         max_seconds (`float`, *optional*): Maximum length of a clip; longer clips are cut.
     """
 
-    frames_per_second: float
-    max_seconds: float | None
+    frames_per_second: float | int | None
+    max_seconds: float | int | None
 
 
 class FoalNetVideoProcessor(BaseVideoProcessor):
@@ -70,7 +73,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     """
 
     _auto_class = "AutoVideoProcessor"  # saved with its code
-    valid_kwargs = FoalNetVideosKwargs  # type: ignore[assignment]
+    valid_kwargs = FoalNetVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "padding_mask_videos"]
     do_resize = True
     size = {"shortest_edge": 224}
@@ -81,6 +84,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
+    do_convert_rgb = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
     image_std = [0.26862954, 0.26130258, 0.27577711]
     frames_per_second = 5.0
@@ -123,9 +127,11 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
 
         Args:
             videos: One source or a list of sources, as in [`MediaFile`].
-            **kwargs: For this call: any argument of [`read_clip`] that concerns video, such as
-                `frames_per_second`, `start_seconds` or `crop_box` (the same for all clips), and any field of the image
-                processor, such as `size` or `do_normalize`. `return_tensors` is always `"pt"`.
+            **kwargs: For this call: any argument of [`read_clip`] that concerns video, such as `frames_per_second`,
+                `start_seconds` or `crop_box` (the same for all clips), and any of those of every video processor of
+                transformers: `size`, `do_normalize` and other fields, `fps`, `num_frames`, `do_sample_frames`,
+                `video_metadata`, `input_data_format`, `device`, `return_metadata`, `return_tensors` (`"pt"`, the
+                default, or `"np"`). Frames are always RGB, channels first, and padded.
 
         Returns:
             [`BatchFeature`] with `pixel_values_videos` of shape `(batch, frames, 3, height, width)`, float32, padded
@@ -134,22 +140,78 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         Raises:
             MediaError: If a source cannot be read or has no video.
             TypeError: If an argument is none of these.
-            ValueError: If there is no video, or other tensors than those of torch are requested.
+            ValueError: If there is no video, or an argument has a value that is not possible.
         """
-        check_return_tensors(kwargs.pop("return_tensors", None))
-        fields = {name: kwargs.pop(name) for name in _IMAGE_PROCESSOR_FIELDS if name in kwargs}
-        if fields:
-            return type(self)(**{**self.to_dict(), **fields}).preprocess(videos, **kwargs)
-        check_known(kwargs, (*READ_SETTINGS, *_RANGE))
-        kwargs = {"frames_per_second": self.frames_per_second, "max_seconds": self.max_seconds, **kwargs}
+        check_known(kwargs, (*self.valid_kwargs.__annotations__, *READ_SETTINGS, *_RANGE, "return_tensors"))
         sources = as_batch(videos)
         if not sources or any(source is None for source in sources):
             raise ValueError(f"`videos` must have at least one video and no None, got {len(sources)} entries.")
+        start, end, crop_box = (kwargs.pop(name, None) for name in _RANGE)
+        tensors, with_metadata = kwargs.pop("return_tensors", None), kwargs.pop("return_metadata", self.return_metadata)
+        parts = [{"start_seconds": start or 0.0, "end_seconds": end, "crop_box": crop_box}] * len(sources)
+        processor, sources, readings = self.for_call(sources, parts, **kwargs)
         clips = [
-            read_clip(video=source, modalities=("video",), transform=self.resize_and_crop, **kwargs)
-            for source in sources
+            read_clip(video=source, modalities=("video",), transform=processor.resize_and_crop, **reading)
+            for source, reading in zip(sources, readings, strict=True)
         ]
-        return BatchFeature(self.pad([clip.frames for clip in clips]))
+        data: dict[str, Any] = in_tensors(processor.pad([clip.frames for clip in clips]), tensors)
+        if with_metadata:
+            data["video_metadata"] = [
+                VideoMetadata(
+                    total_num_frames=0 if clip.frames is None else len(clip.frames),
+                    fps=reading["frames_per_second"],
+                    duration=clip.end_seconds - clip.start_seconds,
+                )
+                for clip, reading in zip(clips, readings, strict=True)
+            ]
+        return BatchFeature(data)
+
+    def for_call(
+        self,
+        sources: Sequence[Any],
+        parts: Sequence[dict[str, Any]],
+        *,
+        frames_per_second: float | None = None,
+        video_metadata: Any = None,
+        input_data_format: Any = None,
+        data_format: Any = None,
+        **kwargs: Any,
+    ) -> tuple["FoalNetVideoProcessor", list[Any], list[dict[str, Any]]]:
+        """The arguments of a call, taken apart.
+
+        Args:
+            sources (`Sequence`): Videos, or None for a clip without.
+            parts (`Sequence[dict]`): The range of each clip, as arguments of [`read_clip`].
+            **kwargs: Those of the call.
+
+        Returns:
+            This processor with the fields of the call, the sources with channels first, and for each the arguments of
+            [`read_clip`].
+        """
+        if data_format not in (None, "channels_first", ChannelDimension.FIRST):
+            raise ValueError(f"`data_format` must be 'channels_first', which the model takes, got {data_format!r}.")
+        for name in ("do_pad", "do_convert_rgb"):  # always done
+            kwargs.pop(name, None)
+        fields = {name: kwargs.pop(name) for name in (*_IMAGE_PROCESSOR_FIELDS, "default_to_square") if name in kwargs}
+        processor = type(self)(**{**self.to_dict(), **fields}) if fields else self
+        sampling = {name: kwargs.pop(name, getattr(self, name)) for name in SAMPLING_SETTINGS}
+        kwargs = {"max_seconds": self.max_seconds, **kwargs}
+        source_rate = kwargs.pop("source_frames_per_second", None)
+        limits = {name: kwargs[name] for name in ("max_seconds", "max_bytes") if name in kwargs}
+        sources = [channels_first(source, input_data_format) for source in sources]
+        readings = []
+        for source, part, own_rate in zip(sources, parts, metadata_rates(video_metadata, len(sources)), strict=True):
+            rates = frame_rates(
+                source,
+                frames_per_second=self.frames_per_second if frames_per_second is None else frames_per_second,
+                source_frames_per_second=source_rate or own_rate,
+                start_seconds=part["start_seconds"],
+                end_seconds=part["end_seconds"],
+                **limits,
+                **sampling,
+            )
+            readings.append({**kwargs, **part, **rates})
+        return processor, sources, readings
 
     def resize_and_crop(self, frames: torch.Tensor) -> torch.Tensor:
         """`(frames, 3, height, width)`, uint8, to the size of the encoder's input, uint8."""
@@ -221,10 +283,12 @@ def check_known(arguments: Iterable[str], known: Sequence[str]) -> None:
         raise TypeError(f"Unknown arguments: {', '.join(unknown)}. Expected some of {', '.join(known)}.")
 
 
-def check_return_tensors(value: str | None) -> None:
-    """Raise `ValueError` unless torch tensors are requested."""
-    if value not in (None, "pt"):
-        raise ValueError(f"`return_tensors` must be 'pt', got {value!r}.")
+def in_tensors(data: dict[str, torch.Tensor], kind: Any) -> dict[str, Any]:
+    """The tensors, or for `"np"` arrays; None is the same as `"pt"`."""
+    kind = getattr(kind, "value", kind)
+    if kind not in (None, "pt", "np"):
+        raise ValueError(f"`return_tensors` must be 'pt' or 'np', got {kind!r}.")
+    return {name: tensor.cpu().numpy() for name, tensor in data.items()} if kind == "np" else dict(data)
 
 
 def _target_size(frames: torch.Tensor, size: dict[str, int]) -> tuple[int, int]:
@@ -256,4 +320,11 @@ def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return frames[..., top : top + height, left : left + width]
 
 
-__all__ = ["READ_SETTINGS", "FoalNetVideoProcessor", "as_batch", "check_known", "check_return_tensors"]
+__all__ = [
+    "READ_SETTINGS",
+    "FoalNetVideoProcessor",
+    "FoalNetVideoProcessorKwargs",
+    "as_batch",
+    "check_known",
+    "in_tensors",
+]

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..corpora.scripts import find_scripts
+from ..corpora.scripts import find_script, script_files
 from .commit import Push, commit_folder, explained_hub_errors
 
 
@@ -68,10 +68,10 @@ def push_dataset(
 
     ```python
     >>> [path for path, _ in push_dataset("ravdess", "org/ravdess-script", dry_run=True).files]
-    ['README.md', 'build_ravdess.py']
+    ['README.md', 'build_ravdess.py', 'corpus_builder.py']
     ```
     """
-    script = _find_script(name)
+    script = find_script(name)
     card = script.with_name(CARD_NAME)
     if not card.is_file():
         raise FileNotFoundError(f"The corpus {name!r} has no dataset card {CARD_NAME} beside {script.name}. Write one.")
@@ -88,7 +88,7 @@ def push_dataset(
         raise ValueError(f"{', '.join(given)}: only valid with `with_data=True`. Without it no recording is read.")
 
     with tempfile.TemporaryDirectory() as folder:
-        for file in (script, card):
+        for file in (*script_files(name), card):
             shutil.copyfile(file, Path(folder, file.name))
         if with_data:
             _write_data(name, data_dir, Path(folder, "data"), options)
@@ -103,15 +103,6 @@ def push_dataset(
             message=f"Add the {name} corpus" if with_data else f"Add the loading script of {name}",
             delete_patterns=("data/*.parquet",) if with_data else (),
         )
-
-
-def _find_script(name: str) -> Path:
-    scripts = find_scripts()
-    if name not in scripts:
-        raise ValueError(
-            f"Unknown corpus {name!r}; expected one with a loading script: {', '.join(scripts) or 'there is none'}."
-        )
-    return scripts[name]
 
 
 def _check_redistribution(name: str, card: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The generated corpus: labelled audio-video clips of synthesised voices and drawn faces. No person is in it.
 
-It exists to run the whole software on real mp4 files without a download. Nothing measured on it says anything about
-people. Imports point one way: voice, face -> drawing -> clips; clips, mp4 -> corpus.
+Its purpose is to run the whole software on real mp4 files without a download. Nothing measured on it says anything
+about people. Imports point one way: voice, face -> drawing -> clips; clips, mp4 -> corpus.
 """
 
 from .clips import EMOTIONS, synthesize_clip, synthesize_recording

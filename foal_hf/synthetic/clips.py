@@ -1,7 +1,6 @@
-"""One generated clip: an emotion, a speaker and a number become a waveform and pictures.
+"""One generated clip: an emotion, a speaker and a number become a waveform and frames.
 
-Sound and picture share the work. The voice shows arousal (`activation`), the face shows `valence`, and each knows a
-little of the other's half:
+The voice shows arousal (`activation`), the face shows `valence`, and each has a faint cue to the other dimension:
 
     emotion    activation (voice)   valence (face)
     happy            high              positive
@@ -9,7 +8,7 @@ little of the other's half:
     sad              low               negative
     angry            high              negative
 
-So the voice alone leaves two emotions that differ in a faint cue, and so does the face; together they leave one.
+So each modality alone leaves two emotions that differ in a faint cue only; both together determine the emotion.
 """
 
 import zlib
@@ -32,7 +31,7 @@ MIN_SECONDS, MAX_SECONDS = 1.2, 2.4
 _ACTIVATION = {"happy": 1.0, "neutral": -1.0, "sad": -1.0, "angry": 1.0}
 _VALENCE = {"happy": 1.0, "neutral": 1.0, "sad": -1.0, "angry": -1.0}
 _SPREAD = 0.18  # of activation and valence from clip to clip of one emotion
-_LEAK = 0.55  # how much a modality tells of the other's dimension, against noise of size 1
+_LEAK = 0.55  # how strong the cue to the other modality's dimension is, against noise of size 1
 _STEPS_PER_FRAME = CONTROL_RATE // FRAME_RATE
 
 
@@ -54,7 +53,7 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """Name in file names and tables, such as `"speaker03"`."""
+        """The name in file names and tables, such as `"speaker03"`."""
         return f"speaker{self.index:02d}"
 
 
@@ -96,11 +95,11 @@ def draw_affect(emotion: str, rng: np.random.Generator) -> Affect:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What is decided about a clip before anything is drawn.
+    """What is decided about a clip before it is generated.
 
     Args:
         affect ([`Affect`]): What the clip expresses.
-        seconds (`float`): Length, a whole number of pictures.
+        seconds (`float`): Length, a whole number of frames.
     """
 
     affect: Affect
@@ -108,7 +107,7 @@ class ClipPlan:
 
 
 def plan_clip(emotion: str, *, speaker: int = 0, clip: int = 0, seed: int = 0) -> ClipPlan:
-    """Tell what [`synthesize_clip`] with the same arguments will show, without drawing it."""
+    """What [`synthesize_clip`] with the same arguments shows, without generating it."""
     return _plan(emotion, _clip_generator(emotion, speaker, clip, seed))
 
 
@@ -122,11 +121,12 @@ def synthesize_clip(
         speaker (`int`, defaults to 0): Number of the speaker.
         clip (`int`, defaults to 0): Number of the clip among those of this speaker and emotion.
         seed (`int`, defaults to 0): Another seed is another corpus with other speakers.
-        image_size (`int`, defaults to 96): Height and width of the pictures in pixels, even.
+        image_size (`int`, defaults to 96): Height and width of the frames in pixels, even.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: The waveform `(num_samples,)`, float32 in [-1, 1] at 16 kHz, and the pictures
-        `(num_frames, image_size, image_size, 3)`, uint8 RGB at 25 a second. Both last equally long, 1.2 s to 2.4 s.
+        `tuple[np.ndarray, np.ndarray]`: The waveform `(num_samples,)`, float32 in [-1, 1] at 16 kHz, and the frames
+        `(num_frames, image_size, image_size, 3)`, uint8 RGB at 25 per second. Both have the same length, 1.2 s to
+        2.4 s.
 
     Raises:
         ValueError: If `emotion` is not one of the four, or a number is negative.
@@ -153,12 +153,12 @@ def synthesize_recording(
     Args:
         emotions (`Sequence[str]`): What is shown, in order, each one of [`EMOTIONS`].
         speaker (`int`, defaults to 0): Number of the speaker.
-        seconds_each (`float`, defaults to 3.0): Length of every part in seconds, rounded to whole pictures.
+        seconds_each (`float`, defaults to 3.0): Length of every part in seconds, rounded to whole frames.
         seed (`int`, defaults to 0): Seed of the corpus that the speaker belongs to.
-        image_size (`int`, defaults to 96): Height and width of the pictures in pixels, even.
+        image_size (`int`, defaults to 96): Height and width of the frames in pixels, even.
 
     Returns:
-        `tuple`: Waveform and pictures as [`synthesize_clip`] gives them, and the parts as
+        `tuple`: Waveform and frames as [`synthesize_clip`] returns them, and the parts as
         `(start_seconds, end_seconds, emotion)`, half open and gapless.
 
     Raises:
@@ -187,7 +187,7 @@ def _plan(emotion: str, rng: np.random.Generator) -> ClipPlan:
 def _perform(
     speaker: Speaker, affects: list[Affect], num_frames: list[int], rng: np.random.Generator, image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let `speaker` show each affect for its number of pictures, one gliding into the next."""
+    """Let `speaker` show each affect for its number of frames, with smooth transitions."""
     steps = [count * _STEPS_PER_FRAME for count in num_frames]
     activation = _glide(np.repeat([affect.activation for affect in affects], steps))
     voice_valence = _glide(np.repeat([affect.voice_valence for affect in affects], steps))
@@ -195,13 +195,13 @@ def _perform(
     brow_slant = _glide(np.repeat([affect.face_activation for affect in affects], steps))
 
     voice = synthesize_voice(speaker.voice, activation, voice_valence, rng)
-    frame = np.s_[_STEPS_PER_FRAME // 2 :: _STEPS_PER_FRAME]  # the middle of each picture's share of time
+    frame = np.s_[_STEPS_PER_FRAME // 2 :: _STEPS_PER_FRAME]  # the middle of each frame's interval
     pose = move_face(voice.opening[frame], voice.rounding[frame], valence[frame], brow_slant[frame], rng)
     return voice.waveform, draw_faces(speaker.face, pose, image_size=image_size)
 
 
 def _glide(track: np.ndarray) -> np.ndarray:
-    """Average over 0.2 s, the ends held."""
+    """Average over 0.2 s; the ends are repeated."""
     reach = CONTROL_RATE // 10
     kernel = np.full(2 * reach + 1, 1.0 / (2 * reach + 1))
     return np.convolve(np.pad(track, reach, mode="edge"), kernel, mode="valid")

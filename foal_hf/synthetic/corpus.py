@@ -1,7 +1,7 @@
-"""The generated corpus as a folder: mp4 files, a table, and a note that says that all of it is generated.
+"""The generated corpus as a folder: mp4 files, a table, and a page that says that all of it is generated.
 
 - `corpus.json`: what made the folder, and with which parameters
-- `README.md`: says that everything is generated
+- `README.md`: states that everything is generated
 - `metadata.csv`: one row a clip; a table that the videofolder of `datasets` reads too
 - `clips/<speaker>/<clip>.mp4`: H.264 and AAC
 """
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..corpora.mp4_encoders import check_encoders, write_file
+from ..atomic_files import write_file, write_json
+from ..corpora.mp4_encoders import check_encoders, num_cores
 from .clips import EMOTIONS, make_speaker, plan_clip, synthesize_clip, synthesize_recording
 from .mp4 import encode_mp4
 
 
-GENERATOR_VERSION = 3
-"""Goes up whenever equal parameters give other clips."""
+GENERATOR_VERSION = 4
+"""Raised whenever equal parameters give different clips."""
 
 PARTITIONS = ("train", "validation", "test")
 
@@ -38,19 +39,19 @@ _README = f"""# Generated emotion clips
 
 {STATEMENT}
 
-Made by `foal_hf.synthetic.generate_corpus` to show and test software. The voice shows arousal (pitch, tempo, spectral
-tilt, loudness), the face shows valence (mouth corners, brows), so that either alone leaves two of the four emotions
-open.
+Made by `foal_hf.synthetic.generate_corpus` to demonstrate and test software. The voice shows arousal (pitch, tempo,
+spectral tilt, loudness), the face shows valence (mouth corners, brows). Each modality alone leaves two of the four
+emotions possible.
 
 `metadata.csv` has one row a clip: `file_name`, `emotion` ({", ".join(EMOTIONS)}), `speaker`, `gender` (of the generated
-voice), `partition` (train, validation, test; no speaker is in two), `valence` and `activation` (1 to 5, 5 the most
-pleasant and the most aroused), `seconds`. `corpus.json` holds the parameters.
+voice), `partition` (train, validation, test; no speaker is in two), `valence` and `activation` (1 to 5; 5 is the most
+pleasant and the most aroused), `seconds`. `corpus.json` has the parameters.
 """
 
 
 @dataclass(frozen=True)
 class _ClipEntry:
-    """One clip to be made, and its row of the table."""
+    """One clip to generate, and its row of the table."""
 
     emotion: str
     speaker: int
@@ -67,26 +68,25 @@ def generate_corpus(
     num_workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make a small labelled audio-video corpus of generated voices and faces, as mp4 files.
+    """Write a small labelled audio-video corpus of generated voices and faces, as mp4 files.
 
-    A second call with the same parameters makes only the files that are missing. Nothing that is there is overwritten
-    or deleted.
+    A second call with the same parameters writes only the missing files. It overwrites and deletes nothing.
 
     Args:
-        directory (`str` or `os.PathLike`): Folder of the corpus: new, empty, or begun by an earlier call.
+        directory (`str` or `os.PathLike`): Folder of the corpus: new, empty, or started by an earlier call.
         num_speakers (`int`, defaults to 16): Speakers, at least 2. A quarter is for testing, an eighth for validation
-            (none where there are only 2 speakers), the others for training; female and male in turn.
+            (none if there are only 2 speakers), the rest for training. Female and male speakers alternate.
         clips_per_emotion (`int`, defaults to 8): Clips of every speaker in each of the four emotions.
         seed (`int`, defaults to 0): Another seed gives other speakers and clips.
-        num_workers (`int`, *optional*): Threads that generate; one a CPU core by default. Clips do not depend on it.
-        progress (`bool`, defaults to `True`): Show a progress bar on stderr while clips are made.
+        num_workers (`int`, *optional*): Threads; one per CPU core by default. The clips do not depend on it.
+        progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
     Returns:
         `pathlib.Path`: The folder.
 
     Raises:
         ValueError: If a number is too small.
-        FileExistsError: If the folder holds a corpus with other parameters, or anything else.
+        FileExistsError: If the folder has a corpus with other parameters, or other files.
         RuntimeError: If the encoder for H.264 or AAC is missing.
 
     Example:
@@ -111,10 +111,10 @@ def generate_corpus(
     missing = [entry for entry in entries if not _is_there(folder / entry.row["file_name"])]
     if missing:
         check_encoders()
-        _generate(folder, missing, seed, num_workers or _num_cores(), progress)
+        _generate(folder, missing, seed, num_workers or num_cores(), progress)
     for name, text in (("README.md", _README), ("metadata.csv", _table([entry.row for entry in entries]))):
         if not _is_there(folder / name):  # last, so that a table always has its clips
-            write_file(folder / name, text.encode())
+            write_file(folder / name, text)
     return folder
 
 
@@ -126,8 +126,8 @@ def read_metadata(directory: str | os.PathLike[str], partition: str | None = Non
         partition (`str`, *optional*): `"train"`, `"validation"` or `"test"`; all clips by default.
 
     Returns:
-        `list[dict]`: One a clip: the columns of `metadata.csv` (`valence`, `activation` and `seconds` as numbers), and
-        the file's full path as `audio` and as `video`.
+        `list[dict]`: One per clip: the columns of `metadata.csv` (`valence`, `activation` and `seconds` as numbers),
+        and the file's full path as `audio` and as `video`.
 
     Raises:
         ValueError: If there is no such partition.
@@ -137,7 +137,9 @@ def read_metadata(directory: str | os.PathLike[str], partition: str | None = Non
         raise ValueError(f"partition must be one of {PARTITIONS} or None, got {partition!r}.")
     path = Path(directory) / "metadata.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Make the corpus first: generate_corpus({str(directory)!r}).")
+        raise FileNotFoundError(
+            f"{path} does not exist. Generate the corpus first: generate_corpus({str(directory)!r})."
+        )
     with path.open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
@@ -158,10 +160,10 @@ def generate_recording(
     """Write one mp4 file in which a generated speaker goes through several emotions without a cut.
 
     Args:
-        path (`str` or `os.PathLike`): File to write; replaced where it exists. Folders on the way are made.
+        path (`str` or `os.PathLike`): File to write; an existing one is replaced. Missing folders are created.
         emotions (`Sequence[str]`): What is shown, in order, each one of [`EMOTIONS`].
         speaker (`int`, defaults to 0): Number of the speaker, as in the corpus of the same seed.
-        seconds_each (`float`, defaults to 3.0): Length of every part in seconds, rounded to whole pictures (0.04 s).
+        seconds_each (`float`, defaults to 3.0): Length of every part in seconds, rounded to whole frames (0.04 s).
         seed (`int`, defaults to 0): Seed of the corpus that the speaker belongs to.
 
     Returns:
@@ -173,18 +175,16 @@ def generate_recording(
     """
     waveform, frames, parts = synthesize_recording(emotions, speaker=speaker, seconds_each=seconds_each, seed=seed)
     check_encoders()
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, encode_mp4(waveform, frames))
+    write_file(os.fspath(path), encode_mp4(waveform, frames))
     return parts
 
 
 def _claim(folder: Path, parameters: dict[str, int]) -> None:
-    """Make sure that `folder` is ours and holds this corpus, or nothing yet."""
+    """Check that `folder` is empty or has this corpus."""
     description = {"generator": _GENERATOR, "version": GENERATOR_VERSION, "parameters": parameters}
     note = folder / "corpus.json"
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file. Name a folder for the generated corpus.")
+        raise FileExistsError(f"{folder} is a file. Choose a folder for the generated corpus.")
     if note.exists():
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
@@ -192,23 +192,21 @@ def _claim(folder: Path, parameters: dict[str, int]) -> None:
         except (ValueError, KeyError, TypeError):
             found = {"generator": None}
         if found["generator"] != _GENERATOR:
-            raise FileExistsError(f"{note} was not written by {_GENERATOR}; it is left alone. Name another folder.")
+            raise FileExistsError(f"{note} was not written by {_GENERATOR}; it is not changed. Choose another folder.")
         if found != description:
             raise FileExistsError(
-                f"{folder} holds a generated corpus of version {found['version']} with {found['parameters']}; asked "
-                f"for was version {GENERATOR_VERSION} with {parameters}. Name another folder, or delete this one."
+                f"{folder} has a generated corpus of version {found['version']} with {found['parameters']}, not of "
+                f"version {GENERATOR_VERSION} with {parameters}. Choose another folder, or delete this one."
             )
         return
     if folder.exists():
         foreign = sorted(entry.name for entry in folder.iterdir() if not entry.name.endswith(".partial"))
         if foreign:
             raise FileExistsError(
-                f"{folder} is not empty (it holds {foreign[0]!r}) and no generated corpus; it is left alone. "
-                "Name a new or empty folder."
+                f"{folder} is not empty (it has {foreign[0]!r}) and is not a generated corpus; it is not changed. "
+                "Choose a new or empty folder."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**description, "statement": STATEMENT}, indent=2) + "\n"
-    write_file(note, text.encode())
+    write_json(note, {**description, "statement": STATEMENT}, indent=2)
 
 
 def _list_clips(num_speakers: int, clips_per_emotion: int, seed: int) -> list[_ClipEntry]:
@@ -233,7 +231,7 @@ def _list_clips(num_speakers: int, clips_per_emotion: int, seed: int) -> list[_C
 
 
 def _partition(speaker: int, num_speakers: int) -> str:
-    """The first speakers are for training, the last for testing; genders take turns, so each part has both."""
+    """The first speakers are for training, the last for testing. Genders alternate, so each part has both."""
     num_test = max(1, round(num_speakers / 4))
     num_validation = max(1, round(num_speakers / 8)) if num_speakers > 2 else 0
     if speaker >= num_speakers - num_test:
@@ -247,14 +245,12 @@ def _rating(value: float) -> float:
 
 
 def _generate(folder: Path, entries: list[_ClipEntry], seed: int, num_workers: int, progress: bool) -> None:
-    """Make the clips, each file whole or not at all."""
+    """Write the clips, each file completely or not at all."""
     from tqdm.auto import tqdm
 
     def make(entry: _ClipEntry) -> None:
-        path = folder / entry.row["file_name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
         waveform, frames = synthesize_clip(entry.emotion, speaker=entry.speaker, clip=entry.clip, seed=seed)
-        write_file(path, encode_mp4(waveform, frames))
+        write_file(folder / entry.row["file_name"], encode_mp4(waveform, frames))
 
     with ThreadPoolExecutor(num_workers, thread_name_prefix="synthetic") as pool:
         futures = [pool.submit(make, entry) for entry in entries]
@@ -263,7 +259,7 @@ def _generate(folder: Path, entries: list[_ClipEntry], seed: int, num_workers: i
             for future in finished:
                 future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C, do not make the rest first
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C, start no other clip
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -276,8 +272,3 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _is_there(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

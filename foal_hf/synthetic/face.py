@@ -1,15 +1,16 @@
-"""Generated faces: how a speaker looks and how a face moves. `drawing.py` turns both into pictures.
+"""Generated faces: how a speaker looks and how a face moves. `drawing.py` draws both.
 
-Nobody is pictured. Lengths are in half picture sizes: the picture spans -1 to 1, x to the right and y downwards.
+No real person is shown. Lengths are in half frame sizes: the frame spans -1 to 1, x to the right and y downwards.
 """
 
+import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 
 
 FRAME_RATE = 25
-"""Pictures a second of every generated video."""
+"""Frames per second of every generated video."""
 
 Colour = tuple[float, float, float]
 """Red, green and blue, each from 0 to 1."""
@@ -35,7 +36,7 @@ HAIR_STYLES = ("short", "parted", "long")
 
 @dataclass(frozen=True)
 class FaceTraits:
-    """What stays the same in every picture of one speaker; lengths in half picture sizes, colours from 0 to 1."""
+    """What stays the same in every frame of one speaker; lengths in half frame sizes, colours from 0 to 1."""
 
     skin: Colour
     hair: Colour
@@ -61,7 +62,7 @@ class FaceTraits:
 
 @dataclass(frozen=True)
 class FacePose:
-    """How a face moves: one value a picture.
+    """How a face moves: one value per frame.
 
     Args:
         mouth_opening (`np.ndarray` of shape `(num_frames,)`): 0 (closed) to 1 (wide open).
@@ -70,8 +71,8 @@ class FacePose:
         brow_slant (`np.ndarray` of shape `(num_frames,)`): -1 (inner ends of the brows up, eyes narrow) to 1
             (down, wide).
         eye_opening (`np.ndarray` of shape `(num_frames,)`): 0 (shut) to 1 (open).
-        shift_x, shift_y (`np.ndarray` of shape `(num_frames,)`): Where the head is, in half picture sizes.
-        roll (`np.ndarray` of shape `(num_frames,)`): Turn of the head in the picture plane, in radians.
+        shift_x, shift_y (`np.ndarray` of shape `(num_frames,)`): Where the head is, in half frame sizes.
+        roll (`np.ndarray` of shape `(num_frames,)`): Rotation of the head in the image plane, in radians.
     """
 
     mouth_opening: np.ndarray
@@ -91,8 +92,8 @@ def draw_face_traits(rng: np.random.Generator, gender: str) -> FaceTraits:
         skin=_between(_SKINS, rng.uniform(0.0, len(_SKINS) - 1.0)),
         hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
         iris=_IRISES[int(rng.integers(len(_IRISES)))],
-        shirt=_from_hue(rng.uniform(0.0, 1.0), 0.45, rng.uniform(0.35, 0.7)),
-        background=_from_hue(rng.uniform(0.0, 1.0), 0.25, rng.uniform(0.55, 0.85)),
+        shirt=colorsys.hsv_to_rgb(rng.uniform(0.0, 1.0), 0.45, rng.uniform(0.35, 0.7)),
+        background=colorsys.hsv_to_rgb(rng.uniform(0.0, 1.0), 0.25, rng.uniform(0.55, 0.85)),
         hair_style=str(rng.choice(HAIR_STYLES, p=(0.15, 0.25, 0.6) if female else (0.55, 0.4, 0.05))),
         glasses=bool(rng.random() < 0.2),
         head_width=rng.uniform(0.46, 0.54),
@@ -118,7 +119,7 @@ def move_face(
     brow_slant: np.ndarray,
     rng: np.random.Generator,
 ) -> FacePose:
-    """Add what every head does while it talks: it blinks, sways and nods a little. All tracks one value a picture."""
+    """Add what every speaker does: blink, sway and nod a little. All tracks have one value per frame."""
     num_frames = len(mouth_opening)
     sway = [_wander(num_frames, rng) for _ in range(3)]
     return FacePose(
@@ -155,11 +156,4 @@ def _between(colours: tuple[Colour, ...], position: float) -> Colour:
     """The colour at `position` of a scale whose marks are 0, 1, 2, ..."""
     channels = zip(*colours, strict=True)
     red, green, blue = (float(np.interp(position, range(len(colours)), channel)) for channel in channels)
-    return red, green, blue
-
-
-def _from_hue(hue: float, saturation: float, brightness: float) -> Colour:
-    """A colour from its hue (0 to 1 around the circle), saturation and brightness (0 to 1)."""
-    offsets = np.abs((hue * 6.0 + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0
-    red, green, blue = (brightness * (1.0 - saturation * (1.0 - np.clip(offsets, 0.0, 1.0)))).tolist()
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Writes one waveform and its pictures as an mp4 file: H.264 and AAC, through torchcodec and FFmpeg."""
+"""Writes one waveform and its frames as an mp4 file: H.264 and AAC, through torchcodec and FFmpeg."""
 
 import io
 
@@ -14,7 +14,7 @@ def encode_mp4(waveform: np.ndarray, frames: np.ndarray) -> bytes:
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): float32 in [-1, 1], at 16 kHz.
-        frames (`np.ndarray` of shape `(num_frames, height, width, 3)`): uint8 RGB, 25 a second.
+        frames (`np.ndarray` of shape `(num_frames, height, width, 3)`): uint8 RGB, 25 per second.
 
     Returns:
         `bytes`: The file. Equal arrays give equal bytes with one build of FFmpeg.
@@ -33,8 +33,8 @@ def encode_mp4(waveform: np.ndarray, frames: np.ndarray) -> bytes:
         pixel_format="yuv420p",  # what browsers and phones play
         crf=18,
         preset="veryfast",
-        # The bytes must depend on the pictures alone: not on the number of cores, nor on what x264's vector code (asm)
-        # now and then makes of the same pictures.
+        # The bytes must depend on the frames alone: not on the number of cores, and not on x264's vector code (asm),
+        # which does not always encode the same frames to the same bytes.
         extra_options={"threads": 1, "x264-params": "asm=0"},
     )
     audio = encoder.add_audio(sample_rate=SAMPLING_RATE, num_channels=1, bit_rate=64_000)

@@ -10,10 +10,10 @@ import numpy as np
 
 
 SAMPLING_RATE = 16_000
-"""Samples a second of every generated waveform, in Hz."""
+"""Samples per second of every generated waveform, in Hz."""
 
 CONTROL_RATE = 250
-"""Steps a second of the slow tracks (pitch, formants, loudness), in Hz: ten to a picture at 25 pictures a second."""
+"""Steps per second of the slow tracks (pitch, formants, loudness), in Hz: ten per frame at 25 frames per second."""
 
 _HOP = SAMPLING_RATE // CONTROL_RATE
 _WINDOW = 5 * _HOP  # 20 ms: short against a syllable, long against the ringing of a formant
@@ -61,7 +61,7 @@ class Voice:
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): float32 in [-1, 1], at `SAMPLING_RATE`.
         opening (`np.ndarray` of shape `(num_steps,)`): Opening of the mouth, 0 (closed) to 1, at `CONTROL_RATE`. It
-            follows the loudness within the clip, not from clip to clip: a picture does not tell how loud a clip is.
+            follows the loudness within the clip, not from clip to clip: a frame does not show how loud a clip is.
         rounding (`np.ndarray` of shape `(num_steps,)`): Rounding of the lips, 0 (spread) to 1, at `CONTROL_RATE`.
     """
 
@@ -241,22 +241,22 @@ def _filter(signal: np.ndarray, response: np.ndarray) -> np.ndarray:
     padded = np.pad(signal, (_WINDOW // 2, _WINDOW)).astype(np.float32)
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)).astype(np.float32) * (2.0 * _HOP / _WINDOW)
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[: num_steps * _HOP : _HOP] * window
-    pieces = np.fft.irfft(np.fft.rfft(windows, _FFT_SIZE) * response, _FFT_SIZE)
-    hops_per_piece = _FFT_SIZE // _HOP
-    output = np.zeros((num_steps + hops_per_piece, _HOP))
-    for hop in range(hops_per_piece):
-        output[hop : hop + num_steps] += pieces[:, hop * _HOP : (hop + 1) * _HOP]
+    windowed = np.fft.irfft(np.fft.rfft(windows, _FFT_SIZE) * response, _FFT_SIZE)
+    hops_per_window = _FFT_SIZE // _HOP
+    output = np.zeros((num_steps + hops_per_window, _HOP))
+    for hop in range(hops_per_window):
+        output[hop : hop + num_steps] += windowed[:, hop * _HOP : (hop + 1) * _HOP]
     return output.reshape(-1)[_WINDOW // 2 :][: len(signal)]
 
 
 def _upsample(track: np.ndarray) -> np.ndarray:
-    """A track at `CONTROL_RATE` as one value a sample, linear in between."""
+    """A track at `CONTROL_RATE` as one value per sample, by linear interpolation."""
     steps = (np.arange(len(track) * _HOP) + 0.5) / _HOP - 0.5
     return np.interp(steps, np.arange(len(track)), track)
 
 
 def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
-    """Average `track` over a Hann window of `2 * seconds`, its ends held."""
+    """Average `track` over a Hann window of `2 * seconds`, its ends repeated."""
     reach = max(int(seconds * CONTROL_RATE), 1)
     kernel = np.hanning(2 * reach + 1)
     return np.convolve(np.pad(track, reach, mode="edge"), kernel / kernel.sum(), mode="valid")

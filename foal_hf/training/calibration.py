@@ -89,6 +89,11 @@ def calibrate(trainer: "Trainer", dataset: Any = None, *, min_clips: int = MIN_C
             "on. Pass the validation split."
         )
     model: Any = trainer.model
+    problem_type = model.config.problem_type
+    if problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"`config.problem_type` is {problem_type!r}; a temperature is fitted for one class a clip only."
+        )
     logits, labels = labelled_logits(trainer.predict(dataset, metric_key_prefix="calibration"))
     temperature: float | None = fit_temperature(logits, labels, min_clips=min_clips)
     if temperature in (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,17 +153,31 @@ def test_an_example_is_one_turn_with_its_own_sound_and_its_half_of_the_picture(c
 
 
 def test_an_unknown_corpus_is_an_error_that_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no corpus 'iemocop'; there is crema_d, iemocap, ravdess, folder"):
+    with pytest.raises(ValueError, match="Unknown corpus 'iemocop'; expected one of crema_d, iemocap, ravdess, folder"):
         load_corpus("iemocop", "somewhere")
 
 
 def test_an_unknown_option_is_an_error_that_lists_those_there_are(iemocap: Path) -> None:
-    with pytest.raises(ValueError, match=r"iemocap has no option partial; it has .*allow_partial"):
+    with pytest.raises(ValueError, match=r"Unknown option partial of iemocap; expected one of .*allow_partial"):
         load_corpus("iemocap", iemocap, partial=True)
-    with pytest.raises(ValueError, match=r"folder has no option version; it has labels"):
+    with pytest.raises(ValueError, match=r"Unknown option version of folder; expected one of labels"):
         load_corpus("folder", iemocap, version="2.0.0")
-    with pytest.raises(ValueError, match=r"no configuration 'five_class'; it has four_class, all"):
+    with pytest.raises(
+        ValueError, match="Unknown configuration 'five_class' of iemocap; expected one of four_class, all"
+    ):
         load_corpus("iemocap", iemocap, config="five_class")
+
+
+@pytest.mark.parametrize("name", ["crema_d", "iemocap", "ravdess"])
+def test_a_script_and_the_file_that_it_shares_run_by_themselves(name: str, tmp_path: Path) -> None:
+    for path in corpus_scripts.script_files(name):
+        assert not re.search(r"^\s*(import|from) foal_hf", path.read_text(encoding="utf-8"), re.MULTILINE)
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for script in (tmp_path / f"build_{name}.py", corpus_scripts.find_script(name)):  # as on the Hub, in a checkout
+        command = [sys.executable, script, "--data-dir", tmp_path / "nowhere", "--output", tmp_path / "rows"]
+        found = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
+        assert found.returncode == 1, found.stderr
+        assert found.stderr.splitlines()[-1].startswith(f"build_{name}.py: ") and "nowhere" in found.stderr
 
 
 def test_scripts_are_found_inside_an_installed_package(toy: Path, tmp_path: Path) -> None:
@@ -182,7 +197,7 @@ def test_what_an_older_script_wrote_is_not_used_again(toy: Path, tmp_path: Path)
 @pytest.mark.parametrize("script", ["import datasets\n", SCRIPT + "\n\nclass Other(Toy):\n    pass\n"])
 def test_a_script_without_its_one_builder_is_refused(script: str, toy: Path) -> None:
     make_toy(toy, script)
-    with pytest.raises(ValueError, match=r"build_toy.py has to hold exactly one GeneratorBasedBuilder, it holds [02]"):
+    with pytest.raises(ValueError, match=r"build_toy.py must define exactly one GeneratorBasedBuilder, but has [02]"):
         load_corpus("toy")
 
 
@@ -223,9 +238,9 @@ def test_clips_are_written_out_where_that_is_asked_for(iemocap: Path, corpus: Da
 
 
 def test_writing_clips_out_needs_a_folder_and_no_stream(iemocap: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="needs `materialize_dir`"):
         load_corpus("iemocap", iemocap, materialize=True)
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="needs `materialize_dir`"):
         load_corpus("iemocap", iemocap, materialize_dir=tmp_path)
-    with pytest.raises(ValueError, match="does not go with `streaming=True`"):
+    with pytest.raises(ValueError, match="does not work with `streaming=True`"):
         load_corpus("iemocap", iemocap, materialize=True, materialize_dir=tmp_path, streaming=True)

@@ -70,8 +70,8 @@ def test_lengths_come_from_the_row_or_else_from_the_file(report: CorpusReport) -
 
 
 def test_a_missing_file_is_listed_with_its_clip(report: CorpusReport, folder: Path) -> None:
-    assert report.skipped == [{"clip_id": "gone.mp4", "reason": f"{folder / 'gone.mp4'} does not exist"}]
-    assert "1 clips left out:\n\n- gone.mp4: " in report.render()
+    assert report.skipped == [{"clip_id": "gone.mp4", "reason": f"{folder / 'gone.mp4'}: no such file"}]
+    assert "1 clips are skipped:\n\n- gone.mp4: " in report.render()
 
 
 def test_files_that_are_lost_after_loading_are_listed_too(folder: Path, tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_files_that_are_lost_after_loading_are_listed_too(folder: Path, tmp_path
     corpus = load_corpus("folder", tmp_path, validation_fraction=0.0, test_fraction=0.0, cache_dir=tmp_path / ".cache")
     (tmp_path / "sad" / "a.mp4").unlink()
     report = corpus_report(corpus, progress=False)
-    assert report.missing == [{"clip_id": "sad/a.mp4", "reason": f"{tmp_path / 'sad/a.mp4'} does not exist"}]
+    assert report.missing == [{"clip_id": "sad/a.mp4", "reason": f"{tmp_path / 'sad/a.mp4'}: no such file"}]
     assert report.seconds == []  # the other one is no more than a header
-    assert "No clip's length is known." in report.render()
+    assert "The lengths of the clips are not known." in report.render()
 
 
 def test_the_report_is_json(report: CorpusReport) -> None:
@@ -124,12 +124,12 @@ def test_the_picture_shows_every_class_of_every_group(report: CorpusReport, tmp_
 
 def test_prepared_rows_refer_to_the_media_and_do_not_hold_them(folder: Path, tmp_path: Path) -> None:
     options = {"on_error": "skip", "cache_dir": tmp_path / "cache"}
-    report = prepare_corpus("folder", folder, tmp_path / "rows", **options)
+    report = prepare_corpus("folder", folder, tmp_path / "rows", progress=False, **options)
     files = {path.name for path in (tmp_path / "rows").iterdir()}
     assert files == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet", "counts.json"}
     counts = json.loads((tmp_path / "rows" / "counts.json").read_text())
     assert counts["total"]["total"] == 4 and counts["media"] == "paths of this machine"
-    assert report.length_summary()["num_known"] == 2  # no file was opened
+    assert report.length_summary() == inspect_corpus("folder", folder, progress=False, **options).length_summary()
     loaded = load_dataset("parquet", data_dir=str(tmp_path / "rows"), cache_dir=str(tmp_path / "cache"))
     direct = load_corpus("folder", folder, split=None, **options)
     assert isinstance(loaded, DatasetDict) and isinstance(direct, DatasetDict)
@@ -142,6 +142,7 @@ def test_prepared_rows_refer_to_the_media_and_do_not_hold_them(folder: Path, tmp
 
 
 def test_a_full_copy_of_iemocap_has_the_published_counts(tmp_path: Path) -> None:
-    report = prepare_corpus("iemocap", full_tree(tmp_path), tmp_path / "rows", cache_dir=tmp_path / "cache")
+    options = {"cache_dir": tmp_path / "cache", "progress": False}
+    report = prepare_corpus("iemocap", full_tree(tmp_path), tmp_path / "rows", **options)
     assert IEMOCAP_TABLE in report.render() + "\n"
     assert len(report.seconds) == 5531

@@ -18,7 +18,6 @@ from loopback_hub import LoopbackHub
 from media_builders import loudest_hertz, make_clip
 
 from foal_hf.corpora import FEATURES, load_corpus, make_builder
-from foal_hf.corpora.media_headers import find_fault
 from foal_hf.corpora.schema import undecoded
 
 
@@ -457,7 +456,7 @@ def test_clips_that_cannot_be_read_are_an_error_or_a_list(tmp_path: Path, caplog
     (folder / "s00/3.mp4").unlink()
     (folder / "s00/3.mp4").mkdir()
     with pytest.raises(
-        ValueError, match=r"4 of 18 clips cannot be read: s00/0.mp4: .*s00/0.mp4 does not exist; s00/1.mp4"
+        ValueError, match=r"4 of 18 clips cannot be read: s00/0.mp4: .*s00/0.mp4: no such file; s00/1.mp4"
     ):
         make_builder("folder", folder)
     with caplog.at_level(logging.WARNING):
@@ -466,8 +465,9 @@ def test_clips_that_cannot_be_read_are_an_error_or_a_list(tmp_path: Path, caplog
     assert sum(map(len, corpus.values())) == 14
     again = make_builder("folder", folder, cache_dir=tmp_path / "cache", on_error="skip")
     assert [entry["clip_id"] for entry in again.skipped] == [f"s00/{number}.mp4" for number in range(4)]
-    reasons = ["does not exist", "is empty", "is no audio or video file", "is not a file"]
-    assert [entry["reason"].partition(".mp4 ")[2] for entry in again.skipped] == reasons
+    reasons = [entry["reason"] for entry in again.skipped]
+    for number, (reason, part) in enumerate(zip(reasons, ["no such file", "empty", "text", "directory"], strict=True)):
+        assert reason.startswith(f"{folder}/s00/{number}.mp4: ") and part in reason
 
 
 def test_the_cache_sees_every_change_of_the_folder(tmp_path: Path) -> None:
@@ -504,23 +504,3 @@ def test_a_stream_has_the_rows_of_the_file_in_their_order_and_writes_no_cache(tm
     }
     assert list((tmp_path / "other").rglob("*.arrow")) == []
     assert stream["train"].num_shards > 1
-
-
-@pytest.mark.parametrize(
-    ("name", "head", "fault"),
-    [
-        ("a.mp4", b"\0\0\0\x18ftypmp42", None),
-        ("a.mov", b"\0\0\0\x08wide\0\0\0\0", None),
-        ("a.mp4", b"RIFF\x24\0\0\0AVI LIST", None),  # a wrong ending keeps no decoder from reading it
-        ("a.mp3", b"\xff\xfb\x90\x64", None),
-        ("a.ts", b"\x47" + bytes(187) + b"\x47" + bytes(11), None),
-        ("a.mts", bytes(4) + b"\x47" + bytes(191) + b"\x47", None),
-        ("a.ts", b"GIF89a" + bytes(200), "is no audio or video file"),
-        ("a.wav", b"<html>", "is no audio or video file"),
-        ("a.au", b".snd", None),  # an ending that it knows nothing of
-        ("a.au", b"", "is empty"),
-    ],
-)
-def test_a_header_tells_media_from_other_files(name: str, head: bytes, fault: str | None, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(head)
-    assert find_fault(tmp_path / name) == fault

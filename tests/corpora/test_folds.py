@@ -73,6 +73,19 @@ def test_a_class_of_one_speaker_stays_in_the_training_part(caplog: pytest.LogCap
     assert "no clip of sad while session 'A' is held out" in caplog.text
 
 
+def test_all_classes_that_do_not_reach_the_validation_part_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    corpus = corpus_of(("x", "A", "h"), ("y", "B", "h"), ("z", "C", "h"), ("w", "C", "ahs"))
+    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="has the class angry, sad while"):
+        make_folds(corpus)
+    assert "no clip of angry, sad while session 'A' is held out" in caplog.text
+
+
+def test_a_streamed_corpus_is_refused() -> None:
+    stream = Dataset.from_dict(pairs()).to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"^Folds need all rows at once: load the corpus without streaming\.$"):
+        make_folds(stream)
+
+
 def test_validation_can_be_left_out() -> None:
     corpus = pairs(2)
     for fold in make_folds(corpus, validation=None):
@@ -84,6 +97,18 @@ def test_folds_are_the_same_every_time_and_other_seeds_choose_others() -> None:
     assert make_folds(corpus, seed=3) == make_folds(corpus, seed=3)
     chosen = {tuple(tuple(fold.validation) for fold in make_folds(corpus, seed=seed)) for seed in range(5)}
     assert len(chosen) > 1
+
+
+def test_the_seed_is_zero_unless_given() -> None:
+    corpus = pairs()
+    assert make_folds(corpus) == make_folds(corpus, seed=0) != make_folds(corpus, seed=1)
+
+
+def test_each_fold_chooses_anew_who_validates() -> None:
+    corpus = pairs(11)
+    # Were all folds to take the first of one order, there would be at most three: two where it is held out itself.
+    for seed in range(3):
+        assert len({frozenset(speakers_of(corpus, fold.validation)) for fold in make_folds(corpus, seed=seed)}) > 5
 
 
 def test_the_order_of_the_rows_does_not_change_who_validates() -> None:
@@ -116,12 +141,17 @@ def test_a_class_of_the_corpus_without_clips_is_missing_in_training() -> None:
         (pairs(), {"by": "row"}, '`by` has to be "session" or "speaker"'),
         (pairs(), {"validation": "test"}, '`validation` has to be "speaker" or None'),
         ({"speaker": ["a"], "session": ["b"]}, {}, "there is no emotion"),
+        ({"session": ["b"]}, {}, "there is no speaker and no emotion"),
         (
             corpus_of(("a", "A", "ahs"), ("a", "B", "ahs")),
             {},
             "1 speakers are in more than one session, such as 'a' in",
         ),
-        (corpus_of(("a", None, "ahs"), ("b", "B", "ahs")), {}, '1 of 2 speakers have no session.* by="speaker"'),
+        (
+            corpus_of(("a", None, "ahs"), ("b", "B", "ahs"), ("c", "B", "ahs")),
+            {},
+            '1 of 3 speakers have no session.* by="speaker"',
+        ),
         (pairs(1), {}, "only one session, 'Ses1'"),
         (corpus_of(("a", "A", "ahs"), ("b", "B", "ahs")), {}, "No speaker can validate while session 'A' is held out"),
         ({"speaker": [None, "b"], "emotion": ["sad", "sad"]}, {"by": "speaker"}, "1 of 2 clips have no speaker"),

@@ -139,7 +139,7 @@ def test_long_clips_are_read_in_pieces_that_fit_together(
 ) -> None:
     rows = [row("a", video=media["silent"], start_seconds=0.31)]
     (whole,) = make(rows, tmp_path / "whole")
-    monkeypatch.setattr(module, "_PIECE_SECONDS", 0.17)
+    monkeypatch.setattr(module, "_SEGMENT_SECONDS", 0.17)
     (pieced,) = make(rows, tmp_path / "pieced")
     whole_frames, pieced_frames = read(whole).frames, read(pieced).frames
     assert whole_frames is not None and pieced_frames is not None
@@ -389,7 +389,7 @@ def with_faults(rows: list[dict[str, Any]], tmp_path: Path) -> list[dict[str, An
 def test_a_clip_that_cannot_be_read_is_an_error_that_names_it(
     with_faults: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    with pytest.raises(MediaError, match=r"clip1: .*gone.mp4: no such file.*on_error='skip'"):
+    with pytest.raises(MediaError, match=r"clip1: .*gone.mp4: no such file.*on_error=.skip."):
         make([with_faults[1]], tmp_path / "out")
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
 
@@ -407,7 +407,7 @@ def test_clips_that_cannot_be_read_are_left_out_on_request_and_listed(
 
 def test_a_folder_of_something_else_is_left_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="holds something else; it is left alone"):
+    with pytest.raises(FileExistsError, match="has other files; it is not changed"):
         make(rows, tmp_path)
     (tmp_path / "materialized.jsonl").write_text('{"made_by": "me"}\n')
     with pytest.raises(FileExistsError, match=r"was not written by foal_hf\.materialize"):
@@ -417,14 +417,14 @@ def test_a_folder_of_something_else_is_left_alone(rows: list[dict[str, Any]], tm
 
 def test_what_makes_no_sense_is_refused(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     for options, message in (
-        ({"height": 1}, "`height` has to be at least 2 pixels, got 1"),
-        ({"frames_per_second": 0.0}, "`frames_per_second` has to be above 0, got 0.0"),
-        ({"on_error": "ignore"}, "`on_error` has to be 'raise' or 'skip', got 'ignore'"),
-        ({"num_workers": 0}, "`num_workers` has to be 1 or more, got 0"),
+        ({"height": 1}, "`height` must be at least 2 pixels, got 1"),
+        ({"frames_per_second": 0.0}, "`frames_per_second` must be above 0, got 0.0"),
+        ({"on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
+        ({"num_workers": 0}, "`num_workers` must be 1 or more, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             materialize(rows, tmp_path / "out", **options)
-    with pytest.raises(ValueError, match=r"1 clip ids stand for more than one row \(clip0\)"):
+    with pytest.raises(ValueError, match=r"1 clip ids occur in more than one row \(clip0\)"):
         make([rows[0], rows[0]], tmp_path / "out")
     with pytest.raises(ValueError, match="clip0 has neither `audio` nor `video`"):
         make([row("clip0")], tmp_path / "out")
@@ -432,6 +432,6 @@ def test_what_makes_no_sense_is_refused(rows: list[dict[str, Any]], tmp_path: Pa
         make([], tmp_path / "out")
     with pytest.raises(TypeError, match="a dataset of one split"):
         make(datasets.DatasetDict({"train": datasets.Dataset.from_list([{"clip_id": "a"}])}), tmp_path / "out")
-    with pytest.raises(TypeError, match="`video` of a has to be a path, a URL"):
+    with pytest.raises(TypeError, match="`video` of a must be a path, a URL"):
         make([row("a", video=torch.zeros(3))], tmp_path / "out")
     assert not (tmp_path / "out").exists()

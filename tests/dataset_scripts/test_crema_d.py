@@ -6,7 +6,6 @@ import functools
 import http.server
 import importlib.util
 import json
-import logging
 import os
 import shutil
 import sys
@@ -70,12 +69,9 @@ def ids(dataset) -> list[str]:
 
 
 @pytest.fixture
-def messages(caplog) -> Iterator[Callable[[], str]]:
-    """What the script logged; `datasets` keeps its loggers to itself."""
-    logger = logging.getLogger(script.__name__)
-    logger.addHandler(caplog.handler)
-    yield lambda: "\n".join(record.getMessage() for record in caplog.records)
-    logger.removeHandler(caplog.handler)
+def messages(caplog) -> Callable[[], str]:
+    """What was logged."""
+    return lambda: caplog.text
 
 
 def test_a_row_says_what_the_file_name_and_the_actors_table_say(source, build):
@@ -239,7 +235,7 @@ def test_a_partial_copy_is_read_with_a_warning_where_that_is_allowed(source, bui
 
 def test_without_the_actors_table_the_gender_is_unknown_only_where_that_is_allowed(copy, build, messages):
     (copy / "VideoDemographics.csv").unlink()
-    with pytest.raises(ValueError, match=r"VideoDemographics\.csv is not there"):
+    with pytest.raises(ValueError, match=r"VideoDemographics\.csv is missing"):
         build(copy, allow_partial=False).download_and_prepare()
     assert set(undecoded(load(build(copy)))["gender"]) == {None}
     assert "Their gender is unknown" in messages()
@@ -251,7 +247,7 @@ def test_an_actor_whom_the_table_lacks_is_named(copy, build, messages):
     genders = dict(zip(*[undecoded(load(build(copy)))[column] for column in ("speaker", "gender")], strict=True))
     assert genders["1002"] is None
     assert genders["1009"] == "female"
-    assert "sex of 1 of the actors: 1002." in messages()
+    assert "no sex for 1 of the actors: 1002." in messages()
 
 
 def test_a_table_with_other_columns_is_refused(copy, build):
@@ -275,12 +271,12 @@ def test_no_corpus_at_all_names_both_ways_to_it(build):
 
 
 def test_a_folder_that_does_not_exist_is_named(build, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"not a folder: .*nowhere"):
         build(tmp_path / "nowhere").download_and_prepare()
 
 
 def test_a_wrong_choice_of_on_error_is_refused_at_once(source, build):
-    with pytest.raises(ValueError, match='"raise" or "skip", got \'ignore\''):
+    with pytest.raises(ValueError, match=r"on_error must be one of \['raise', 'skip'\], got 'ignore'"):
         build(source, on_error="ignore")
 
 
@@ -289,12 +285,12 @@ def test_a_wrong_choice_of_on_error_is_refused_at_once(source, build):
 
 def damage_missing(copy: Path) -> str:
     fake.flv_path(copy, "1001_IEO_HAP_HI").unlink()
-    return "VideoFlash/1001_IEO_HAP_HI.flv is missing"
+    return "VideoFlash/1001_IEO_HAP_HI.flv does not exist"
 
 
 def damage_missing_sound(copy: Path) -> str:
     fake.wav_path(copy, "1040_ITH_SAD_XX").unlink()
-    return "AudioWAV/1040_ITH_SAD_X.wav is missing"
+    return "AudioWAV/1040_ITH_SAD_X.wav does not exist"
 
 
 def damage_empty(copy: Path) -> str:
@@ -309,7 +305,7 @@ def damage_pointer(copy: Path) -> str:
 
 def damage_kind(copy: Path) -> str:
     shutil.copy(fake.wav_path(copy, "1001_IEO_HAP_HI"), fake.flv_path(copy, "1001_IEO_HAP_HI"))
-    return "VideoFlash/1001_IEO_HAP_HI.flv is no flv file"
+    return "VideoFlash/1001_IEO_HAP_HI.flv is not a flv file"
 
 
 def damage_folder(copy: Path) -> str:
@@ -336,7 +332,7 @@ def test_a_broken_recording_is_left_out_and_listed_where_that_is_asked_for(copy,
     builder = build(copy, on_error="skip")
     clip_ids = ids(load(builder))
     (entry,) = builder.skipped
-    assert entry["reason"].startswith(reason)
+    assert reason in entry["reason"]
     assert set(clip_ids) == set(fake.LOOKS) - {entry["clip_id"]}
     assert "1 of 7 clips" in messages()
 
@@ -466,7 +462,7 @@ def test_main_writes_parquet_that_refers_to_the_recordings(copy, tmp_path, capsy
     output = tmp_path / "out"
     options = ("--allow-partial", "--on-error", "skip", "--cache-dir", tmp_path / "cache")
     assert run_main("--data-dir", copy, "--output", output, *options) == 0
-    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 left out\n"
+    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 skipped\n"
     assert sorted(path.name for path in output.iterdir()) == ["skipped.json", "train-00000-of-00001.parquet"]
     assert [entry["clip_id"] for entry in json.loads((output / "skipped.json").read_text())] == ["1001_IEO_HAP_HI"]
     dataset = datasets.load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
@@ -538,7 +534,7 @@ def test_pointers_that_a_server_sends_instead_of_recordings_are_noticed(source, 
         shutil.copytree(source / name, server / name)
     shutil.copy(source / "VideoDemographics.csv", server)
     fake.flv_path(server, "1002_IEO_NEU_XX").write_text(fake.LFS_POINTER)
-    with pytest.raises(ValueError, match=r"1002_IEO_NEU_XX\.flv is a Git LFS pointer"):
+    with pytest.raises(ValueError, match=r"1002_IEO_NEU_XX \(.* is a Git LFS pointer"):
         build(None, download=True).download_and_prepare()
 
 

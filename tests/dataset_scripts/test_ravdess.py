@@ -7,7 +7,6 @@ import hashlib
 import http.server
 import importlib.util
 import json
-import logging
 import os
 import shutil
 import sys
@@ -72,12 +71,9 @@ def ids(dataset) -> list[str]:
 
 
 @pytest.fixture
-def messages(caplog) -> Iterator[Callable[[], str]]:
-    """What the script logged; `datasets` keeps its loggers to itself."""
-    logger = logging.getLogger(script.__name__)
-    logger.addHandler(caplog.handler)
-    yield lambda: "\n".join(record.getMessage() for record in caplog.records)
-    logger.removeHandler(caplog.handler)
+def messages(caplog) -> Callable[[], str]:
+    """What was logged."""
+    return lambda: caplog.text
 
 
 def test_a_row_says_what_the_file_name_says(source, build):
@@ -227,7 +223,7 @@ def test_a_partial_copy_is_refused_with_what_is_missing_by_actor_and_emotion(ful
     shutil.rmtree(part / "Actor_07")
     for name in ("01-01-05-01-01-01-03", "01-01-05-02-01-01-03", "01-01-01-01-01-01-24"):
         fake.mp4_path(part, name).unlink()
-    with pytest.raises(ValueError, match="1377 of 1440 speech clips") as error:
+    with pytest.raises(ValueError, match="1377 of 1440 clips") as error:
         build(part, allow_partial=False).download_and_prepare()
     message = str(error.value)
     assert "Missing by actor: Actor_03 2 of 60, Actor_24 1 of 60, all of Actor_07." in message
@@ -239,7 +235,7 @@ def test_a_partial_copy_is_refused_with_what_is_missing_by_actor_and_emotion(ful
 
 def test_a_partial_copy_is_read_with_a_warning_where_that_is_allowed(source, build, messages):
     assert len(load(build(source))) == 7
-    assert "7 of 1440 speech clips" in messages()
+    assert "7 of 1440 clips" in messages()
     assert "Actor_12 58 of 60" in messages()
 
 
@@ -258,7 +254,7 @@ def test_no_corpus_at_all_names_both_ways_to_it(build):
 
 
 def test_a_folder_that_does_not_exist_is_named(build, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"not a folder: .*nowhere"):
         build(tmp_path / "nowhere").download_and_prepare()
 
 
@@ -280,13 +276,13 @@ def damage_empty(path: Path) -> str:
 
 def damage_kind(path: Path) -> str:
     path.write_text("<html>Too many requests</html>")
-    return "is no mp4 file"
+    return "is not a mp4 file"
 
 
 def damage_link(path: Path) -> str:
     path.unlink()
     path.symlink_to("nowhere")
-    return "is missing"
+    return "does not exist"
 
 
 DAMAGES = [damage_empty, damage_kind, damage_link]
@@ -297,7 +293,7 @@ def test_a_broken_recording_is_an_error_that_names_clip_and_file(copy, build, da
     reason = damage(fake.mp4_path(copy, BROKEN))
     with pytest.raises(ValueError, match="1 of 7 clips of RAVDESS cannot be read") as error:
         build(copy).download_and_prepare()
-    assert f"{BROKEN} ({BROKEN}.mp4 {reason})" in str(error.value)
+    assert f"{BROKEN} ({fake.mp4_path(copy, BROKEN)} {reason})" in str(error.value)
     assert 'on_error="skip"' in str(error.value)
 
 
@@ -306,7 +302,7 @@ def test_a_broken_recording_is_left_out_and_listed_where_that_is_asked_for(copy,
     reason = damage(fake.mp4_path(copy, BROKEN))
     builder = build(copy, on_error="skip")
     assert ids(load(builder)) == sorted(set(fake.LOOKS) - {BROKEN})
-    assert builder.skipped == [{"clip_id": BROKEN, "reason": f"{BROKEN}.mp4 {reason}"}]
+    assert builder.skipped == [{"clip_id": BROKEN, "reason": f"{fake.mp4_path(copy, BROKEN)} {reason}"}]
     assert "1 of 7 clips" in messages()
 
 
@@ -422,7 +418,7 @@ def test_main_writes_parquet_that_refers_to_the_recordings(copy, tmp_path, capsy
     output = tmp_path / "out"
     options = ("--allow-partial", "--on-error", "skip", "--cache-dir", tmp_path / "cache")
     assert run_main("--data-dir", copy, "--output", output, *options) == 0
-    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 left out\n"
+    assert capsys.readouterr().out == f"{output}/train-00000-of-00001.parquet: 6 clips, 1 skipped\n"
     assert sorted(path.name for path in output.iterdir()) == ["skipped.json", "train-00000-of-00001.parquet"]
     assert [entry["clip_id"] for entry in json.loads((output / "skipped.json").read_text())] == [BROKEN]
     dataset = datasets.load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
@@ -437,7 +433,7 @@ def test_main_says_in_one_line_what_is_wrong_and_writes_nothing(source, tmp_path
     output = tmp_path / "out"
     assert run_main("--data-dir", source, "--output", output, "--cache-dir", tmp_path / "cache") == 1
     said = capsys.readouterr().err
-    assert said.startswith("build_ravdess.py: This copy of RAVDESS has 7 of 1440 speech clips.")
+    assert said.startswith("build_ravdess.py: This copy of RAVDESS is not complete. It has 7 of 1440 clips.")
     assert said.count("\n") == 1
     assert not output.exists()
 
@@ -504,7 +500,7 @@ def test_a_failed_download_says_what_was_tried_and_what_to_do_by_hand(server, bu
     with pytest.raises(RuntimeError, match="Downloading RAVDESS failed") as error:
         build(None, download=True).download_and_prepare()
     message = str(error.value)
-    assert "Video_Speech_Actor_01.zip and the like" in message
+    assert "such as http" in message and "Video_Speech_Actor_01.zip" in message
     assert "unpack them into one folder" in message
     assert error.value.__cause__ is not None
 

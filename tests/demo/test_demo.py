@@ -1,13 +1,13 @@
-"""What the page says of a recording and does with it, without a browser."""
+"""What the page shows of a recording and does with it, without a browser."""
 
 import base64
-import contextlib
 import csv
 import html
 import io
 import json
 import re
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import pytest
 from media_builders import BEEP, make_clip
 
 from foal_hf.cli import main
-from foal_hf.demo.answer import mean_scores, render_answer, render_progress, render_table, render_timeline
-from foal_hf.demo.explanation import facts_in_words
-from foal_hf.demo.page import forgotten_afterwards, judge_recording
+from foal_hf.demo.answer import TABLE_HEADERS, make_answer, mean_scores
+from foal_hf.demo.explanation import describe_evidence
+from foal_hf.demo.page import predict_recording
+from foal_hf.demo.uploads import Uploads
 from foal_hf.registration import TASK, register
 
 
@@ -36,56 +37,63 @@ def segment(start: float, end: float, scores: list[float] | None = None, **field
         "scores": named,
         "reason": None if scores else "nothing to hear <or> see",
         "modalities": ("audio", "video") if scores else (),
-        "evidence": {"audio": sound() if scores else None, "video": picture() if scores else None},
+        "evidence": {"audio": audio() if scores else None, "video": video() if scores else None},
         **fields,
     }
 
 
-def sound(**fields: Any) -> dict[str, Any]:
+def audio(**fields: Any) -> dict[str, Any]:
     return {"level_dbfs": -23.1, "silent": False, "clipped": False, "speech": True, "speech_share": 0.5, **fields}
 
 
-def picture(**fields: Any) -> dict[str, Any]:
+def video(**fields: Any) -> dict[str, Any]:
     return {"black": False, "frozen": False, **fields}
 
 
 SEGMENTS = [segment(0.0, 3.0, [0.7, 0.2, 0.1]), segment(3.0, 8.0, [0.1, 0.6, 0.3]), segment(8.0, 10.0)]
 
 
-def test_scores_of_a_recording_are_the_mean_over_its_judged_time() -> None:
+def test_scores_of_a_recording_are_the_mean_over_its_segments() -> None:
     means = mean_scores(SEGMENTS, LABELS)
     assert list(means) == LABELS
     assert list(means.values()) == pytest.approx([(2.1 + 0.5) / 8, (0.6 + 3.0) / 8, (0.3 + 1.5) / 8])
     assert mean_scores([segment(0, 5)], LABELS) == {}
 
 
-def test_bars_are_as_long_as_their_scores_and_the_longest_comes_first() -> None:
-    shown = render_answer(SEGMENTS, LABELS, name="clip.mp4", modality="both")
-    assert re.findall(r"width:([\d.]+)%", shown) == ["45.0", "32.5", "22.5"]
-    assert '<div class="foal-label">' in shown and "45 %" in shown and "clip.mp4, 10.0 s" in shown
-
-
-def test_below_the_least_score_the_answer_is_unsure() -> None:
-    assert ">unsure</div>" in render_answer(SEGMENTS, LABELS, name="a", modality="both", min_score=0.47)
-    assert ">unsure</div>" not in render_answer(SEGMENTS, LABELS, name="a", modality="both", min_score=0.43)
-    assert ">no answer</div>" in render_answer([segment(0, 5)], LABELS, name="a", modality="both", min_score=0.43)
-
-
-def test_nothing_that_comes_from_outside_becomes_html_or_a_template() -> None:
-    shown = [
-        render_answer(SEGMENTS, LABELS, name=NASTY, modality="both"),
-        render_timeline(SEGMENTS, LABELS),
-        render_table(SEGMENTS),
-        render_progress(NASTY, 3.0, None),
+def test_an_answer_has_a_score_for_each_emotion_a_timeline_and_a_row_for_each_segment() -> None:
+    answer = make_answer(SEGMENTS, LABELS, name="clip.mp4", modality="both")
+    assert answer.label == mean_scores(SEGMENTS, LABELS)
+    assert answer.about.splitlines()[:2] == [
+        "clip.mp4, 10.0 s",
+        f"perceived emotion: {LABELS[1]}, 45% on average over the recording",
     ]
-    for text in shown:
-        assert not re.search(r"<script|<img|<or>|\$\{|\{\{|`", text)
-    assert NASTY in html.unescape(shown[0]) and LABELS[1] in html.unescape(shown[1])
+    assert len(answer.timeline.axes) == 2
+    assert answer.table == [
+        ["0.00", "3.00", LABELS[0], "70%", "audio and video", "speech 50%"],
+        ["3.00", "8.00", LABELS[1], "60%", "audio and video", "speech 50%"],
+        ["8.00", "10.00", "nothing to hear <or> see", "", "nothing", ""],
+    ]
+    assert all(len(row) == len(TABLE_HEADERS) for row in answer.table)
 
 
-def test_downloads_hold_what_the_pipeline_said() -> None:
-    shown = render_answer(SEGMENTS, LABELS, name="clip.of.mine.mp4", modality="both")
-    links = dict(re.findall(r'download="([^"]+)" href="data:[^,]*;base64,([^"]+)"', shown))
+def test_a_label_below_the_least_score_is_unsure() -> None:
+    below = make_answer(SEGMENTS, LABELS, name="a", modality="both", min_score=0.47)
+    assert below.label == "unsure" and f"highest score: {LABELS[1]}, 45%, which is below 47%" in below.about
+    assert make_answer(SEGMENTS, LABELS, name="a", modality="both", min_score=0.43).label != "unsure"
+    nothing = make_answer([segment(0, 5)], LABELS, name="a", modality="both", min_score=0.43)
+    assert (nothing.label, nothing.timeline) == ("no prediction", None)
+    assert "nothing to hear <or> see" in nothing.about
+
+
+def test_a_file_name_in_the_links_becomes_neither_html_nor_a_template() -> None:
+    links = make_answer(SEGMENTS, LABELS, name=NASTY, modality="both").downloads
+    assert not re.search(r"<script|\$\{|\{\{|`", links)
+    assert f'download="{NASTY.removesuffix(".mp4")}.json"' in html.unescape(links)
+
+
+def test_downloads_hold_the_output_of_the_pipeline() -> None:
+    answer = make_answer(SEGMENTS, LABELS, name="clip.of.mine.mp4", modality="both")
+    links = dict(re.findall(r'download="([^"]+)" href="data:[^,]*;base64,([^"]+)"', answer.downloads))
     assert list(links) == ["clip.of.mine.json", "clip.of.mine.csv", "clip.of.mine.vtt"]
     as_json, as_csv, as_vtt = (base64.b64decode(link).decode() for link in links.values())
     assert [entry["label"] for entry in json.loads(as_json)] == [LABELS[0], LABELS[1], None]
@@ -93,94 +101,71 @@ def test_downloads_hold_what_the_pipeline_said() -> None:
     assert as_vtt.startswith("WEBVTT")
 
 
-def test_the_timeline_has_a_curve_for_each_emotion_and_a_block_for_each_label() -> None:
-    shown = render_timeline(SEGMENTS, LABELS)
-    assert re.findall(r' d="([^"]+)"', shown)[0] == "M0.00,30.0L30.00,30.0L30.00,90.0L80.00,90.0"
-    places = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", shown)
-    assert places == [("0.000", "30.000"), ("30.000", "50.000"), ("80.000", "20.000")]
-    assert 'data-start="0.0" data-end="10.0"' in shown
-
-
-def test_a_block_without_room_for_its_name_has_the_colour_alone() -> None:
-    brief = [segment(0.0, 5.0, [0.7, 0.2, 0.1]), segment(5.0, 100.0, [0.2, 0.7, 0.1])]
-    assert re.findall(r'class="foal-run"[^>]*>([^<]*)<', render_timeline(brief, LABELS)) == ["", html.escape(LABELS[1])]
-
-
 @pytest.mark.parametrize(
     ("evidence", "modalities", "modality", "facts"),
     [
         (
-            (sound(), picture()),
+            (audio(), video()),
             ("audio", "video"),
             "both",
             [
-                "The answer rests on sound and picture.",
-                "Somebody speaks in 2.0 of 4.0 s.",
-                "There is a picture throughout, neither black nor frozen.",
+                "The prediction is based on audio and video.",
+                "Speech was detected in 2.0 of 4.0 s.",
+                "There is video throughout, neither black nor frozen.",
             ],
         ),
         (
-            (sound(silent=True), picture(frozen=True)),
+            (audio(silent=True), video(frozen=True)),
             ("video",),
             "auto",
             [
-                "The answer rests on the picture alone.",
-                "The sound is silent.",
-                "The picture does not move.",
+                "The prediction is based on the video only.",
+                "The audio is silent.",
+                "The video is frozen.",
             ],
         ),
         (
-            (sound(speech_share=0.0, clipped=True), None),
+            (audio(speech_share=0.0, clipped=True), None),
             ("audio",),
             "both",
             [
-                "The answer rests on the sound alone.",
-                "No speech was found.",
-                "The sound is clipped, that is, recorded too loud.",
-                "There is no picture.",
+                "The prediction is based on the audio only.",
+                "No speech was detected.",
+                "The audio is clipped (recorded too loud).",
+                "There is no video.",
             ],
         ),
         (
-            (sound(speech_share=None), picture()),
+            (audio(speech_share=None), video()),
             ("audio",),
             "audio",
             [
-                "The answer rests on the sound alone.",
-                "Nobody looked for speech: that takes the extra foal-hf[speech].",
-                "The picture was not looked at.",
+                "The prediction is based on the audio only.",
+                "Speech detection was not run: it needs the extra foal-hf[speech].",
+                "The video was not used.",
             ],
         ),
         (
-            (None, picture(black=True)),
+            (None, video(black=True)),
             (),
             "auto",
-            ["There was nothing to judge by.", "There is no sound.", "The picture is black."],
+            ["There was no audio or video to predict from.", "There is no audio.", "The video is black."],
         ),
     ],
 )
-def test_an_answer_says_in_words_what_it_rests_on(
+def test_an_answer_states_what_it_is_based_on(
     evidence: tuple[Any, Any], modalities: tuple[str, ...], modality: str, facts: list[str]
 ) -> None:
     found = {"evidence": dict(zip(("audio", "video"), evidence, strict=True)), "modalities": modalities}
-    assert facts_in_words([segment(0.0, 4.0, [0.7, 0.2, 0.1], **found)], modality) == facts
+    assert describe_evidence([segment(0.0, 4.0, [0.7, 0.2, 0.1], **found)], modality) == facts
 
 
-def test_words_say_for_how_long() -> None:
+def test_words_state_for_how_long() -> None:
     black = segment(5.0, 8.0, [0.7, 0.2, 0.1], modalities=("audio",))
-    black["evidence"]["video"] = picture(black=True)
-    facts = facts_in_words([segment(0.0, 5.0, [0.7, 0.2, 0.1]), black], "auto")
-    assert facts[0] == "The answer rests on the sound and on the picture in 5.0 of 8.0 s."
-    assert facts[-1] == "The picture is black in 3.0 of 8.0 s."
-
-
-@pytest.mark.parametrize(
-    ("duration_seconds", "said"),
-    [(20.0, "5 of 20 s"), (None, "5 s so far"), (0.0, "5 s so far")],
-)
-def test_progress_has_a_bar_where_the_length_is_known(duration_seconds: float | None, said: str) -> None:
-    shown = render_progress("clip.mp4", 5.0, duration_seconds)
-    assert said in shown
-    assert ("width:25.0%" in shown) == (duration_seconds == 20.0)
+    black["evidence"]["video"] = video(black=True)
+    facts = describe_evidence([segment(0.0, 5.0, [0.7, 0.2, 0.1]), black], "auto")
+    assert facts[0] == "The prediction is based on the audio and on the video in 5.0 of 8.0 s."
+    assert facts[-1] == "The video is black in 3.0 of 8.0 s."
 
 
 @pytest.fixture(scope="module")
@@ -194,72 +179,109 @@ def model() -> "Future[Any]":
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The page's folder, with an upload of somebody else's beside ours."""
+def uploads(tmp_path: Path) -> Uploads:
+    """The page's folder, with another upload in it."""
     (tmp_path / "page" / "other").mkdir(parents=True)
     (tmp_path / "page" / "other" / "other.wav").touch()
-    (tmp_path / "page" / "ours").mkdir()
-    return tmp_path / "page"
+    return Uploads(tmp_path / "page")
 
 
-def test_a_recording_is_judged_with_progress_before_its_answer(model: "Future[Any]", folder: Path) -> None:
-    clip = make_clip(folder / "ours" / "clip.mp4")
-    *before, (timeline, answer, table) = judge_recording(model, str(clip), "auto", 2.0, 0.0)
-    assert "Reading clip.mp4: 0 of 3 s" in before[0][1]
-    assert "foal-timeline" in timeline and "foal-label" in answer and table.count("<tr data-seconds") == 3
+def test_a_prediction_reports_its_progress(model: "Future[Any]", tmp_path: Path) -> None:
+    steps = []
+    clip = make_clip(tmp_path / "clip.mp4")
+    answer = predict_recording(
+        model, str(clip), "auto", 2.0, 0.0, lambda done, **about: steps.append((done, about["desc"]))
+    )
+    assert steps == [((1, 3), "clip.mp4"), ((2, 3), "clip.mp4"), ((3, 3), "clip.mp4")]
+    assert set(answer.label) == {"happy", "neutral", "sad", "angry"} and len(answer.table) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no film" * 97])
-def test_a_bad_upload_is_a_message_under_its_own_name(model: "Future[Any]", folder: Path, content: bytes) -> None:
-    broken = folder / "ours" / "broken.mp4"
+@pytest.mark.parametrize("content", [b"", b"this is no video" * 97])
+def test_an_unreadable_upload_is_reported_under_its_own_name(
+    model: "Future[Any]", tmp_path: Path, content: bytes
+) -> None:
+    broken = tmp_path / "broken.mp4"
     broken.write_bytes(content)
-    *_, (timeline, answer, table) = judge_recording(model, str(broken), "auto", 2.0, 0.0)
-    assert (timeline, table) == ("", "")
-    assert 'role="alert"' in answer and "broken.mp4" in answer and str(folder) not in answer
+    answer = predict_recording(model, str(broken), "auto", 2.0, 0.0)
+    assert answer.values() == ["no prediction", answer.about, None, None, ""]
+    assert "The prediction failed." in answer.about and "broken.mp4" in answer.about
+    assert str(tmp_path) not in answer.about
 
 
-def test_a_fault_of_the_program_is_a_message_and_an_interrupt_is_none(folder: Path) -> None:
+def test_an_error_of_the_program_is_reported_and_an_interrupt_is_raised(tmp_path: Path) -> None:
     def fail(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt if interrupted else AssertionError("a fault")
+        raise KeyboardInterrupt if interrupted else AssertionError("an error")
 
     loaded: Future[Any] = Future()
     loaded.set_result(fail)
-    clip, interrupted = make_clip(folder / "ours" / "clip.wav", video=None, audio=BEEP), False
-    *_, (_, answer, _) = judge_recording(loaded, str(clip), "auto", 2.0, 0.0)
-    assert "That did not work. a fault" in answer
+    clip, interrupted = make_clip(tmp_path / "clip.wav", video=None, audio=BEEP), False
+    assert predict_recording(loaded, str(clip), "auto", 2.0, 0.0).about == "The prediction failed. an error"
     interrupted = True
     with pytest.raises(KeyboardInterrupt):
-        list(judge_recording(loaded, str(clip), "auto", 2.0, 0.0))
+        predict_recording(loaded, str(clip), "auto", 2.0, 0.0)
 
 
-def test_a_checkpoint_that_does_not_load_is_a_message(folder: Path) -> None:
+def test_a_checkpoint_that_does_not_load_is_reported(tmp_path: Path) -> None:
     loaded: Future[Any] = Future()
     loaded.set_exception(OSError("no such checkpoint"))
-    *_, (_, answer, _) = judge_recording(loaded, str(folder / "clip.wav"), "auto", 2.0, 0.0)
-    assert "no such checkpoint" in answer
+    assert "no such checkpoint" in predict_recording(loaded, str(tmp_path / "clip.wav"), "auto", 2.0, 0.0).about
 
 
-@pytest.mark.parametrize("error", [None, ValueError, GeneratorExit, KeyboardInterrupt])
-def test_an_upload_is_deleted_whatever_happens(folder: Path, error: type[BaseException] | None) -> None:
-    upload = folder / "ours" / "clip.mp4"
-    upload.touch()
-    with contextlib.suppress(error or ()), forgotten_afterwards(upload, folder):
-        if error is not None:
-            raise error
-    assert sorted(path.name for path in folder.rglob("*")) == ["other", "other.wav"]
+def test_equal_uploads_are_deleted_one_by_one(uploads: Uploads) -> None:
+    own = []
+    for _ in range(2):  # gradio gives both the same path
+        (uploads.folder / "hash").mkdir(exist_ok=True)
+        (uploads.folder / "hash" / "clip.mp4").write_bytes(b"the same")
+        own.append(uploads.add(uploads.folder / "hash" / "clip.mp4"))
+        uploads.claim(own[-1])
+    uploads.discard(own[0])
+    assert not own[0].parent.exists() and own[1].read_bytes() == b"the same"
+    assert (uploads.folder / "other" / "other.wav").exists()
 
 
-def test_nothing_outside_the_folder_is_deleted(folder: Path) -> None:
-    own = folder.parent / "my holiday.mp4"
+def test_an_upload_that_nobody_claims_is_deleted(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, unclaimed_seconds=0.2)
+    kept, forgotten = (uploads.add(write(tmp_path / "hash", name)) for name in ("kept.wav", "forgotten.wav"))
+    uploads.claim(kept)
+    for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+        timer.join()
+    assert kept.exists() and not forgotten.parent.exists()
+
+
+def test_the_uploads_of_a_closed_page_are_deleted(uploads: Uploads) -> None:
+    ours, theirs = (uploads.add(write(uploads.folder / "hash", name)) for name in ("ours.wav", "theirs.wav"))
+    uploads.claim(ours, "our session")
+    uploads.claim(theirs, "their session")
+    uploads.discard_session("our session")
+    assert not ours.exists() and theirs.exists()
+
+
+def test_an_upload_of_a_page_that_is_closed_already_cannot_be_claimed(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, unclaimed_seconds=0.2)
+    late = uploads.add(write(tmp_path / "hash", "late.wav"))
+    uploads.discard_session("our session")
+    uploads.claim(late, "our session")
+    for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+        timer.join()
+    assert not late.exists()
+
+
+def test_nothing_outside_the_folder_is_deleted(uploads: Uploads) -> None:
+    own = uploads.folder.parent / "my holiday.mp4"
     own.touch()
-    (folder / "link.mp4").symlink_to(own)
-    for path in (own, folder / ".." / own.name, folder / "link.mp4", folder):
-        with forgotten_afterwards(path, folder):
-            pass
-    assert own.exists() and (folder / "other" / "other.wav").exists()
+    (uploads.folder / "link.mp4").symlink_to(own)
+    for path in (own, uploads.folder / ".." / own.name, uploads.folder / "link.mp4", uploads.folder):
+        uploads.discard(path)
+    assert own.exists() and (uploads.folder / "other" / "other.wav").exists()
 
 
-def test_without_gradio_it_is_said_how_to_get_it(
+def write(folder: Path, name: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).touch()
+    return folder / name
+
+
+def test_without_gradio_the_error_has_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)

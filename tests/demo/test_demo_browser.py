@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, start_browser
+from demo_page import DemoPage
 from media_builders import run_ffmpeg
 from requirements import need
 
@@ -19,60 +19,20 @@ from foal_hf.synthetic import generate_recording
 
 
 pytestmark = pytest.mark.slow
+
+TIMELINE = "document.querySelector('#foal-timeline img')"
 need("chromium")
 
 
-class Demo:
-    """The page in a process of its own, as it is used; gradio leaves sockets open, which ends with the process.
-
-    Args:
-        folder (`pathlib.Path`): For its temporary files.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._asked, self._said = folder / "asked.json", (folder / "said.txt").open("w+")
-        command = [
-            sys.executable,
-            Path(__file__).parents[1] / "support" / "demo_child.py",
-            self._asked,
-            "--json",
-            "--max-upload-mib",
-            "3",
-        ]
-        environment = {**os.environ, "TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self._said, text=True)
-        first = self._process.stdout.readline()
-        assert first, self.said()
-        self.url = json.loads(first)["url"]
-
-    def said(self) -> str:
-        self._said.seek(0)
-        return self._said.read()
-
-    def uploads(self) -> list[Path]:
-        """Files that the page keeps at the moment."""
-        return [path for path in self.folder.glob("foal-hf-demo-*/**/*") if path.is_file()]
-
-    def end(self) -> tuple[int, list[str]]:
-        """Press Ctrl-C, and give the exit code and what the process connected to."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-        with self._process:
-            code = self._process.wait()
-        self._said.close()
-        return code, json.loads(self._asked.read_text(encoding="utf-8"))
-
-
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"))
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoPage]:
+    demo = DemoPage(tmp_path_factory.mktemp("demo"))
     yield demo
     demo.end()
 
 
 @pytest.fixture(scope="module")
-def browser(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(demo: DemoPage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with start_browser(tmp_path_factory.mktemp("profile")) as browser:
         browser.open(demo.url)
         yield browser
@@ -85,19 +45,21 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_clip_gets_its_label_and_timeline_and_nothing_of_it_stays(demo: Demo, browser: Browser, clip: Path) -> None:
+def test_a_clip_gets_its_label_and_timeline_and_nothing_of_it_stays(
+    demo: DemoPage, browser: Browser, clip: Path
+) -> None:
     browser.give(clip)
     browser.wait_for(lambda: not demo.uploads())
-    assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
-    assert clip.name in browser.text("#foal-answer")
-    runs = browser.driver.find_elements("css selector", "#foal-timeline .foal-run")
-    assert [run.text for run in runs] == ["happy", "sad"]
-    width = browser.find(".foal-timeline").size["width"]
-    assert sum(run.size["width"] for run in runs) == pytest.approx(width, rel=0.02)
-    assert "rests on sound and picture" in browser.text("#foal-answer .foal-facts")
-    assert len(browser.driver.find_elements("css selector", "#foal-table tbody tr")) >= 2
-    assert "at work or in education is prohibited" in browser.text(".foal-notice")
-    assert "mean nothing on real people" in browser.text("#foal-status")
+    assert browser.text("#foal-label h2") in ("happy", "sad")
+    shares = [element.text for element in browser.driver.find_elements("css selector", "#foal-label dd")]
+    assert len(shares) == 4 and all(share.endswith("%") for share in shares)
+    assert clip.name in browser.value("#foal-about")
+    assert "The prediction is based on audio and video." in browser.value("#foal-about")
+    browser.wait_for(lambda: browser.driver.execute_script(f"return {TIMELINE}.naturalWidth > 0"))
+    num_rows = int(browser.find("#foal-table [role=grid]").get_attribute("aria-rowcount"))
+    assert num_rows == 1 + len(json.loads(browser.download("json")))
+    assert "at work or in education is prohibited" in browser.text("#foal-limits")
+    assert "mean nothing on real people" in browser.value("#foal-status")
 
 
 def test_downloads_hold_the_segments(browser: Browser, clip: Path) -> None:
@@ -110,60 +72,65 @@ def test_downloads_hold_the_segments(browser: Browser, clip: Path) -> None:
     assert browser.download("vtt").startswith("WEBVTT\n")
 
 
-def test_a_click_on_the_timeline_leads_the_player_there(browser: Browser, clip: Path) -> None:
+def test_a_selected_segment_is_where_the_player_goes(browser: Browser, clip: Path) -> None:
     browser.give(clip)
-    at = "return document.querySelector('.foal-player video').currentTime"
+    at = "return document.querySelector('#foal-player').currentTime"
     browser.wait_for(lambda: browser.driver.execute_script("return document.querySelector('video').readyState > 0"))
-    browser.driver.find_elements("css selector", "#foal-timeline .foal-run")[1].click()
-    assert browser.wait_for(lambda: browser.driver.execute_script(at)) > 2
+    last = json.loads(browser.download("json"))[-1]
+    cells = browser.driver.find_elements("css selector", "#foal-table [role=gridcell]")
+    next(cell for cell in cells if cell.text == f"{last['end_seconds']:.2f}").click()
+    assert browser.wait_for(lambda: browser.driver.execute_script(at)) == last["start_seconds"] > 2
 
 
-def test_the_page_survives_a_recording_that_is_none(demo: Demo, browser: Browser, clip: Path, tmp_path: Path) -> None:
+def test_the_page_survives_a_file_that_is_no_recording(
+    demo: DemoPage, browser: Browser, clip: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"this is no film" * 97)
+    broken.write_bytes(b"this is no video" * 97)
     browser.give(broken)
-    said = browser.text("#foal-answer .foal-error")
-    assert "broken.mp4" in said and str(demo.folder) not in said
-    assert not browser.driver.find_elements("css selector", ".foal-run")
+    message = browser.value("#foal-about")
+    assert "The prediction failed." in message and "broken.mp4" in message and str(demo.folder) not in message
+    assert browser.text("#foal-label h2") == "no prediction"
+    assert not browser.driver.find_elements("css selector", "#foal-timeline img")
     browser.wait_for(lambda: not demo.uploads())
     browser.give(clip)
-    assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
+    assert browser.text("#foal-label h2") in ("happy", "sad")
 
 
-def test_a_recording_that_is_too_large_is_refused(demo: Demo, browser: Browser, clip: Path, tmp_path: Path) -> None:
+def test_a_recording_that_is_too_large_is_refused(demo: DemoPage, browser: Browser, clip: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(4 * 2**20))
-    browser.find("#foal-film input[type=file]").send_keys(str(large))
-    assert "size" in browser.text(".toast-body")
+    browser.find("#foal-video input[type=file]").send_keys(str(large))
+    browser.wait_for(lambda: "size" in browser.text(".toast-body"))
     browser.wait_for(lambda: not demo.uploads())
     browser.open(demo.url)
     browser.give(clip)
-    assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
+    assert browser.text("#foal-label h2") in ("happy", "sad")
 
 
-def test_what_a_browser_records_is_judged_though_it_does_not_say_how_long_it_is(
-    demo: Demo, browser: Browser, clip: Path, tmp_path: Path
+def test_a_recording_of_a_browser_which_does_not_state_its_length_is_predicted(
+    demo: DemoPage, browser: Browser, clip: Path, tmp_path: Path
 ) -> None:
-    recorded = tmp_path / "camera.webm"  # a browser writes the header before it knows
+    recorded = tmp_path / "camera.webm"  # a browser writes the header before it knows the length
     coded = ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")
     run_ffmpeg("-i", clip, *coded, "-f", "webm", "-live", "1", recorded)
     browser.give(recorded)
-    assert browser.text("#foal-answer .foal-label") in ("happy", "sad")
-    assert "rests on sound and picture" in browser.text("#foal-answer .foal-facts")
+    assert browser.text("#foal-label h2") in ("happy", "sad")
+    assert "based on audio and video" in browser.value("#foal-about")
     browser.wait_for(lambda: not demo.uploads())
 
 
-def test_a_sound_is_judged_by_what_there_is(browser: Browser, clip: Path, tmp_path: Path) -> None:
-    sound = tmp_path / "sound.wav"
-    run_ffmpeg("-i", clip, "-vn", sound)
+def test_audio_is_predicted_without_video(browser: Browser, clip: Path, tmp_path: Path) -> None:
+    audio = tmp_path / "audio.wav"
+    run_ffmpeg("-i", clip, "-vn", audio)
     browser.driver.find_elements("css selector", "button[role=tab]")[1].click()
-    browser.give(sound, "sound")
-    facts = browser.text("#foal-answer .foal-facts")
-    assert "rests on the sound alone" in facts and "There is no picture." in facts
+    browser.give(audio, "audio")
+    about = browser.value("#foal-about")
+    assert "based on the audio only" in about and "There is no video." in about
 
 
-def test_a_port_that_is_taken_is_one_line(demo: Demo, tmp_path: Path) -> None:
-    port = demo.url.rstrip("/").rpartition(":")[2]
+def test_a_port_that_is_taken_is_one_line(demo: DemoPage, tmp_path: Path) -> None:
+    port = demo.url.rpartition(":")[2]
     command = [sys.executable, "-m", "foal_hf", "demo", "--port", port]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -172,10 +139,10 @@ def test_a_port_that_is_taken_is_one_line(demo: Demo, tmp_path: Path) -> None:
     assert "Traceback" not in finished.stderr and list(tmp_path.glob("foal-hf-demo-*")) == []
 
 
-def test_nothing_left_this_machine_and_ctrl_c_leaves_nothing(demo: Demo, browser: Browser) -> None:
+def test_nothing_left_this_machine_and_ctrl_c_leaves_nothing(demo: DemoPage, browser: Browser) -> None:
     assert browser.hosts_asked() == {"127.0.0.1"}
     errors = [entry["message"] for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"]
-    assert errors == []  # nor was anything tried that the policy of the page forbids
+    assert [error for error in errors if "Content Security Policy" in error] == []  # nor was anything blocked
     browser.driver.get("about:blank")
     code, asked = demo.end()
     assert code == 0

@@ -133,7 +133,7 @@ def test_masks_may_be_left_out_and_pictures_given_as_stored_features(exported) -
     model, graphs, _ = exported
     inputs = batch([4003, 4003], [3, 3])
     assert_same(model, graphs, {name: value for name, value in inputs.items() if "mask" not in name})
-    stored = model.foal_net.encode_video(inputs["pixel_values_videos"])[0]
+    stored = model.foal_net.get_video_features(inputs["pixel_values_videos"]).last_hidden_state
     assert_same(model, graphs, {"input_values": inputs["input_values"], "video_features": stored})
 
 
@@ -230,7 +230,7 @@ def test_bfloat16_is_a_hint_that_keeps_fusion_exact(half_export) -> None:
     graphs = load_exported(export.folder, dtype="bfloat16")
     assert_same(model, graphs, inputs, rtol=0.0, atol=0.05)
     # Given the features of the encoders, nothing is left of the hint but the rounding of the stored weights.
-    stored = model.foal_net.encode_video(inputs["pixel_values_videos"])[0].detach()
+    stored = model.foal_net.get_video_features(inputs["pixel_values_videos"]).last_hidden_state.detach()
     assert_same(model, graphs, {"video_features": stored}, rtol=0.0, atol=2e-3)
 
 

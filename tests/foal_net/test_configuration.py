@@ -1,13 +1,37 @@
 """FoalNetConfig: the published defaults, validation, labels, and the way through JSON."""
 
+import contextlib
 import json
+import logging
 import math
+from collections.abc import Iterator
 
 import pytest
 from tiny_models import tiny_config
-from transformers import AutoConfig, BertConfig, ResNetConfig
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    Qwen2VLConfig,
+    ResNetConfig,
+    Siglip2VisionConfig,
+    TimesformerConfig,
+    VideoMAEConfig,
+    VivitConfig,
+    VJEPA2Config,
+)
 
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
+
+
+@contextlib.contextmanager
+def catch_transformers_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """transformers' own loggers do not hand their records on, so that pytest sees none."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_defaults_describe_the_published_model() -> None:
@@ -47,6 +71,35 @@ def test_names_alone_make_the_classes_in_either_direction() -> None:
     assert disagreeing.label2id == {"calm": 0, "afraid": 1}
 
 
+def test_names_win_over_their_number_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with catch_transformers_log(caplog):
+        config = tiny_config(id2label={0: "a", 1: "b"}, num_labels=3)
+        assert (config.id2label, config.label2id, config.num_labels) == ({0: "a", 1: "b"}, {"a": 0, "b": 1}, 2)
+        assert "`num_labels` is 3, but `id2label` names 2 labels, which are used: a, b." in caplog.text
+        caplog.clear()
+        assert tiny_config(label2id={"a": 0, "b": 1}, num_labels=2).id2label == {0: "a", 1: "b"}
+        assert not caplog.text
+
+
+def test_labels_of_a_checkpoint_can_be_changed_while_loading(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny_config(id2label={0: "a", 1: "b"}).save_pretrained(tmp_path)
+    with catch_transformers_log(caplog):
+        three = FoalNetConfig.from_pretrained(tmp_path, num_labels=3)
+        assert three.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+        assert FoalNetConfig.from_pretrained(tmp_path, num_labels=2).id2label == {0: "a", 1: "b"}
+        assert FoalNetConfig.from_pretrained(tmp_path, id2label={0: "x", 1: "y"}).label2id == {"x": 0, "y": 1}
+        assert FoalNetConfig.from_pretrained(tmp_path, label2id={"x": 0}).id2label == {0: "x"}
+    assert not caplog.text
+
+
+def test_one_label_means_regression_and_more_mean_classes() -> None:
+    assert tiny_config(num_labels=1).problem_type == "regression"
+    assert tiny_config(id2label={0: "valence"}).problem_type == "regression"
+    assert tiny_config().problem_type is None
+    config = tiny_config(problem_type="regression", id2label={0: "valence", 1: "activation"}, same_emotion_distance=0.5)
+    assert FoalNetConfig(**config.to_dict()).to_dict() == config.to_dict()
+
+
 def test_the_shortest_audio_is_the_receptive_field_of_the_front_end() -> None:
     assert FoalNetConfig().min_audio_samples == 400
 
@@ -79,7 +132,21 @@ def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooli
         ({"matching_loss_weight": -0.1}, "`matching_loss_weight` is -0.1; expected 0"),
         ({"projection_dim": 0}, "`projection_dim` is 0; expected more than 0"),
         ({"audio_config": BertConfig()}, "expected an encoder of raw waveforms"),
-        ({"vision_config": ResNetConfig()}, "expected an image encoder"),
+        ({"vision_config": ResNetConfig()}, "type 'resnet'; expected an image encoder"),
+        ({"vision_config": Siglip2VisionConfig()}, "type 'siglip2_vision_model'; expected an image encoder"),
+        ({"vision_config": VideoMAEConfig()}, "type 'videomae'; expected an image encoder of single images"),
+        ({"vision_config": TimesformerConfig()}, "type 'timesformer'; expected an image encoder of single images"),
+        ({"vision_config": VivitConfig()}, "type 'vivit'; expected an image encoder of single images"),
+        ({"vision_config": VJEPA2Config()}, "type 'vjepa2'; expected an image encoder of single images"),
+        ({"vision_config": Qwen2VLConfig().vision_config}, "type 'qwen2_vl_vision'; expected an image encoder"),
+        ({"problem_type": "multi_label"}, "Unknown `problem_type` 'multi_label'; expected single_label_class"),
+        ({"problem_type": "regression"}, "needs names for its numbers, or how many there are"),
+        ({"problem_type": "single_label_classification", "num_labels": 1}, "requires `num_labels > 1`"),
+        ({"same_emotion_distance": 0.5}, "`problem_type=None`; expected 0 or more, and `problem_type='regression'`"),
+        (
+            {"problem_type": "regression", "num_labels": 3, "same_emotion_distance": -1.0},
+            "is -1.0 .*; expected 0 or more",
+        ),
         ({"vision_pooling": "projection", "vision": "vit"}, "needs a CLIP vision encoder, not 'vit'"),
         ({"evaluation_negatives": "easiest"}, "evaluation_negatives"),
         ({"num_fusion_layers": "two"}, "num_fusion_layers"),

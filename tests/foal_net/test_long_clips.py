@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from media_builders import make_clip, tone
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import tiny_processor
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, FoalNetForEmotionClassification, MediaFile, read_clip
+from foal_hf import AudioVideoEmotionPipeline, MediaFile, read_clip
 from foal_hf.foal_net import recordings_foal_net
 from foal_hf.foal_net.evidence_foal_net import EvidenceMeter, measure_evidence
 from foal_hf.foal_net.timeline_foal_net import ScoredSegment, merge_into_one
@@ -40,9 +40,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def classify() -> AudioVideoEmotionPipeline:
-    torch.manual_seed(0)
-    # Weights are larger than at a real start, so that differences would show.
-    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
+    model = tiny_model()
     return pipeline("audio-video-emotion", model=model, processor=tiny_processor(max_seconds=WINDOW_SECONDS))
 
 

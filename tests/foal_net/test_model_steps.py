@@ -5,19 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import tiny_config, tiny_model
 
-from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
+from foal_hf.foal_net.modeling_foal_net import FoalNetModel
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 LABELS = torch.tensor([0, 1, 1, 2, 3])
 SAMPLES, FRAMES = torch.tensor([4003, 1701, 0, 400, 3001]), torch.tensor([7, 3, 1, 0, 2])
-
-
-def build(audio: str = "wavlm", **fields: Any) -> FoalNetForEmotionClassification:
-    torch.manual_seed(0)
-    return FoalNetForEmotionClassification(tiny_config(audio, **{"initializer_range": 0.3, **fields})).eval()
 
 
 def batch(samples: torch.Tensor = SAMPLES, frames: torch.Tensor = FRAMES) -> dict[str, torch.Tensor]:
@@ -32,7 +27,7 @@ def batch(samples: torch.Tensor = SAMPLES, frames: torch.Tensor = FRAMES) -> dic
 
 
 def test_last_hidden_states_are_what_the_encoders_gave_and_fusion_sees_them_after_dropout() -> None:
-    model = build(sequence_dropout=0.4, modality_dropout=0.9).train().foal_net
+    model = tiny_model(sequence_dropout=0.4, modality_dropout=0.9).train().foal_net
     model.audio_encoder.eval()  # its own dropout would differ between two calls
     inputs = batch(frames=torch.tensor([7, 3, 1, 5, 2]))
     audio = model.get_audio_features(inputs["input_values"], inputs["attention_mask"]).last_hidden_state
@@ -45,7 +40,7 @@ def test_last_hidden_states_are_what_the_encoders_gave_and_fusion_sees_them_afte
     assert not video[1, 3:].any() and video[1, :3].any(dim=-1).all()
     dropped = False
     for name, sequence, mask in (("audio", audio, output.audio_mask), ("video", video, output.video_mask)):
-        seen = output[f"{name}_fusion_input"]
+        seen, mask = output[f"{name}_fusion_input"], mask.bool()
         assert not seen[~mask].any()
         is_kept = seen[mask] != 0
         torch.testing.assert_close(seen[mask][is_kept], (sequence[mask] / 0.6)[is_kept])
@@ -56,14 +51,14 @@ def test_last_hidden_states_are_what_the_encoders_gave_and_fusion_sees_them_afte
 
 @torch.no_grad()
 def test_in_evaluation_fusion_sees_the_last_hidden_states() -> None:
-    output = build().foal_net(**batch())
+    output = tiny_model().foal_net(**batch())
     assert output.audio_fusion_input.equal(output.audio_last_hidden_state)
     assert output.video_fusion_input.equal(output.video_last_hidden_state)
 
 
 @torch.no_grad()
 def test_cross_attention_comes_out_at_the_default_attention_and_changes_no_result() -> None:
-    model, inputs = build(), batch()
+    model, inputs = tiny_model(), batch()
     assert model.config._attn_implementation == "sdpa"
     output, plain = model(**inputs, output_attentions=True), model(**inputs)
     assert model.config._attn_implementation == "sdpa" and plain.attentions is None
@@ -80,7 +75,7 @@ def test_cross_attention_comes_out_at_the_default_attention_and_changes_no_resul
 @torch.no_grad()
 @pytest.mark.parametrize("audio", ["wavlm", "wav2vec2-group"])
 def test_states_and_maps_of_the_audio_encoder_do_not_depend_on_padding(audio: str) -> None:
-    model = build(audio, attn_implementation="eager").foal_net
+    model = tiny_model(audio, attn_implementation="eager").foal_net
     inputs = batch()
     asked = {"output_hidden_states": True, "output_attentions": True}
     together = model.get_audio_features(inputs["input_values"], inputs["attention_mask"], **asked)
@@ -96,7 +91,7 @@ def test_states_and_maps_of_the_audio_encoder_do_not_depend_on_padding(audio: st
 @pytest.mark.parametrize("training", [True, False])
 def test_a_step_with_stored_features_asks_the_device_for_no_value(training: bool) -> None:
     # Tensors on the meta device have no values: whoever asks for one there, waits for it on an accelerator.
-    model = build(modality_dropout=0.5).to("meta").train(training)
+    model = tiny_model(modality_dropout=0.5).to("meta").train(training)
     output = model(**{name: value.to("meta") for name, value in batch().items()}, labels=LABELS.to("meta"))
     output.loss.backward()
     trained = [p for n, p in model.named_parameters() if p.requires_grad]
@@ -106,7 +101,7 @@ def test_a_step_with_stored_features_asks_the_device_for_no_value(training: bool
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")  # in transformers
 @torch.no_grad()
 def test_where_empty_clips_cannot_be_refused_their_results_are_nan() -> None:
-    model, inputs = build(), batch(frames=torch.tensor([7, 3, 0, 0, 2]))
+    model, inputs = tiny_model(), batch(frames=torch.tensor([7, 3, 0, 0, 2]))
     with pytest.raises(ValueError, match=r"Clips \[2\] of the batch .* have neither audio nor video; remove them"):
         model(**inputs)
     logits = torch.compile(model, fullgraph=True, backend="eager")(**inputs).logits

@@ -3,6 +3,7 @@
 import http.server
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,17 @@ import numpy as np
 import pytest
 import torch
 from datasets import Audio, Dataset, Video
-from media_builders import BEEP_HERTZ, CLOCK_SECONDS, beep_start, clock_seconds, loudest_hertz, make_clip, tone
+from media_builders import (
+    BEEP_HERTZ,
+    BEEP_START,
+    BEEP_STOP,
+    CLOCK_SECONDS,
+    beep_start,
+    clock_seconds,
+    loudest_hertz,
+    make_clip,
+    tone,
+)
 from PIL import Image
 from requirements import need
 from tiny_models import tiny_model
@@ -319,6 +330,93 @@ def test_max_length_pads_to_the_seconds_that_are_read_at_most(media: SimpleNames
     assert batch["padding_mask_videos"].sum(dim=1).tolist() == [CLOCK_SECONDS * rate] * 2
 
 
+# What every processor of transformers takes
+
+
+def test_settings_come_flat_or_for_a_modality_or_for_all(media: SimpleNamespace) -> None:
+    processor = tiny_processor()
+    expected = processor(videos=media.film, load_audio_from_video=True, do_normalize=False, padding="max_length")
+    nested = {"videos_kwargs": {"do_normalize": False}, "audio_kwargs": {"padding": "max_length"}}
+    given = processor(videos=media.film, load_audio_from_video=True, **nested, text_kwargs={})
+    arrays = processor(videos=media.film, load_audio_from_video=True, **nested, common_kwargs={"return_tensors": "np"})
+    assert expected["pixel_values_videos"].min() >= 0 and expected["pixel_values_videos"].max() <= 1
+    for name, value in expected.items():
+        assert given[name].equal(value)
+        assert isinstance(arrays[name], np.ndarray) and (arrays[name] == value.numpy()).all()
+    assert arrays.modalities == given.modalities == [("audio", "video")]
+    rate = {"audio_kwargs": {"sampling_rate": 8_000}}
+    assert processor(audio=np.ones(800), **rate)["input_values"].shape == (1, 1_600)
+
+
+def test_frames_are_chosen_by_rate_or_number_or_not_at_all(media: SimpleNamespace) -> None:
+    processor = tiny_processor(normalize=False)
+    for settings, seconds in (
+        ({"fps": 2}, [0, 0.5, 1, 1.5, 2, 2.5]),
+        ({"num_frames": 4}, [0, 0.75, 1.5, 2.25]),
+        ({"num_frames": 2, "start_seconds": 1.0, "end_seconds": 2.0}, [1, 1.5]),
+        ({"num_frames": 2, "max_seconds": 1.0}, [0, 0.5]),
+        ({"do_sample_frames": False, "fps": 2}, [frame / 30 for frame in range(90)]),
+        ({"videos_kwargs": {"num_frames": 3}}, [0, 1, 2]),
+    ):
+        for source in (media.film, media.film.read_bytes()):
+            shown = shown_seconds(processor(videos=source, **settings))
+            flash = [math.inf if BEEP_START < second + 0.01 < BEEP_STOP else second for second in seconds]
+            assert shown == pytest.approx(flash, abs=1 / 30)
+            assert len(shown) == len(seconds)
+
+
+def test_frames_given_as_arrays_are_chosen_by_their_own_rate() -> None:
+    frames = np.stack([np.full((31, 41, 3), 10 * number, np.uint8) for number in range(8)])
+    processor = tiny_processor(normalize=False)
+
+    def chosen(**settings: Any) -> list[int]:
+        pixels = processor(videos=frames, **settings)["pixel_values_videos"]
+        return (pixels[0, :, 0, 0, 0] * 25.5).round().int().tolist()
+
+    assert chosen() == chosen(do_sample_frames=False) == chosen(padding=False) == list(range(8))
+    assert chosen(num_frames=3) == [0, 2, 5]
+    for metadata in ({"fps": 4}, [{"fps": 4}], [[{"fps": 4}]]):
+        assert chosen(fps=2, video_metadata=metadata) == [0, 2, 4, 6]
+    assert chosen(fps=2, source_frames_per_second=4) == [0, 2, 4, 6]
+    with pytest.raises(ValueError, match="one entry for each of the 1 videos, got 2"):
+        chosen(video_metadata=[{"fps": 4}, {"fps": 5}])
+
+
+def test_the_layout_of_arrays_can_be_said() -> None:
+    processor = tiny_processor()
+    last = processor(videos=THREE, input_data_format="channels_last")["pixel_values_videos"]
+    assert last.equal(processor(videos=THREE)["pixel_values_videos"])
+    first = THREE.transpose(0, 3, 1, 2)
+    for videos in (first, [list(first)], torch.from_numpy(first)):
+        assert processor(videos=videos, input_data_format="channels_first")["pixel_values_videos"].equal(last)
+    with pytest.raises(MediaError, match="is neither layout"):
+        processor(videos=first, input_data_format="channels_last")
+    with pytest.raises(ValueError, match="input_data_format"):
+        processor(videos=first, input_data_format="last")
+
+
+def test_audio_can_be_cut_and_padded_as_a_feature_extractor_does() -> None:
+    audio = [{"array": np.ones(samples), "sampling_rate": RATE} for samples in (500, 800)]
+    processor = tiny_processor()
+    shapes = {
+        (2, 800): {},
+        (2, 600): {"max_length": 600, "truncation": True, "padding": "max_length"},
+        (2, 1_000): {"max_length": 1_000, "padding": "max_length"},
+        (2, 896): {"pad_to_multiple_of": 128},
+    }
+    for shape, settings in shapes.items():
+        batch = processor(audio=audio, **settings)
+        assert batch["input_values"].shape == batch["attention_mask"].shape == shape
+    assert "attention_mask" not in processor(audio=audio[:1], return_attention_mask=False)
+
+
+def test_metadata_of_frames_can_be_returned(media: SimpleNamespace) -> None:
+    batch = tiny_processor().video_processor([media.film, media.silent], return_metadata=True)
+    assert [(entry.fps, entry.total_num_frames, entry.duration) for entry in batch["video_metadata"]] == [
+        (5, 15, 3)
+    ] * 2
+
+
 def test_the_paper_setting_is_6_seconds_of_30_frames_and_the_bare_waveform(tmp_path: Path) -> None:
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(tmp_path / "audio")
     tiny_image_processor().save_pretrained(tmp_path / "vision")
@@ -340,6 +438,7 @@ def test_the_paper_setting_is_6_seconds_of_30_frames_and_the_bare_waveform(tmp_p
 
 
 FRAMES = picture(41, 31)[None]
+THREE = np.stack([picture(41, 31, seed) for seed in range(3)])
 
 
 @pytest.mark.parametrize(
@@ -354,8 +453,17 @@ FRAMES = picture(41, 31)[None]
         ({"videos": [FRAMES] * 2, "end_seconds": [1.0] * 3}, ValueError, "3 end_seconds"),
         ({"videos": [FRAMES] * 2, "crop_box": [(0, 0, 9, 9)] * 3}, ValueError, "3 crop boxes"),
         ({"audio": "a.wav", "load_audio_from_video": True}, ValueError, "do not give `audio`"),
-        ({"videos": FRAMES, "return_tensors": "np"}, ValueError, "`return_tensors` must be 'pt', got 'np'"),
-        ({"videos": FRAMES, "padding": False}, ValueError, "`padding` must be True.*got False"),
+        ({"videos": FRAMES, "return_tensors": "jax"}, ValueError, "return_tensors"),
+        ({"videos": FRAMES, "padding": "shortest"}, ValueError, "padding"),
+        ({"videos": [THREE, FRAMES], "padding": False}, ValueError, r"clips of one length, got \[3, 1\] frames"),
+        ({"videos": FRAMES, "videos_kwargs": {"fbs": 3}}, TypeError, "Unknown arguments: fbs"),
+        ({"videos": FRAMES, "audio_kwargs": {"do_normalize": False}}, TypeError, "Unknown arguments: do_normalize"),
+        ({"videos": FRAMES, "text_kwargs": {"padding": True}}, TypeError, "Unknown arguments: padding"),
+        ({"videos": FRAMES, "videos_kwargs": {"size": 9}, "size": 9}, ValueError, "size was passed two times"),
+        ({"videos": FRAMES, "fps": 3}, ValueError, "`fps` of frames given as an array needs their own rate"),
+        ({"videos": THREE, "num_frames": 4}, ValueError, "must be from 1 to the 3 frames of the clip, got 4"),
+        ({"videos": FRAMES, "fps": 3, "num_frames": 2}, ValueError, "exclude each other"),
+        ({"videos": FRAMES, "data_format": "channels_last"}, ValueError, "`data_format` must be 'channels_first'"),
         ({"videos": FRAMES, "padding": "max_length", "max_seconds": None}, ValueError, "needs `max_seconds`"),
         ({"videos": FRAMES, "text": "hello"}, TypeError, "Unknown arguments: text"),
         ({"audio": "missing.wav"}, MediaError, "missing.wav: no such file"),

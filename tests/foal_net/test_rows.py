@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from datasets import Audio, Dataset, Video
 from media_builders import make_clip, tone
-from tiny_models import tiny_config
+from tiny_models import tiny_model
 from tiny_processors import tiny_processor
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from foal_hf import AudioVideoEmotionPipeline, ClipDataset, FoalNetForEmotionClassification
+from foal_hf import AudioVideoEmotionPipeline, ClipDataset
 
 
 LABEL2ID = {"happy": 0, "neutral": 1, "sad": 2, "angry": 3}
@@ -27,8 +26,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def classify() -> AudioVideoEmotionPipeline:
-    torch.manual_seed(0)
-    model = FoalNetForEmotionClassification(tiny_config(initializer_range=0.3)).eval()
+    model = tiny_model()
     return pipeline("audio-video-emotion", model=model, processor=tiny_processor())
 
 

@@ -226,11 +226,11 @@ def test_frames_of_different_size_need_resizing() -> None:
     [
         ({"videos": []}, ValueError, "at least one video"),
         ({"videos": [picture(31, 29)[None], None]}, ValueError, "no None"),
-        ({"videos": picture(31, 29)[None], "return_tensors": "np"}, ValueError, "`return_tensors` must be 'pt'"),
+        ({"videos": picture(31, 29)[None], "return_tensors": "jax"}, ValueError, "must be 'pt' or 'np'"),
         (
-            {"videos": picture(31, 29)[None], "num_frames": 3},
+            {"videos": picture(31, 29)[None], "num_frams": 3},
             TypeError,
-            "num_frames.*Expected some of frames",
+            "num_frams.*Expected some of",
         ),
         ({"videos": "missing.mp4"}, MediaError, "missing.mp4: no such file"),
     ],

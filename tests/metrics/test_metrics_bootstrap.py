@@ -114,6 +114,7 @@ def test_one_speaker_or_one_clip_has_no_interval() -> None:
     nothing = dict.fromkeys(METRICS)
     assert bootstrap_intervals([0, 1, 1], [0, 1, 0], num_labels=2, clusters=["anna"] * 3) == nothing
     assert bootstrap_intervals([1], [1], num_labels=2) == nothing
+    assert bootstrap_intervals([0, 1], [0, 1], num_labels=2) == dict.fromkeys(METRICS, (1.0, 1.0))
 
 
 @pytest.mark.parametrize(

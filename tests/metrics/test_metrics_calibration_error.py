@@ -23,6 +23,12 @@ def test_the_bins_are_the_hand_values() -> None:
     assert bins.expected_calibration_error == pytest.approx((2 * 0.1 + 2 * 0.45) / 4)
 
 
+def test_bins_above_the_highest_confidence_are_empty() -> None:
+    bins = reliability_bins([0], [[0.6, 0.4]], num_bins=5)
+    assert bins.num_clips.tolist() == [0, 0, 1, 0, 0]
+    assert [len(each) for each in (bins.edges, bins.accuracy, bins.confidence)] == [6, 5, 5]
+
+
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin() -> None:
     bins = reliability_bins([0, 0, 0], [[0.5, 0.5], [0.75, 0.25], [1, 0]], num_bins=4)  # edges that floats can hold
     assert bins.num_clips.tolist() == [0, 1, 1, 1]

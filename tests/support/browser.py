@@ -1,4 +1,4 @@
-"""A headless Chromium that tries the page of `foal-hf demo` as a person would."""
+"""A headless Chromium that uses the page of `foal-hf demo`."""
 
 import base64
 import json
@@ -54,23 +54,26 @@ class Browser:
     def open(self, url: str) -> None:
         """Open the page, and wait until the model is there."""
         self.driver.get(url)
-        self.wait_for(lambda: "Ready: " in self.find("#foal-status").text)
+        self.wait_for(lambda: "Ready: " in self.value("#foal-status"))
 
-    def give(self, path: Path, medium: str = "film") -> None:
-        """Give the page a recording, and return once it was judged and the page takes the next one."""
-        ends = "#foal-answer :is(.foal-label, .foal-error)"
-        self.driver.execute_script(f"document.querySelectorAll('{ends}').forEach((old) => old.dataset.old = '')")
+    def give(self, path: Path, medium: str = "video") -> None:
+        """Give the page a recording, and return once it was predicted and the page takes the next one."""
+        self.driver.execute_script("document.querySelector('#foal-about textarea').value = ''")
         self.find(f"#foal-{medium} input[type=file]").send_keys(str(path))
-        self.find(f"{ends}:not([data-old])")
+        self.wait_for(lambda: self.value("#foal-about") and "is being read" not in self.value("#foal-about"))
         self.find(f"#foal-{medium} input[type=file]")  # gone while the page holds a recording
+
+    def value(self, selector: str) -> str:
+        """What a text box contains."""
+        return self.find(f"{selector} textarea").get_attribute("value")
 
     def text(self, selector: str) -> str:
         """The text of an element."""
         return self.find(selector).text
 
     def download(self, ending: str) -> str:
-        """What the link for a download holds."""
-        link = self.find(f'.foal-download[download$=".{ending}"]').get_attribute("href")
+        """The content of a download."""
+        link = self.find(f'#foal-downloads a[download$=".{ending}"]').get_attribute("href")
         return base64.b64decode(link.partition("base64,")[2]).decode()
 
     def hosts_asked(self) -> set[str | None]:
@@ -81,7 +84,7 @@ class Browser:
         return {urlsplit(url).hostname for url in asked if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
 
     def save_screenshot(self, path: Path, width: int = 1280) -> None:
-        """The whole page as a picture."""
+        """The whole page as an image."""
 
         def set_size(height: int) -> None:
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}

@@ -16,7 +16,7 @@ from foal_hf.synthetic import generate_recording
 
 EMOTIONS = ["happy", "neutral", "sad", "angry"]
 IS_SHOWN = """
-const player = document.querySelector(".foal-player video");
+const player = document.querySelector("#foal-player");
 return !player.seeking && player.readyState > 1 && player.currentTime > 8;
 """
 
@@ -32,7 +32,7 @@ def draw(picture: Path) -> None:
         generate_recording(recording, EMOTIONS, speaker=2, seconds_each=6.0)
         browser.open(demo.url)
         browser.give(recording)
-        browser.driver.execute_script("document.querySelector('.foal-player video').currentTime = 8.5")
+        browser.driver.execute_script("document.querySelector('#foal-player').currentTime = 8.5")
         browser.wait_for(lambda: browser.driver.execute_script(IS_SHOWN))
         browser.save_screenshot(picture, width=1240)
     with Image.open(picture) as screenshot:

@@ -350,9 +350,7 @@ PICTURES = [
         gif(65_535, 65_535),
         refused("65535x65535 pixels|none of its video frames"),
     ),
-    written(
-        "a canvas of 16000x16000 pixels", "large.gif", gif(16_000, 16_000), refused("max_pixels")
-    ),
+    written("a canvas of 16000x16000 pixels", "large.gif", gif(16_000, 16_000), refused("max_pixels")),
     written(
         "raw video of 100000x100000 pixels",
         "vast.y4m",

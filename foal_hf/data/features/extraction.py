@@ -282,7 +282,8 @@ def _encoder(model: Any, processor: FoalNetProcessor) -> Callable[[torch.Tensor]
     def encode(frames: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             pixel_values = processor.video_processor.scale_and_normalize(frames.to(encoder.device))
-            return encode_frames(encoder, base.config, pixel_values[None])[0].float().cpu()
+            encoded: Any = encode_frames(encoder, base.config, pixel_values[None])
+            return encoded.last_hidden_state[0].float().cpu()
 
     return encode
 
