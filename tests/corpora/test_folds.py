@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
+from foal_hf.corpora import folds
 from foal_hf.corpora.folds import Fold, make_folds, split_groups
 
 
@@ -111,6 +112,15 @@ def test_each_fold_chooses_anew_who_validates() -> None:
         assert len({frozenset(speakers_of(corpus, fold.validation)) for fold in make_folds(corpus, seed=seed)}) > 5
 
 
+def test_folds_of_a_seed_are_those_of_earlier_versions() -> None:
+    corpus = pairs()
+    chosen = [speakers_of(corpus, fold.validation) for fold in make_folds(corpus)]
+    assert chosen == [{"5F"}, {"5M"}, {"1M"}, {"5M"}, {"1F"}]
+    parts = ["test", "train", "train", "train", "train", "test", "test"]
+    groups = [f"g{index}" for index in range(7)]
+    assert split_groups(groups, ["sad"] * 7, {"train": 0.6, "test": 0.4}) == parts
+
+
 def test_the_order_of_the_rows_does_not_change_who_validates() -> None:
     corpus = pairs()
     turned = {name: column[::-1] for name, column in corpus.items()}
@@ -190,3 +200,47 @@ def test_no_part_is_empty_however_uneven_the_groups_are() -> None:
     assert set(parts) == {"train", "validation", "test"}
     with pytest.raises(ValueError, match=r"3 groups cannot fill 4 parts \(a, b, c, d\)"):
         split_groups(groups, ["sad"] * 99, dict.fromkeys("abcd", 0.25))
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "shares", "sizes"),
+    [
+        (10, [0.3, 0.7], [3, 7]),
+        (3, [0.1, 0.9], [1, 2]),
+        (3, [0.9, 0.1], [2, 1]),
+        (3, [0.1, 0.1, 0.8], [1, 1, 1]),
+        (5, [0.8, 0.1, 0.1], [3, 1, 1]),
+    ],
+)
+def test_groups_of_one_size_fill_parts_as_closely_as_they_can(num_groups: int, shares: list, sizes: list) -> None:
+    groups = [f"g{index}" for index in range(num_groups)]
+    parts = split_groups(groups, ["sad"] * num_groups, dict(zip("abc", shares, strict=False)))
+    assert [parts.count(name) for name in "abc"[: len(shares)]] == sizes
+
+
+def test_a_small_class_is_divided_as_carefully_as_a_large_one() -> None:
+    # Sizes 20 and 10 of the large class would be exactly half of 60, but would have 6 of the 8 clips of the small one.
+    large, small = {"a": 20, "b": 10, "c": 16, "d": 14}, {"a": 3, "b": 3, "c": 1, "d": 1}
+    rows = [
+        (name, kind) for kind, sizes in (("sad", large), ("happy", small)) for name in sizes for _ in range(sizes[name])
+    ]
+    for seed in range(5):
+        parts = split_groups(*zip(*rows, strict=True), {"one": 0.5, "two": 0.5}, seed=seed)
+        sides = {frozenset(name for (name, _), part in zip(rows, parts, strict=True) if part == side) for side in parts}
+        assert sides == {frozenset("ad"), frozenset("bc")}
+
+
+def test_other_seeds_divide_otherwise_and_the_seed_is_zero_unless_given() -> None:
+    groups, fractions = [f"g{index}" for index in range(11)], {"train": 0.6, "test": 0.4}
+    divided = {seed: tuple(split_groups(groups, ["sad"] * 11, fractions, seed=seed)) for seed in range(4)}
+    assert len(set(divided.values())) > 1
+    assert tuple(split_groups(groups, ["sad"] * 11, fractions)) == divided[0] != divided[1]
+
+
+def test_of_very_many_groups_fewer_orders_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = set()
+    order = folds._order
+    monkeypatch.setattr(folds, "_MAX_HASHES", 37)
+    monkeypatch.setattr(folds, "_order", lambda *key: compared.add(key[1]) or order(*key))
+    parts = split_groups([f"g{index}" for index in range(11)], ["sad"] * 11, {"train": 0.6, "test": 0.4})
+    assert compared == {0, 1, 2} and len(parts) == 11

@@ -169,3 +169,18 @@ def test_fewer_clips_than_a_batch_are_one_batch() -> None:
 def test_bad_arguments_are_refused_with_the_reason(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BalancedLengthSampler(**{"num_clips": 3, "batch_size": 2, **arguments})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_a_pool_go_from_long_to_short_and_back(seed: int) -> None:
+    lengths = [3.0, 5.0, 2.0, 7.0, 1.0]
+    sampler = BalancedLengthSampler(
+        5, batch_size=17, labels=[0, 0, 0, 0, 0], lengths=lengths, num_samples=17, seed=seed
+    )
+    clips = list(sampler)
+    from_long = sorted(range(5), key=lambda clip: -lengths[clip])
+    expected = []
+    for copy in range(max(map(clips.count, clips))):
+        taken = [clip for clip in from_long if clips.count(clip) > copy]
+        expected += taken[::-1] if copy % 2 else taken
+    assert clips == expected and clips.count(clips[0]) < 17

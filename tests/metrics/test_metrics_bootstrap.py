@@ -102,6 +102,14 @@ def test_a_seed_gives_the_same_interval_and_another_seed_another() -> None:
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+def test_a_thousand_resamples_of_seed_zero_are_drawn_unless_told_otherwise() -> None:
+    generator = np.random.default_rng(0)
+    arguments = generator.integers(3, size=97), generator.integers(3, size=97), 3
+    assert bootstrap_intervals(*arguments) == bootstrap_intervals(*arguments, num_resamples=1000, seed=0)
+    low, high = bootstrap_intervals(*arguments, num_resamples=1)["weighted_accuracy"]
+    assert low == high
+
+
 def test_names_and_numbers_of_speakers_give_the_same() -> None:
     references, predictions, speakers = clips_of_speakers(7, 13, seed=17)
     names = [f"speaker {chr(ord('a') + index)}" for index in speakers]
@@ -123,8 +131,11 @@ def test_one_speaker_or_one_clip_has_no_interval() -> None:
         ({"clusters": ["anna"]}, r"2 references, 2 predictions and clusters of the shape \(1,\)"),
         ({"clusters": [["anna"], ["bert"]]}, r"clusters of the shape \(2, 1\)"),
         ({"confidence": 95}, "`confidence` must be between 0 and 1, got 95"),
+        ({"confidence": 1}, "`confidence` must be between 0 and 1, got 1"),
+        ({"confidence": 0}, "`confidence` must be between 0 and 1, got 0"),
         ({"num_resamples": 0}, "`num_resamples` must be at least 1, got 0"),
         ({"references": [0, 2]}, "`references` holds 2 at position 1"),
+        ({"predictions": [0, 2], "clusters": ["anna", "bert"]}, "`predictions` holds 2 at position 1"),
         ({"references": [0, 2], "clusters": ["anna", "bert"]}, "`references` holds 2 at position 1"),
     ],
 )
