@@ -173,9 +173,15 @@ class FoalNetTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As in Trainer, with the three losses among the metrics. AVEL depends on the size of the batches."""
+        """As in Trainer, with the three losses among the metrics. AVEL depends on the size of the batches.
+
+        Random negatives and the like do not change the training that continues afterwards.
+        """
         self._eval_losses = _Mean()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        with torch.random.fork_rng(devices=[self.args.device] if self.args.device.type == "cuda" else []):
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
         losses = {f"{metric_key_prefix}_{name}": float(loss) for name, loss in self._eval_losses.take().items()}
         return output._replace(metrics={**(output.metrics or {}), **losses})
 

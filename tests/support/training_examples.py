@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from foal_hf.experiments.recipe import load_recipe
 from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from foal_hf.training import FoalNetTrainingArguments
 
@@ -20,10 +21,10 @@ CLASSES = 4
 class Examples(Dataset):
     """Clips that tell everything beforehand. Two of three belong to the first two classes."""
 
-    def __init__(self, num_clips: int = 23, seed: int = 0, first_speaker: int = 0) -> None:
+    def __init__(self, num_clips: int = 23, seed: int = 0, first_speaker: int = 0, shortest: int = 401) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.labels = [(0, 1, 0, 1, 2, 3)[index % 6] for index in range(num_clips)]
-        self.lengths = [401 + 61 * (index * 7 % num_clips) for index in range(num_clips)]
+        self.lengths = [shortest + 61 * (index * 7 % num_clips) for index in range(num_clips)]
         self.speakers = [f"speaker{first_speaker + index % 3}" for index in range(num_clips)]
         self.clip_ids = [f"clip{index:02d}" for index in range(num_clips)]
         # The label is heard as loudness and seen as brightness.
@@ -67,6 +68,16 @@ def make_model(*, dropout: bool = True, **fields: Any) -> FoalNetForEmotionClass
         for layer in model.foal_net.audio_encoder.encoder.layers:
             layer.attention.dropout = 0.0
     return model
+
+
+def make_published_model() -> FoalNetForEmotionClassification:
+    """A tiny classifier with everything random that the published one has: masked audio, layer drop, MEM negatives."""
+    settings = {name: value for name, value in load_recipe("paper").config.items() if name != "projection_dim"}
+    config = tiny_config(**settings)
+    for name, value in {"mask_time_prob": 0.075, "layerdrop": 0.1, "hidden_dropout": 0.1}.items():  # of WavLM-large
+        setattr(config.audio_config, name, value)
+    torch.manual_seed(0)
+    return FoalNetForEmotionClassification(config)
 
 
 def make_arguments(folder: Path, **fields: Any) -> FoalNetTrainingArguments:

@@ -176,7 +176,9 @@ class _Frames(Dataset):
             # would read.
             start = row.get("audio_start_seconds")
             part |= {} if start is None else {"audio_start_seconds": start}
-            clip = self._processor.read(audio=row["audio"], video=row["video"], **part)
+            clip = self._processor.read(
+                audio=row["audio"], video=row["video"], source_sampling_rate=row.get("sampling_rate"), **part
+            )
         return torch.zeros(0, 3, 1, 1, dtype=torch.uint8) if clip.frames is None else clip.frames
 
     def _open(self, source: Any) -> MediaFile:

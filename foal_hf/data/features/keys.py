@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...corpora.schema import undecoded
+from ...foal_net.rows_foal_net import check_columns
 from ...identity import READING_VERSION, digest_of, digest_of_tensors
 from .contents import ContentDigests, append_record, read_records
 
@@ -128,10 +129,13 @@ def video_rows(rows: Any, *, with_audio: bool = False) -> Any:
 
     Raises:
         TypeError: If the rows are a stream.
+        ValueError: If a column is a misspelled field of a clip.
     """
     if not hasattr(rows, "__len__"):
         raise TypeError(f"Expected a corpus that was loaded without streaming, got {type(rows).__name__}.")
-    if not hasattr(rows, "features"):
+    is_corpus = hasattr(rows, "features")
+    check_columns(rows.column_names if is_corpus else {name for row in rows for name in row})
+    if not is_corpus:
         return rows
     columns = (*_VIDEO_COLUMNS, *(_AUDIO_COLUMNS if with_audio else ()))
     return undecoded(rows.with_format(None)).select_columns([name for name in columns if name in rows.features])

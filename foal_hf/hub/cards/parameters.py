@@ -18,7 +18,8 @@ def count_parameters(config: FoalNetConfig) -> dict[str, tuple[int, int]]:
         `dict[str, tuple[int, int]]`: All parameters and trainable ones, of `"audio encoder"`,
         `"image encoder"`, `"alignment, fusion and heads"` and, last, `"all"`.
     """
-    with torch.device("meta"):
+    # Some encoders draw initial weights on the meta device too: leave the random state of a running training alone.
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model: Any = (FoalNetModel if is_headless(config) else FoalNetForEmotionClassification)(config)
     base = model if is_headless(config) else model.foal_net
     encoders = {"audio encoder": base.audio_encoder, "image encoder": base.vision_encoder}
