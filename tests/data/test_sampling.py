@@ -184,3 +184,13 @@ def test_copies_of_a_pool_go_from_long_to_short_and_back(seed: int) -> None:
         taken = [clip for clip in from_long if clips.count(clip) > copy]
         expected += taken[::-1] if copy % 2 else taken
     assert clips == expected and clips.count(clips[0]) < 17
+
+
+def test_seed_and_epoch_are_zero_unless_given() -> None:
+    unset = list(BalancedLengthSampler(CLIPS, BATCH, labels=LABELS))
+    assert unset == order(0, labels=LABELS, seed=0)
+    assert unset not in (order(1, labels=LABELS), order(0, labels=LABELS, seed=1))
+
+
+def test_an_epoch_may_be_of_one_clip() -> None:
+    assert len(order(labels=LABELS, lengths=SECONDS, num_samples=1)) == 1
