@@ -108,7 +108,7 @@ def _row(segment: _Segment) -> list[str]:
         f"{segment['end_seconds']:.2f}",
         segment["label"] or segment["reason"] or "unsure",
         f"{segment['score']:.0%}" if segment["scores"] else "",
-        " and ".join(segment["modalities"]) or "nothing",
+        " + ".join(segment["modalities"]) or "nothing",
         ", ".join(found),
     ]
 

@@ -93,7 +93,7 @@ def build_page(model: "Future[Any]", uploads: Uploads) -> Any:
                     elem_id="foal-table",
                     buttons=[],
                     max_height=360,
-                    column_widths=["14%", "13%", "17%", "11%", "25%", "20%"],
+                    column_widths=["18%", "17%", "16%", "12%", "19%", "18%"],
                 )
                 seconds = gradio.Number(visible=False)
 

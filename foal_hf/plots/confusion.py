@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import recalls_of_matrix
-from .style import MARGIN_INCHES, checked_labels, checked_path, percent, save, text_colour
+from .style import MARGIN_INCHES, checked_labels, checked_path, choose_fonts, percent, save, text_colour
 
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 def plot_confusion_matrix(
     matrix: Any, labels: Sequence[str], path: str | PathLike[str], *, title: str | None = None
 ) -> Path:
-    """Write a confusion matrix as a picture. See [`draw_confusion_matrix`].
+    """Write a confusion matrix as an image. See [`draw_confusion_matrix`].
 
     Args:
         matrix: Counts, `(classes, classes)`: rows are the truth, columns the prediction.
         labels (`Sequence[str]`): Names of the classes, by index.
-        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
-        title (`str`, *optional*): Stands above UA and WA.
+        path: File to write, ending in .png, .pdf or .svg. Missing folders are created.
+        title (`str`, *optional*): Above UA and WA.
 
     Returns:
         `pathlib.Path`: The file.
 
     Raises:
-        ValueError: If the ending is another, the matrix is empty, or it does not fit the labels.
+        ValueError: If the format is unknown, the matrix is empty, or it does not fit the labels.
 
     Example:
         ```python
@@ -45,13 +45,13 @@ def plot_confusion_matrix(
 def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | None = None) -> "Figure":
     """Draw a confusion matrix: each cell with its share of the true class, as colour and in percent, and its count.
 
-    UA and WA stand in the title. A class without clips has a row that says so; UA leaves it out.
+    UA and WA are in the title. A class without clips has a row that says so; UA excludes it.
 
     Args:
         matrix: Counts, `(classes, classes)`, integers: rows are the truth, columns the prediction. An array, a tensor
             or nested lists.
         labels (`Sequence[str]`): Names of the classes, by index.
-        title (`str`, *optional*): Stands above UA and WA.
+        title (`str`, *optional*): Above UA and WA.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -72,7 +72,7 @@ def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | No
     figure = Figure(figsize=(max(side + 1.6, 4.2), side + 1.7))
     figure.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
     axes = figure.add_subplot()
-    colour_map = colormaps["Blues"]  # one hue that only darkens: safe for every kind of colour vision, and in grey
+    colour_map = colormaps["Blues"]  # one hue of increasing darkness: safe for every kind of colour vision, and in grey
     axes.imshow(shares, cmap=colour_map, vmin=0, vmax=1)
     for row, column in np.ndindex(num_labels, num_labels):
         if num_clips[row]:
@@ -84,7 +84,7 @@ def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | No
         axes.axhspan(row - 0.48, row + 0.48, color="#EEEEEE", zorder=3)  # over the lines between the cells
         axes.text((num_labels - 1) / 2, row, "no clips", ha="center", va="center", fontsize=11, zorder=4)
 
-    # White lines between the cells in place of a frame around them.
+    # White lines between the cells instead of a frame.
     edges = np.arange(num_labels + 1) - 0.5
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
@@ -108,6 +108,7 @@ def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | No
     )
     if title is not None:
         axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
+    choose_fonts(figure, [*labels, title])
     return figure
 
 
@@ -125,10 +126,10 @@ def _checked_matrix(matrix: Any, num_labels: int) -> np.ndarray:
     matrix = np.asarray(matrix)
     if matrix.shape != (num_labels, num_labels):
         raise ValueError(
-            f"`matrix` has to be (classes, classes), {(num_labels, num_labels)} for these labels; got {matrix.shape}."
+            f"Expected a `matrix` (classes, classes), {(num_labels, num_labels)} for these labels; got {matrix.shape}."
         )
     if matrix.dtype.kind not in "iu" or matrix.min() < 0:
-        raise ValueError("`matrix` has to hold counts of clips, integers from 0 on; shares are worked out from them.")
+        raise ValueError("`matrix` must have counts of clips, integers of at least 0; shares are computed from them.")
     if not matrix.any():
-        raise ValueError("`matrix` counts no clip at all: there is nothing to draw.")
+        raise ValueError("`matrix` has no clips: there is nothing to draw.")
     return matrix

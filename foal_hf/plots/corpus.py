@@ -1,4 +1,4 @@
-"""Pictures of a corpus: its classes in every session or speaker, and the lengths of its clips."""
+"""Figures of a corpus: its classes in every session or speaker, and the lengths of its clips."""
 
 from os import PathLike
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..corpora.report import CorpusReport
-from .style import checked_path, save, styles_of
+from .style import checked_path, choose_fonts, save, styles_of
 
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ _LENGTH_COLOUR = "#777777"  # of no class
 
 
 def plot_corpus(report: CorpusReport, path: str | PathLike[str], *, title: str | None = None) -> Path:
-    """Write the picture of a corpus to a file. See [`draw_corpus`].
+    """Write the figure of a corpus to a file. See [`draw_corpus`].
 
     Args:
         report ([`CorpusReport`]): Its counts.
-        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
-        title (`str`, *optional*): Stands on top.
+        path: File to write, ending in .png, .pdf or .svg. Missing folders are created.
+        title (`str`, *optional*): Title of the figure.
 
     Returns:
         `pathlib.Path`: The file.
 
     Raises:
-        ValueError: If the ending is another.
+        ValueError: If the format is unknown.
     """
     path = checked_path(path)
     return save(draw_corpus(report, title=title), path)
@@ -39,11 +39,11 @@ def plot_corpus(report: CorpusReport, path: str | PathLike[str], *, title: str |
 def draw_corpus(report: CorpusReport, *, title: str | None = None) -> "Figure":
     """Draw how many clips of each class every session has, and how long the clips are.
 
-    Speakers stand for sessions where there are none, and splits for speakers, or where these are more than 40.
+    A corpus without sessions is drawn by speaker; without speakers, or with more than 40, by split.
 
     Args:
         report ([`CorpusReport`]): Counts of a corpus.
-        title (`str`, *optional*): Stands on top.
+        title (`str`, *optional*): Title of the figure.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -72,11 +72,12 @@ def draw_corpus(report: CorpusReport, *, title: str | None = None) -> "Figure":
     if report.seconds:
         length_axes.hist(report.seconds, bins=min(40, max(8, len(report.seconds) // 20)), color=_LENGTH_COLOUR)
     else:
-        length_axes.text(0.5, 0.5, "not known", ha="center", va="center", transform=length_axes.transAxes)
+        length_axes.text(0.5, 0.5, "unknown", ha="center", va="center", transform=length_axes.transAxes)
     length_axes.set_xlabel("length in seconds")
     length_axes.set_ylabel("clips")
     for axes in (count_axes, length_axes):
         axes.spines[["top", "right"]].set_visible(False)
     clips = f"{report.total.total} clips"
     figure.suptitle(clips if title is None else f"{title}: {clips}", fontsize=12, fontweight="bold")
+    choose_fonts(figure, [*report.total.by_class, *groups, title])
     return figure

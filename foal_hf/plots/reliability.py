@@ -1,4 +1,4 @@
-"""The picture of a model's calibration: how often it is right, against how sure it was."""
+"""The reliability diagram of a model: accuracy against confidence."""
 
 from os import PathLike
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import NUM_BINS, ReliabilityBins, reliability_bins
-from .style import OKABE_ITO, checked_path, percent, save
+from .style import OKABE_ITO, checked_path, choose_fonts, percent, save
 
 
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ def plot_reliability_diagram(
     num_bins: int = NUM_BINS,
     title: str | None = None,
 ) -> Path:
-    """Write a reliability diagram as a picture. See [`draw_reliability_diagram`].
+    """Write a reliability diagram as an image. See [`draw_reliability_diagram`].
 
     Args:
         references: True class index of every clip, `(clips,)`.
         probabilities: Of every class, `(clips, classes)`, in [0, 1].
-        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
+        path: File to write, ending in .png, .pdf or .svg. Missing folders are created.
         num_bins (`int`, defaults to 15): Bins of equal width between 0 and 1.
-        title (`str`, *optional*): Stands on top.
+        title (`str`, *optional*): Title of the figure.
 
     Returns:
         `pathlib.Path`: The file.
 
     Raises:
-        ValueError: If the ending is another, or as in [`~foal_hf.metrics.reliability_bins`].
+        ValueError: If the format is unknown, or as in [`~foal_hf.metrics.reliability_bins`].
 
     Example:
         ```python
@@ -54,17 +54,17 @@ def plot_reliability_diagram(
 def draw_reliability_diagram(
     references: "ArrayLike", probabilities: "ArrayLike", *, num_bins: int = NUM_BINS, title: str | None = None
 ) -> "Figure":
-    """Draw how often predictions of each confidence are right, and how many clips have it.
+    """Draw the accuracy of the predictions by their confidence, and the number of clips.
 
     A bar is the accuracy of the clips in a bin of confidence, a short line their mean confidence, and the hatched part
-    the gap between them. Calibrated, all bars end on the diagonal. Below, the number of clips stands on each bin: a bar
-    of few clips says little. The expected calibration error (ECE) is in the title.
+    the gap between them. For a calibrated model all bars end on the diagonal. Below are the numbers of clips: a bar of
+    few clips means little. The expected calibration error (ECE) is in the title.
 
     Args:
         references: True class index of every clip, `(clips,)`.
         probabilities: Of every class, `(clips, classes)`, in [0, 1]: logits after the softmax.
         num_bins (`int`, defaults to 15): Bins of equal width between 0 and 1.
-        title (`str`, *optional*): Stands above ECE, accuracy and confidence.
+        title (`str`, *optional*): Above ECE, accuracy and confidence.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -87,7 +87,7 @@ def draw_reliability_diagram(
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
     count_axes.set_xlim(0, 1)
-    count_axes.set_xlabel("confidence: probability of the likeliest emotion", fontsize=11)
+    count_axes.set_xlabel("confidence: highest probability", fontsize=11)
     accuracy_axes.annotate(
         _summary(bins),
         (0.5, 1),
@@ -99,6 +99,7 @@ def draw_reliability_diagram(
     )
     if title is not None:
         accuracy_axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
+    choose_fonts(figure, [title])
     return figure
 
 
@@ -118,7 +119,7 @@ def _draw_accuracies(axes: "Axes", bins: ReliabilityBins) -> None:
     axes.hlines(confidence, left, left + width, color=_GAP_COLOUR, linewidth=2)
     axes.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated")
     axes.set_ylim(0, 1)
-    axes.set_ylabel("share that is right", fontsize=11)
+    axes.set_ylabel("accuracy", fontsize=11)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     axes.tick_params(axis="x", length=0)
 

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import MARGIN_INCHES, OTHER_COLOUR, Style, checked_labels, checked_path, save, styles_of, text_colour
+from .style import (
+    MARGIN_INCHES,
+    OTHER_COLOUR,
+    Style,
+    checked_labels,
+    checked_path,
+    choose_fonts,
+    save,
+    styles_of,
+    text_colour,
+    without_glyph_warnings,
+)
 
 
 if TYPE_CHECKING:
@@ -18,7 +29,7 @@ if TYPE_CHECKING:
 
 _Block = tuple[float, float, str]  # start and end in seconds, and the label
 _UNSURE = "unsure"
-_TOUCHING_SECONDS = 1e-3  # windows closer than this have no gap between them
+_TOUCHING_SECONDS = 1e-3  # windows closer than this have no gap
 
 
 def plot_timeline(
@@ -30,21 +41,21 @@ def plot_timeline(
     title: str | None = None,
     note: str | None = None,
 ) -> Path:
-    """Write the emotions of a clip over time as a picture. See [`draw_timeline`].
+    """Write the emotions of a clip over time as an image. See [`draw_timeline`].
 
     Args:
         segments (`Sequence[Mapping]`): Windows with `start_seconds`, `end_seconds` and `scores`.
-        path: File to write, ending in .png, .pdf or .svg. Folders on the way are made.
+        path: File to write, ending in .png, .pdf or .svg. Missing folders are created.
         labels (`Sequence[str]`): The emotions.
         truth (`Sequence[tuple[float, float, str]]`, *optional*): True emotions as (start, end, label), in seconds.
-        title (`str`, *optional*): Stands on top.
-        note (`str`, *optional*): Stands at the bottom in small print.
+        title (`str`, *optional*): Title of the figure.
+        note (`str`, *optional*): Small print at the bottom.
 
     Returns:
         `pathlib.Path`: The file.
 
     Raises:
-        ValueError: If the ending is another, there are no windows, or times or scores make no sense.
+        ValueError: If the format is unknown, there are no windows, or times or scores are invalid.
 
     Example:
         ```python
@@ -64,28 +75,27 @@ def draw_timeline(
     title: str | None = None,
     note: str | None = None,
 ) -> "Figure":
-    """Draw the emotions of a clip over time: a curve of probability for each, and a strip with the likeliest.
+    """Draw the emotions of a clip over time: a curve of probability for each, and a strip with the most likely one.
 
-    The curves stand at the centres of the windows and break where no window is. In the strip, windows that overlap meet
-    halfway between their centres.
+    The points of the curves are at the centres of the windows; a gap between windows interrupts them. In the strip,
+    overlapping windows meet halfway between their centres.
 
     Args:
         segments (`Sequence[Mapping]`): Windows, in any order, each with `start_seconds`, `end_seconds` and `scores`, a
-            mapping from each of the `labels` to its probability in [0, 1], or a list of `{"label", "score"}`; where
-            that is empty, nothing is drawn. A `label`, if there is one, stands in the strip instead of the likeliest
-            emotion; None is a grey "unsure". So they may be the segments that the pipeline gives with
-            `window_seconds`.
+            mapping from each of the `labels` to its probability in [0, 1], or a list of `{"label", "score"}`; an
+            empty one is not drawn. The strip shows the `label`, if there is one, instead of the most likely emotion;
+            `None` is a grey "unsure". The segments of the pipeline with `window_seconds` are accepted.
         labels (`Sequence[str]`): The emotions, in the order of the legend.
         truth (`Sequence[tuple[float, float, str]]`, *optional*): True emotions as (start, end, label), in seconds; a
             second strip. Labels that are not among `labels` are grey.
-        title (`str`, *optional*): Stands on top.
-        note (`str`, *optional*): Stands at the bottom in small print: what a reader has to know of the data.
+        title (`str`, *optional*): Title of the figure.
+        note (`str`, *optional*): Small print at the bottom: what a reader must know about the data.
 
     Returns:
         `matplotlib.figure.Figure`
 
     Raises:
-        ValueError: If there are no windows, or times or scores make no sense.
+        ValueError: If there are no windows, or times or scores are invalid.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -117,6 +127,7 @@ def draw_timeline(
         curve_axes.set_title(title, fontsize=13, fontweight="bold", pad=10)
     if note is not None:
         figure.supxlabel(textwrap.fill(note, 120), fontsize=8, color="#555555")
+    choose_fonts(figure, [*labels, *names, *(label for _, _, label in truth), title, note])
     _remove_names_that_do_not_fit(figure, strip_axes)
     return figure
 
@@ -125,7 +136,7 @@ def _draw_curves(
     axes: "Axes", starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, styles: Mapping[str, Style]
 ) -> None:
     times, curves = _with_breaks(starts, ends, scores)
-    # In points. Never thinner than the line: a window between two gaps is nothing but its marker.
+    # In points. At least as wide as the line: a window between two gaps is only a marker.
     marker_size = min(4.0, max(2.0, 120 / len(starts)))
     for (label, (colour, line_style, _)), curve in zip(styles.items(), curves.T, strict=True):
         axes.plot(times, curve, line_style, color=colour, label=label, lw=2, marker="o", markersize=marker_size)
@@ -163,15 +174,16 @@ def _draw_blocks(axes: "Axes", row: int, blocks: Sequence[_Block], styles: Mappi
 
 
 def _remove_names_that_do_not_fit(figure: "Figure", axes: "Axes") -> None:
-    """Keep a name, which saves a look at the legend, only where its block is wider. The layout has to be complete."""
-    figure.draw_without_rendering()
+    """Keep a name only if its block is wider. The layout must be complete."""
+    with without_glyph_warnings():
+        figure.draw_without_rendering()
     for block, name in zip(list(axes.patches), list(axes.texts), strict=True):
         if name.get_window_extent().width > 0.95 * block.get_window_extent().width:
             name.remove()
 
 
 def _likeliest_blocks(starts: np.ndarray, ends: np.ndarray, names: Sequence[str]) -> list[_Block]:
-    """Blocks that do not overlap: windows that do meet halfway between their centres, equal neighbours are one."""
+    """Blocks without overlap: overlapping windows meet halfway between their centres; equal neighbours are merged."""
     starts, ends, centres = starts.copy(), ends.copy(), (starts + ends) / 2
     blocks: list[_Block] = []
     for index, name in enumerate(names):
@@ -186,7 +198,7 @@ def _likeliest_blocks(starts: np.ndarray, ends: np.ndarray, names: Sequence[str]
 
 
 def _with_breaks(starts: np.ndarray, ends: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and scores of the windows, with a NaN, at which matplotlib lifts the pen, in every gap between them."""
+    """Centres and scores of the windows, with a NaN in every gap, where matplotlib interrupts the curve."""
     gaps = np.flatnonzero(starts[1:] - np.maximum.accumulate(ends)[:-1] >= _TOUCHING_SECONDS) + 1
     centres = (starts + ends) / 2
     return np.insert(centres, gaps, np.nan), np.insert(scores, gaps, np.nan, axis=0)
@@ -209,7 +221,7 @@ def _checked_windows(
             continue
         if not isinstance(given, Mapping) or set(given) != set(labels):
             raise ValueError(
-                f"The scores of window {index} have to map each of {list(labels)} to its probability; got {given!r}."
+                f"The scores of window {index} must map each of {list(labels)} to its probability; got {given!r}."
             )
     segments = [segment for segment in segments if segment["scores"]]
     if not segments:
@@ -219,8 +231,8 @@ def _checked_windows(
     if not ((scores >= 0) & (scores <= 1)).all():  # NaN too
         index = int((~((scores >= 0) & (scores <= 1))).any(axis=1).argmax())
         raise ValueError(
-            f"Scores have to be probabilities in [0, 1]; window {index} has {segments[index]['scores']}. Logits become "
-            "probabilities with a softmax."
+            f"Scores must be probabilities in [0, 1]; window {index} has {segments[index]['scores']}. Apply a softmax "
+            "to logits."
         )
     likeliest = [labels[index] for index in scores.argmax(axis=1)]
     names = [segment.get("label", name) or _UNSURE for segment, name in zip(segments, likeliest, strict=True)]
@@ -244,4 +256,4 @@ def _checked_truth(truth: Sequence[tuple[float, float, str]]) -> list[_Block]:
 
 def _check_range(start_seconds: float, end_seconds: float, name: str) -> None:
     if not (math.isfinite(start_seconds) and math.isfinite(end_seconds) and start_seconds < end_seconds):
-        raise ValueError(f"{name} has to end after it starts, in seconds; got {start_seconds} to {end_seconds}.")
+        raise ValueError(f"{name} must end after it starts, in seconds; got {start_seconds} to {end_seconds}.")

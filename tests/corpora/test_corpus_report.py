@@ -118,7 +118,7 @@ def test_the_picture_shows_every_class_of_every_group(report: CorpusReport, tmp_
     assert [tick.get_text() for tick in counts.get_xticklabels()] == ["ann", "ben", "cat"]
     assert sum(bar.get_height() for bar in lengths.patches) == 4
     assert plot_corpus(report, tmp_path / "new" / "corpus.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"A picture ends in .png"):
+    with pytest.raises(ValueError, match=r"file name ending in .png"):
         plot_corpus(report, tmp_path / "corpus.gif")
 
 

@@ -69,8 +69,8 @@ def test_an_answer_has_a_score_for_each_emotion_a_timeline_and_a_row_for_each_se
     ]
     assert len(answer.timeline.axes) == 2
     assert answer.table == [
-        ["0.00", "3.00", LABELS[0], "70%", "audio and video", "speech 50%"],
-        ["3.00", "8.00", LABELS[1], "60%", "audio and video", "speech 50%"],
+        ["0.00", "3.00", LABELS[0], "70%", "audio + video", "speech 50%"],
+        ["3.00", "8.00", LABELS[1], "60%", "audio + video", "speech 50%"],
         ["8.00", "10.00", "nothing to hear <or> see", "", "nothing", ""],
     ]
     assert all(len(row) == len(TABLE_HEADERS) for row in answer.table)

@@ -4,14 +4,17 @@ import itertools
 import math
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import get_data_path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, FontProperties, findfont, fontManager, get_font
 from matplotlib.image import imread
 from matplotlib.text import Text
 
@@ -23,8 +26,14 @@ from foal_hf.plots import (
     plot_confusion_matrix,
     plot_timeline,
 )
+from foal_hf.plots.reliability import draw_reliability_diagram
+from foal_hf.plots.style import _families_for, save
 
 
+DRAW = {
+    "matrix": lambda labels: draw_confusion_matrix([[3, 2], [5, 7]], labels),
+    "timeline": lambda labels: draw_timeline([window(0.0, 2.0, 0.7, 0.3, labels=labels)], labels=labels),
+}
 LABELS = ["happy", "neutral", "sad", "angry"]
 MATRIX = np.array([[131, 9, 4, 3], [12, 118, 20, 2], [3, 17, 90, 1], [6, 2, 0, 97]])
 NO_SAD_CLIPS = MATRIX * [[1], [1], [0], [1]]
@@ -182,11 +191,11 @@ def test_nested_lists_are_taken_as_emotion_metrics_gives_them() -> None:
     [
         (MATRIX, LABELS[:3], r"\(3, 3\) for these labels; got \(4, 4\)"),
         (MATRIX[:3], LABELS, r"got \(3, 4\)"),
-        (MATRIX * 0, LABELS, "counts no clip"),
-        (MATRIX / MATRIX.sum(), LABELS, "integers from 0"),
-        (-MATRIX, LABELS, "integers from 0"),
+        (MATRIX * 0, LABELS, "has no clips"),
+        (MATRIX / MATRIX.sum(), LABELS, "integers of at least 0"),
+        (-MATRIX, LABELS, "integers of at least 0"),
         (np.zeros((0, 0), dtype=int), [], "at least one name"),
-        ([[1, 0], [0, 1]], ["sad", "sad"], "each once"),
+        ([[1, 0], [0, 1]], ["sad", "sad"], "each only once"),
     ],
 )
 def test_a_matrix_that_cannot_be_drawn_is_refused(matrix, labels, message, tmp_path) -> None:
@@ -326,8 +335,8 @@ def test_more_emotions_than_colours_still_differ() -> None:
         ([{"start_seconds": 0.0, "scores": {}}], None, "Window 0 of `segments` has no end_seconds"),
         ([SEGMENTS[0], window(2.0, 2.0, 1, 0, 0, 0)], None, r"Window 1 .* end after it starts.*2\.0 to 2\.0"),
         ([window(0.0, math.nan, 1, 0, 0, 0)], None, "0.0 to nan"),
-        ([window(0.0, 1.0, 0.5, 0.5, labels=LABELS[:2])], None, "scores of window 0 have to map each of"),
-        ([window(0.0, 1.0, 1, 0, 0, 0) | {"scores": [1, 0, 0, 0]}], None, "scores of window 0 have to map each of"),
+        ([window(0.0, 1.0, 0.5, 0.5, labels=LABELS[:2])], None, "scores of window 0 must map each of"),
+        ([window(0.0, 1.0, 1, 0, 0, 0) | {"scores": [1, 0, 0, 0]}], None, "scores of window 0 must map each of"),
         ([SEGMENTS[0], window(2.0, 3.0, 3.1, -0.4, 0, 0)], None, "window 1 has .*softmax"),
         ([window(2.0, 3.0, math.nan, 0, 0, 0)], None, "window 0 has"),
         (SEGMENTS, [(0.0, 1.0, "sad"), (3.0, 2.0, "sad")], "Entry 1 of `truth`"),
@@ -346,6 +355,45 @@ def plot_either(kind: str, path: Path) -> Path:
     if kind == "matrix":
         return plot_confusion_matrix(MATRIX, LABELS, path, title="Held-out speakers")
     return plot_timeline(SEGMENTS, path, labels=LABELS, truth=[(0.0, 9.0, "neutral")])
+
+
+def own_fonts() -> list[FontEntry]:
+    """The fonts that come with matplotlib, on every machine the same. None has Chinese characters."""
+    return [font for font in fontManager.ttflist if font.fname.startswith(get_data_path())]
+
+
+@pytest.fixture
+def fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without further fonts."""
+    monkeypatch.setattr(fontManager, "ttflist", own_fonts())
+    _families_for.cache_clear()
+    yield
+    _families_for.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["matrix", "timeline"])
+def test_characters_come_from_a_font_that_has_them(kind: str, tmp_path: Path, fonts: None) -> None:
+    (stix,) = [f.fname for f in own_fonts() if (f.name, f.style, f.weight) == ("STIXGeneral", "normal", 400)]
+    rare = chr(min(set(get_font(stix).get_charmap()) - set(get_font(findfont(FontProperties())).get_charmap())))
+    figure = DRAW[kind](["happy", f"{rare}{rare}"])
+    (label, *_) = [text for text in shown_texts(figure) if text.get_text() == f"{rare}{rare}"]
+    assert label.get_fontfamily() == ["DejaVu Sans", "STIXGeneral"]
+    save(figure, tmp_path / "figure.png")  # warnings are errors here
+
+
+@pytest.mark.parametrize("kind", ["matrix", "timeline"])
+def test_characters_that_no_font_has_are_reported_once_and_the_figure_is_written(
+    kind: str, tmp_path: Path, fonts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert save(DRAW[kind](["快乐", "悲伤"]), tmp_path / "figure.png").stat().st_size > 1000
+    (record,) = caplog.records
+    assert "No installed font has the characters '乐伤快悲' of the labels" in record.message
+    assert "Noto Sans CJK" in record.message
+
+
+def test_a_title_has_its_font_too(fonts: None, caplog: pytest.LogCaptureFixture) -> None:
+    draw_reliability_diagram([0, 1], [[0.75, 0.25], [0.25, 0.75]], title="校准")
+    assert "'准校'" in caplog.text
 
 
 def test_the_picture_of_a_matrix_has_its_size_and_its_shades(tmp_path: Path) -> None:
@@ -386,7 +434,7 @@ def test_the_ending_chooses_the_format_and_folders_are_made(kind: str, name: str
 @pytest.mark.parametrize("kind", ["matrix", "timeline"])
 @pytest.mark.parametrize("name", ["picture", "picture.jpg", "picture.png.txt"])
 def test_another_ending_is_refused(kind: str, name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ends in \.png, \.pdf, \.svg; got .*picture"):
+    with pytest.raises(ValueError, match=r"ending in \.png, \.pdf, \.svg; got .*picture"):
         plot_either(kind, tmp_path / name)
 
 

@@ -25,7 +25,7 @@ HOUSE: list[dict[str, str]] = [
         "data": "corpora foal_net",
         "synthetic": "atomic_files corpora",
         "hub/cards": "foal_net resources results",
-        "plots": "corpora foal_net metrics",
+        "plots": "atomic_files corpora foal_net metrics",
     },
     {
         "data/features": "atomic_files corpora data foal_net identity",

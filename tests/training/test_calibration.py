@@ -263,7 +263,7 @@ def test_the_file_appears(ending: str, tmp_path: Path) -> None:
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="A picture ends in"):
+    with pytest.raises(ValueError, match="file name ending in"):
         plot_reliability_diagram([0], [[1.0, 0.0]], tmp_path / "reliability.txt")
     with pytest.raises(ValueError, match="Apply a softmax to logits"):
         draw_reliability_diagram([0, 1], [[3.0, 1.0], [2.0, 5.0]])
