@@ -10,8 +10,10 @@ from transformers import (
     AutoModelForVideoClassification,
     AutoProcessor,
 )
+
+# Not from `transformers`: without torchvision, that has a placeholder. Pipelines of other tasks use this class.
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import is_torchvision_available
 
 from .foal_net.checkpoint_foal_net import CheckpointPart
 from .foal_net.configuration_foal_net import FoalNetConfig
@@ -33,10 +35,7 @@ def register() -> None:
     for auto_class in (AutoModelForVideoClassification, AutoModelForAudioClassification):
         auto_class.register(FoalNetConfig, FoalNetForEmotionClassification, exist_ok=True)
     AutoProcessor.register(FoalNetConfig, FoalNetProcessor, exist_ok=True)
-    if is_torchvision_available():  # without it, transformers has only a placeholder that raises when used
-        from transformers import AutoVideoProcessor
-
-        AutoVideoProcessor.register(FoalNetConfig, video_processor_class=FoalNetVideoProcessor, exist_ok=True)
+    AutoVideoProcessor.register(FoalNetConfig, video_processor_class=FoalNetVideoProcessor, exist_ok=True)
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(
             TASK,
@@ -46,9 +45,17 @@ def register() -> None:
             default={"model": (str(TINY_CHECKPOINT), "main")},
             type="multimodal",
         )
+    FoalNetConfig.custom_pipelines = _RegisteredTask({TASK: {}})  # for `pipeline(model=...)` without a task
     FoalNetConfig._is_registered = True
     FoalNetForEmotionClassification._open_export = staticmethod(_open_export)
     CheckpointPart._hub = staticmethod(_hub)
+
+
+class _RegisteredTask(dict):
+    """The task of every checkpoint. `pipeline` takes its name, and not remote code for it: that task is registered."""
+
+    def __contains__(self, task: object) -> bool:
+        return False
 
 
 def _hub() -> Any:

@@ -412,7 +412,7 @@ def test_a_saved_pipeline_has_model_processor_and_code(
         "pt": ["AutoModelForVideoClassification"],
         "type": "multimodal",  # and no folder of this machine
     }
-    assert not hasattr(classify.model.config, "custom_pipelines")  # a model saved alone has no code beside it
+    assert "custom_pipelines" not in vars(classify.model.config)  # a model saved alone has no code beside it
     loaded = AudioVideoEmotionPipeline(
         model=FoalNetForEmotionClassification.from_pretrained(tmp_path),
         processor=FoalNetProcessor.from_pretrained(tmp_path),
@@ -427,6 +427,25 @@ def test_a_checkpoint_of_generated_clips_warns(checkpoint: Path, caplog: pytest.
         with caplog.at_level(logging.WARNING):
             pipeline(TASK, model=FoalNetForEmotionClassification(config), processor=tiny_processor())
         assert ("Its labels mean nothing on real people" in caplog.text) == is_generated
+
+
+def test_the_task_of_a_checkpoint_need_not_be_named(checkpoint: Path, media: SimpleNamespace) -> None:
+    unnamed = pipeline(model=str(checkpoint))
+    assert type(unnamed) is AudioVideoEmotionPipeline
+    assert_same([unnamed(media.film)], [pipeline(TASK, model=str(checkpoint))(media.film)])
+
+
+def test_pipelines_of_one_modality_take_a_checkpoint_without_remote_code(
+    checkpoint: Path, media: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asks whether to run remote code"))
+    heard = pipeline("audio-classification", model=str(checkpoint))
+    clip = {"raw": tone(440, 16_000, 1.0).numpy(), "sampling_rate": 16_000}
+    expected = pipeline(TASK, model=str(checkpoint))(dict(clip))
+    assert scores(heard(dict(clip))) == pytest.approx(scores(expected), abs=1e-5)
+    seen = pipeline("video-classification", model=str(checkpoint), num_frames=15)
+    expected = pipeline(TASK, model=str(checkpoint))(media.silent)  # 15 frames too
+    assert scores(seen(str(media.silent))) == pytest.approx(scores(expected), abs=1e-5)
 
 
 def test_without_a_model_it_uses_the_checkpoint_of_the_package_and_warns(
