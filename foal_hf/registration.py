@@ -45,7 +45,8 @@ def register() -> None:
             default={"model": (str(TINY_CHECKPOINT), "main")},
             type="multimodal",
         )
-    FoalNetConfig.custom_pipelines = _RegisteredTask({TASK: {}})  # for `pipeline(model=...)` without a task
+    # For `pipeline(model=...)` without a task.
+    FoalNetConfig.custom_pipelines = _RegisteredTask({TASK: {}})  # type: ignore[attr-defined]
     FoalNetConfig._is_registered = True
     FoalNetForEmotionClassification._open_export = staticmethod(_open_export)
     CheckpointPart._hub = staticmethod(_hub)

@@ -92,7 +92,8 @@ def annotate(
             to the root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`, and
             `reason` if there is no label. The manifest lies beside it, one row for each file: `file`, `status` (`done`,
             `failed`, `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`, `seconds_spent`,
-            `attempts`, `size_bytes`, `model_revision`, `fingerprint`. Rows are sorted by file and time.
+            `attempts`, `size_bytes`, `notes` (what the reader skipped, moved or converted), `model_revision`,
+            `fingerprint`. Rows are sorted by file and time.
         model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint of the
             package.
         modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.

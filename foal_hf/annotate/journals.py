@@ -52,6 +52,7 @@ class Record:
         seconds (`float`): Time spent on it: decoding, and its share of the forward passes.
         attempts (`int`): How many times it has been tried.
         size_bytes, modified_ns (`int`): Of the file when it was read, to tell whether it has changed since.
+        notes (`str`, *optional*): What the reader skipped, moved or converted.
     """
 
     file: str
@@ -63,6 +64,7 @@ class Record:
     attempts: int
     size_bytes: int
     modified_ns: int
+    notes: str | None = None
 
     def to_json(self) -> str:
         """One line of JSON, without its line break."""

@@ -121,6 +121,7 @@ class Scorer:
             attempts=file.task.attempts,
             size_bytes=file.task.size_bytes,
             modified_ns=file.task.modified_ns,
+            notes="; ".join(file.notes) or None,
         )
 
     def _segments(self, segments: list[ScoredSegment]) -> Iterator[Segment]:
@@ -161,11 +162,12 @@ class _OpenFile:
     duration_seconds: float | None = None
     seconds: float = 0.0
     num_waiting: int = 0
+    notes: tuple[str, ...] = ()
     has_ended: bool = False
 
     def add(self, window: PendingWindow) -> list[_Waiting]:
         """Add a window; return its clip, if there is one to score."""
-        self.duration_seconds = window.duration_seconds
+        self.duration_seconds, self.notes = window.duration_seconds, window.notes
         self.segments.append(window.segment)
         if window.clip is None:
             return []

@@ -29,6 +29,7 @@ _MANIFEST = pyarrow.schema(
         "seconds_spent": pyarrow.float64(),
         "attempts": pyarrow.int32(),
         "size_bytes": pyarrow.int64(),
+        "notes": pyarrow.string(),
         "model_revision": pyarrow.string(),
         "fingerprint": pyarrow.string(),
     }
@@ -113,6 +114,7 @@ def _file_row(record: Record, about: Mapping[str, Any]) -> dict[str, Any]:
         "seconds_spent": record.seconds,
         "attempts": record.attempts,
         "size_bytes": None if record.size_bytes < 0 else record.size_bytes,
+        "notes": record.notes,
         **about,
     }
 

@@ -52,6 +52,8 @@ def predict(options: argparse.Namespace) -> int:
     for entry in entries:
         if "error" in entry and not options.json:
             print(_one_line(entry), file=sys.stderr)
+        for note in [] if options.json else entry.get("notes", []):
+            print(f"{entry['file']}: {note}", file=sys.stderr)
     _print_predictions(entries, list(classify.model.config.label2id), options)
     if options.plot and entries[0].get("segments"):
         from ..plots import plot_timeline
@@ -80,7 +82,9 @@ def _predict_clips(classify: Any, options: argparse.Namespace, settings: dict[st
     entries = []
     for file, prediction in zip(options.files, tqdm(predictions, total=len(options.files), unit="clip"), strict=True):
         if "error" not in prediction:
-            prediction = {name: prediction[name] for name in ("start_seconds", "end_seconds", "modalities", "scores")}
+            prediction = {
+                name: prediction[name] for name in ("start_seconds", "end_seconds", "modalities", "scores", "notes")
+            }
         entries.append({"file": file, **prediction})
     return entries
 

@@ -99,8 +99,22 @@ class ClipCollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The batch, with `labels` of shape `(batch,)`."""
-        inputs = self.processor.batch([example["clip"] for example in examples])
+        inputs = self.processor.batch(clips_of(examples))
         return {**inputs, "labels": torch.tensor([example["labels"] for example in examples])}
+
+
+def clips_of(examples: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The clip of each example.
+
+    Raises:
+        ValueError: If Trainer has removed them.
+    """
+    if any("clip" not in example for example in examples):
+        raise ValueError(
+            f"The examples have only {', '.join(examples[0])} and no `clip`, which Trainer removes by default: set "
+            "`remove_unused_columns=False` in its arguments."
+        )
+    return [example["clip"] for example in examples]
 
 
 def _check_known(emotions: Sequence[str | None], label2id: Mapping[str, int]) -> None:

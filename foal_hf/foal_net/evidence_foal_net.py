@@ -52,9 +52,11 @@ class EvidenceMeter:
         self._energy = self._loudest = self._spoken = 0.0  # sum of squares; largest mean square; samples with speech
         self._first_luma: torch.Tensor | None = None
         self._is_black = self._is_frozen = True
+        self._notes: dict[str, None] = {}
 
     def add(self, clip: Any) -> None:
         """Measure the next clip of the recording."""
+        self._notes |= dict.fromkeys(clip.notes)
         if clip.waveform is not None:
             self._add_audio(clip.waveform, clip.sampling_rate)
         for frame in () if clip.frames is None else clip.frames:  # one at a time, for memory
@@ -74,7 +76,7 @@ class EvidenceMeter:
             }
         if self._num_frames:
             video = {"black": self._is_black, "frozen": self._is_frozen if self._num_frames > 1 else None}
-        return {"audio": audio, "video": video}
+        return {"audio": audio, "video": video, "notes": list(self._notes)}
 
     def _detector(self) -> tuple[Any, Any] | None:
         return _speech_detector() if self._detect_speech else None
@@ -108,11 +110,12 @@ def measure_evidence(clip: Any, *, detect_speech: bool = True) -> dict[str, Any]
             second of audio. It needs the extra `speech` (the package silero-vad); without it the value is None.
 
     Returns:
-        `dict`: `audio` and `video`, each None where the clip does not have it.
+        `dict`: `audio` and `video`, each None where the clip does not have it, and `notes`.
 
         - `audio`: `level_dbfs` (`float`, the level of all audio, at least -120), `silent` and `clipped` (`bool`),
           `speech` (`bool`, or None if speech detection was not run) and `speech_share` (`float` in [0, 1], or None).
         - `video`: `black` (`bool`: all frames are), `frozen` (`bool`, or None for a single frame).
+        - `notes` (`list[str]`): What the reader skipped, moved or converted, such as high dynamic range.
 
     Example:
 

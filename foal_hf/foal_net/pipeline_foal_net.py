@@ -141,7 +141,8 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0.
 
             With `return_embeddings` or `return_evidence` a dict with that list as `scores`, `modalities` (what the
-            scores are based on), `start_seconds` and `end_seconds` (the range that was used), and `evidence` or
+            scores are based on), `start_seconds` and `end_seconds` (the range that was used), `notes` (what the reader
+            skipped, moved or converted, which it also warns of), and `evidence` or
             `audio_embeds` and `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None without
             the modality). For a skipped clip a dict with `error` and `error_type`. Many clips give a list of these;
             generators and datasets an iterator.
@@ -161,6 +162,12 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             MediaError: If a clip cannot be read and `on_error` is `"raise"`.
             ValueError: If an argument has none of the values above.
         """
+        try:
+            return self._predict(inputs, **kwargs)
+        except MediaError as error:  # its message needs no traceback of all that reads
+            raise error.with_traceback(None) from error.__cause__
+
+    def _predict(self, inputs: Any, **kwargs: Any) -> Any:
         if isinstance(inputs, list | tuple) and not inputs:
             return []
         inputs = _as_stream(inputs)
@@ -274,7 +281,8 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
     def _outputs(self, windows: list[PendingWindow | Exception]) -> list[dict[str, Any]]:
         """For each window its `segment` with scores, and its embeddings, or its `error`."""
         outputs: list[dict[str, Any]] = [
-            {"error": window} if isinstance(window, Exception) else {"segment": window.segment} for window in windows
+            {"error": window} if isinstance(window, Exception) else {"segment": window.segment, "notes": window.notes}
+            for window in windows
         ]
         clips = {row: getattr(window, "clip", None) for row, window in enumerate(windows)}
         clips = {row: clip for row, clip in clips.items() if clip is not None}
@@ -382,6 +390,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             result[f"{name}_embeds"] = None if mean is None else (mean / mean.norm()).numpy()
         result |= {"modalities": whole.modalities}
         result |= {name: round(getattr(whole, name), 6) for name in ("start_seconds", "end_seconds")}
+        result["notes"] = list(model_outputs[-1]["notes"])
         return result | {"evidence": whole.evidence} if return_evidence else result
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:

@@ -43,12 +43,14 @@ class PendingWindow:
         clip (`Clip`, *optional*): The window that begins with the stride; None without a window or usable content.
         duration_seconds (`float`, *optional*): Of the whole recording, according to the file.
         is_last (`bool`): Whether the recording ends with this stride.
+        notes (`tuple[str, ...]`): What the reader skipped, moved or converted so far.
     """
 
     segment: ScoredSegment
     clip: Clip | None
     duration_seconds: float | None
     is_last: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class WindowReader:
                     f"its audio is shorter than the {self.shortest_sound} samples at {self.processor.sampling_rate} Hz "
                     "that the model needs, and it has no video; give a longer clip.",
                 )
-            yield _pending(stride, clip, meter.evidence() if stride.is_last else {}, opened)
+            is_measured = stride.is_last and (with_evidence or is_auto)
+            yield _pending(stride, clip, meter.evidence() if is_measured else {}, opened)
 
     def _strides(
         self, media: dict[str, Any], part: dict[str, Any], one_window: dict[str, Any] | None
@@ -293,9 +296,10 @@ def raise_copy_of(error: Exception) -> NoReturn:
     """Raise an error without the frames of this call, which refer to it.
 
     In a cycle with its own traceback it would keep the workers alive until garbage collection, which then waits five
-    seconds for them.
+    seconds for them. The message of a `MediaError` needs no traceback.
     """
-    raise copy.copy(error).with_traceback(error.__traceback__) from error.__cause__
+    traceback = None if hasattr(error, "reason") else error.__traceback__
+    raise copy.copy(error).with_traceback(traceback) from error.__cause__
 
 
 def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media: MediaFile) -> PendingWindow:
@@ -308,7 +312,7 @@ def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media:
         modalities=() if clip is None else clip.modalities,
         reason=why_nothing(evidence) if evidence else None,
     )
-    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last)
+    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last, media.notes)
 
 
 def _can_be_opened_again(source: Any) -> bool:

@@ -66,8 +66,11 @@ def frame_rates(
         own_rate, end = media.video_frames_per_second, media.duration_seconds
     if num_frames is None:
         return {"frames_per_second": own_rate or frames_per_second, "source_frames_per_second": source_rate}
-    seconds = min(second for second in (end, end_seconds) if second is not None) - (start_seconds or 0.0)
-    seconds = seconds if max_seconds is None else min(seconds, max_seconds)
+    start = start_seconds or 0.0
+    ends = [end, end_seconds, None if max_seconds is None else start + max_seconds]
+    seconds = min((second for second in ends if second is not None), default=start) - start
+    if seconds <= 0:
+        raise ValueError("`num_frames` needs the length of the clip, which the file does not say; give `end_seconds`.")
     num_available = round(seconds * own_rate) if own_rate else num_frames
     if not 0 < num_frames <= num_available:
         raise ValueError(f"`num_frames` must be from 1 to the {num_available} frames of the clip, got {num_frames}.")

@@ -185,7 +185,7 @@ def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
         if clip is None
         else (clip.waveform, clip.sampling_rate, clip.frames, clip.frame_seconds)
     )
-    return Clip(waveform, rate, frames, times, start, stop)
+    return Clip(waveform, rate, frames, times, start, stop, () if clip is None else clip.notes)
 
 
 def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) -> Clip:
@@ -200,6 +200,7 @@ def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) ->
         frame_seconds=torch.tensor([time for _, time in shown], dtype=torch.float64) - start if shown else None,
         start_seconds=start,
         end_seconds=stop,
+        notes=tuple(dict.fromkeys(note for block in blocks for note in block.notes)),
     )
 
 

@@ -45,7 +45,7 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
     Returns:
         `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
-        evidence, `reason`. Booleans are `true` or `false`; None is empty.
+        evidence, `reason`, `notes` (joined by `; `). Booleans are `true` or `false`; None is empty.
 
     Raises:
         ValueError: If a segment has an emotion that is not among `labels`.
@@ -54,7 +54,7 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = ["start_seconds", "end_seconds", "label", "score", *(f"score_{label}" for label in labels), "modalities"]
-    names += [f"{modality}_{name}" for modality, name in measures] + ["reason"]
+    names += [f"{modality}_{name}" for modality, name in measures] + ["reason", "notes"]
     first = [] if file is None else [file]
     if header:
         writer.writerow((["file"] if first else []) + names)
@@ -69,7 +69,7 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
             + [_cell(scores.get(label)) for label in labels]
             + ["+".join(segment["modalities"])]
             + [_cell((evidence[modality] or {}).get(name)) for modality, name in measures]
-            + [_cell(segment["reason"])]
+            + [_cell(segment["reason"]), "; ".join(evidence.get("notes", []))]
         )
     return table.getvalue()
 

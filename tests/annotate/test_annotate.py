@@ -194,6 +194,19 @@ def test_a_long_file_has_one_row_for_all_of_it_or_for_its_first_seconds(
     assert scores[0] != pytest.approx(scores[1], abs=1e-3)
 
 
+def test_the_manifest_has_what_the_reader_changed(tmp_path: Path, classify: AudioVideoEmotionPipeline) -> None:
+    opposite = "aevalsrc=0.3*sin(2*PI*440*t)|-0.3*sin(2*PI*440*t):s=16000:d=1"
+    file = make_clip(tmp_path / "opposite.wav", video=None, audio=opposite)
+    plain = make_clip(tmp_path / "plain.wav", video=None)
+    for settings in ({}, {"window_seconds": 0.5}):
+        output = tmp_path / f"results-{len(settings)}.parquet"
+        summary = annotate(
+            [file, plain], output, model=classify, root=tmp_path, num_workers=1, progress=False, **settings
+        )
+        notes = {name: row.notes for name, row in manifest_of(summary).items()}
+        assert "cancel" in notes["opposite.wav"] and notes["plain.wav"] is None
+
+
 def test_without_a_clear_score_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
     black = "color=c=black:s=62x46:r=30:d=1"
     make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")

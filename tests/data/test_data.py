@@ -128,6 +128,18 @@ def test_collator_pads_and_labels(rows) -> None:
     assert batch["input_values"].shape == (3, max(lengths))
 
 
+def test_a_trainer_that_removes_the_clips_is_told_how_not_to(rows, tmp_path: Path) -> None:
+    processor = make_tiny_processor()
+    trainer = Trainer(
+        model=make_tiny_model(),
+        args=TrainingArguments(output_dir=str(tmp_path), max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True),
+        train_dataset=ClipDataset(rows, processor, LABEL2ID),
+        data_collator=ClipCollator(processor),
+    )
+    with pytest.raises(ValueError, match=r"only labels and no `clip`.*set `remove_unused_columns=False`"):
+        trainer.train()
+
+
 def test_the_plain_trainer_lowers_the_loss(rows, tmp_path: Path) -> None:
     torch.manual_seed(0)
     processor, model = make_tiny_processor(), make_tiny_model()

@@ -235,7 +235,7 @@ def test_the_answer_says_what_it_was_based_on(classify: AudioVideoEmotionPipelin
     answer = classify(media.silent, modality="auto", return_evidence=True)
     assert answer["modalities"] == ("video",)
     assert answer["evidence"]["audio"]["silent"] and not answer["evidence"]["video"]["black"]
-    assert set(answer) == {"scores", "modalities", "evidence", "start_seconds", "end_seconds"}
+    assert set(answer) == {"scores", "modalities", "evidence", "start_seconds", "end_seconds", "notes"}
 
 
 def test_a_recording_uses_what_carries_anything_window_by_window(

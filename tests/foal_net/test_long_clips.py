@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -257,6 +258,21 @@ def test_evidence_of_parts_is_that_of_the_whole() -> None:
     assert meter.evidence() == whole
     assert whole["audio"]["clipped"] and not whole["audio"]["silent"]
     assert whole["video"] == {"black": False, "frozen": False}
+
+
+def test_what_the_reader_changed_is_said(
+    classify: AudioVideoEmotionPipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opposite = "aevalsrc=0.3*sin(2*PI*440*t)|-0.3*sin(2*PI*440*t):s=16000:d=5"
+    file = make_clip(tmp_path / "opposite.wav", video=None, audio=opposite)
+    with caplog.at_level(logging.WARNING):
+        classify(file)
+    (said,) = [record.getMessage() for record in caplog.records]
+    note = classify(file, return_embeddings=True)["notes"][0]
+    assert said == f"{file}: {note}." and "cancel" in note
+    assert classify(file, return_evidence=True, detect_speech=False)["evidence"]["notes"] == [note]
+    segments = classify(file, window_seconds=2)
+    assert {tuple(segment["evidence"]["notes"]) for segment in segments} == {(note,)}
 
 
 def test_auto_skips_what_is_empty_window_by_window(classify: AudioVideoEmotionPipeline, tmp_path: Path) -> None:

@@ -282,6 +282,14 @@ def test_a_bad_file_does_not_lose_the_others(
         assert words in error["error"]
 
 
+def test_the_error_of_a_missing_file_has_a_short_traceback(classify: AudioVideoEmotionPipeline) -> None:
+    for call in (classify, lambda file: classify([file]), lambda file: classify(file, window_seconds=2)):
+        with pytest.raises(MediaError, match="no such file") as caught:
+            call("missing.mp4")
+        assert len(caught.traceback) <= 3
+        assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (3, 0), (2, 1)])
 def test_a_bad_file_raises_its_own_error(
     classify: AudioVideoEmotionPipeline, media: SimpleNamespace, batch_size: int, num_workers: int

@@ -23,11 +23,12 @@ def segment(start: float, end: float, label: str | None, score: float, **fields:
         "label": label,
         "score": score,
         "scores": [{"label": name, "score": score if name == label else rest} for name in LABELS],
-        "reason": None if label else "unsure: the likeliest emotion has 0.30, less than 0.5",
+        "reason": None if label else "unsure: the best score is 0.30, below 0.5",
         "modalities": ("audio", "video"),
         "evidence": {
             "audio": {"level_dbfs": -23.1, "silent": False, "clipped": True, "speech": None, "speech_share": None},
             "video": {"black": False, "frozen": True},
+            "notes": ["one thing", "another"],
         },
         **fields,
     }
@@ -78,6 +79,7 @@ def test_csv_gives_every_number_back() -> None:
         assert {entry["label"]: entry["score"] for entry in given["scores"]} == {
             name: float(row[f"score_{name}"]) for name in LABELS if row[f"score_{name}"]
         }
+    assert (rows[0]["notes"], rows[-1]["notes"]) == ("one thing; another", "")
     assert (rows[0]["modalities"], rows[-1]["modalities"]) == ("audio+video", "")
     assert (rows[0]["audio_silent"], rows[0]["audio_clipped"], rows[0]["audio_speech"]) == ("false", "true", "")
     assert (rows[0]["audio_level_dbfs"], rows[0]["video_frozen"], rows[-1]["video_frozen"]) == ("-23.1", "true", "")

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from ...foal_net.media_foal_net import Clip
 from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
-from .. import ClipDataset
+from .. import ClipDataset, clips_of
 from .extraction import embed
 from .keys import FeatureKeys, video_rows
 from .store import FeatureStore, FeatureStoreError
@@ -148,7 +148,7 @@ class FeatureCollator:
             `(batch, frames, video_width)`, float16, and `padding_mask_videos` `(batch, frames)` if any has video; and
             `labels` `(batch,)`. Masks are 1 for real positions and 0 for padding.
         """
-        inputs = dict(self.processor.batch([example["clip"] for example in examples]))
+        inputs = dict(self.processor.batch(clips_of(examples)))
         features = [example["video_features"] for example in examples]
         present = [sequence for sequence in features if sequence is not None]
         if present:
