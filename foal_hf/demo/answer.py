@@ -11,7 +11,7 @@ from ..plots.timeline import draw_timeline
 from .explanation import describe_evidence, length_of
 
 
-TABLE_HEADERS = ("start (s)", "end (s)", "label", "score", "based on", "found")
+TABLE_HEADERS = ("start", "end", "label", "score", "based on", "found")
 
 _Segment = Mapping[str, Any]
 

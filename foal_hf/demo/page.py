@@ -89,11 +89,12 @@ def build_page(model: "Future[Any]", uploads: Uploads) -> Any:
                 table = gradio.Dataframe(
                     headers=list(TABLE_HEADERS),
                     interactive=False,
-                    label="Segments (select one to play it)",
+                    label="Segments, times in seconds (select one to play it)",
                     elem_id="foal-table",
                     buttons=[],
                     max_height=360,
-                    column_widths=["18%", "17%", "16%", "12%", "19%", "18%"],
+                    column_widths=["13%", "12%", "16%", "12%", "25%", "22%"],
+                    wrap=True,
                 )
                 seconds = gradio.Number(visible=False)
 
