@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import annotate, corpora, demo, experiments, export, hub, predict, project
+from .options import as_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("foal-hf: interrupted", file=sys.stderr)
         return 130
     except (OSError, ValueError, RuntimeError, ImportError, subprocess.SubprocessError) as error:
-        print(f"foal-hf: {error}", file=sys.stderr)
+        print(f"foal-hf: {as_options(str(error), options)}", file=sys.stderr)
         return 1
 
 

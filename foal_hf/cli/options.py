@@ -1,7 +1,8 @@
-"""Options that several commands share: the corpus, and NAME=VALUE."""
+"""Options that several commands share: the corpus, and NAME=VALUE. And errors of the library in terms of options."""
 
 import argparse
 import json
+import re
 from typing import Any
 
 
@@ -29,6 +30,7 @@ def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> No
         metavar="NAME=VALUE",
         help=f"another option of the corpus, its value as JSON: {settings} seed=1",
     )
+    command.set_defaults(corpus_settings_flag=settings)
 
 
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -37,6 +39,25 @@ def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
     if options.allow_partial:
         given["allow_partial"] = True
     return {name: value for name, value in given.items() if value is not None} | dict(options.corpus_settings)
+
+
+def as_options(message: str, options: argparse.Namespace) -> str:
+    """An error message with `--by speaker` in place of the Python argument `by="speaker"`.
+
+    Args:
+        message (`str`): Of an error of the library.
+        options (`argparse.Namespace`): Of the command that failed; they tell which arguments are its options.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2].strip("\"'")
+        if name in vars(options):
+            return f"--{name.replace('_', '-')}" + ("" if value == "True" else f" {value}")
+        if hasattr(options, "corpus_settings_flag"):
+            return f"{options.corpus_settings_flag} {name}={'true' if value == 'True' else value}"
+        return match[0]
+
+    return re.sub(r"""\b([a-z_]+)=(True|\.\.\.|"\w+"|'\w+')""", option, message)
 
 
 def name_and_value(text: str) -> tuple[str, Any]:

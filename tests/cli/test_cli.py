@@ -1,5 +1,6 @@
 """The command line, in the test process and in processes of its own."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foal_hf import TINY_CHECKPOINT
+from foal_hf import TINY_CHECKPOINT, cli
 from foal_hf.cli import main
 from foal_hf.experiments import quickstart
 from foal_hf.synthetic import generate_recording
@@ -177,3 +178,32 @@ def test_predict_writes_formats_of_other_programs(
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
     assert main(["predict", str(recording), str(recording), "--vtt"]) == 2
     assert "give one FILE" in capsys.readouterr().err
+
+
+CROSS_VALIDATE = ["cross-validate", "--corpus", "iemocap", "--output", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "python", "shell"),
+    [
+        (["inspect", "folder"], 'skip them with on_error="skip".', "skip them with --on-error skip."),
+        (["inspect", "folder"], "accept it with allow_partial=True.", "accept it with --allow-partial."),
+        (["inspect", "folder"], "pass data_dir=..., the folder", "pass --data-dir ..., the folder"),
+        (["inspect", "folder"], 'use split_by="random".', "use --set split_by=random."),
+        (["inspect", "folder"], "skip with drop_other_labels=True.", "skip with --set drop_other_labels=true."),
+        (CROSS_VALIDATE, 'no session. Use by="speaker".', "no session. Use --by speaker."),
+        (CROSS_VALIDATE, "use split_by='random'.", "use --corpus-set split_by=random."),
+        (["doctor"], "keep x=True.", "keep x=True."),
+    ],
+)
+def test_errors_of_the_library_name_options_and_not_python(
+    arguments: list[str], python: str, shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: argparse.Namespace) -> int:
+        raise ValueError(python)
+
+    options = cli._parser().parse_args(arguments)
+    options.run = fail
+    monkeypatch.setattr(cli, "_parser", lambda: argparse.Namespace(parse_args=lambda _: options))
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"foal-hf: {shell}\n"
