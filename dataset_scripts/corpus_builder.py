@@ -207,7 +207,8 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         for row in rows:
             files = {row[column]["path"]: kind for column, kind in self.file_kinds.items()}
             if found := [f"{path} {fault}" for path, kind in files.items() if (fault := find(path, kind))]:
-                faults[row["clip_id"]] = found
+                # Bytes of a name that are not UTF-8 cannot be printed.
+                faults[row["clip_id"]] = [text.encode(errors="backslashreplace").decode() for text in found]
         if not faults:
             return rows
         reasons = {clip_id: "; ".join(found) for clip_id, found in faults.items()}
@@ -324,8 +325,11 @@ def _options_of(config_class: type) -> list[dataclasses.Field]:
 def _find_fault(path: str, kind: str) -> str | None:
     """What is wrong with a file by its first bytes; None if nothing is."""
     try:
+        path.encode()
         with open(path, "rb") as stream:
             head = stream.read(24)
+    except UnicodeEncodeError:
+        return "has a name, or is in a folder with a name, that is not UTF-8; rename it"
     except FileNotFoundError:
         return "does not exist"
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Reads a folder of clips as rows: from its table, or from its sub-folders, one for each class."""
+"""Reads the clips of a folder from its table, or from its class folders."""
 
 import csv
 import io
@@ -7,68 +7,75 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers.utils import logging
 
-from ..foal_net.sources_foal_net import VIDEO_ENDINGS, has_media_ending
+from .class_folders import Row, read_class_folders
+from .file_names import has_video
+from .schema import FEATURES, find_misspelt
+from .split_names import as_splits
 
+
+logger = logging.get_logger(__name__)
 
 TABLE_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-PARTITION_FOLDERS = frozenset({"train", "validation", "valid", "val", "dev", "test"})
 
 _TEXT_COLUMNS = ("speaker", "session", "gender", "emotion", "transcript", "partition")
 _RATING_COLUMNS = ("valence", "activation", "dominance")
 _NUMBER_COLUMNS = ("start_seconds", "end_seconds", "audio_start_seconds", *_RATING_COLUMNS)
 _FILE_COLUMNS = ("file_name", "audio_file_name", "video_file_name")
-
-Row = dict[str, Any]
-"""The columns of the schema: `emotion` by name (or None), `audio` and `video` as absolute paths (or None)."""
+_UNUSED_COLUMNS = ("seconds",)  # of generated corpora
 
 
-def read_folder(folder: str | os.PathLike[str]) -> list[Row]:
-    """Read the clips of a folder; no medium is opened.
+def read_folder(
+    folder: str | os.PathLike[str], labels: Sequence[str] | None = None
+) -> tuple[list[Row], list[dict[str, str]]]:
+    """Read the clips of a folder.
 
-    The folder has `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, or one sub-folder for each class, which may
-    lie in folders named train, validation (valid, val, dev) and test. In the sub-folders, files count whose ending is
-    one of sound or picture; names that begin with a dot do not.
+    The folder has `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, or one sub-folder for each class. The class
+    folders may be in folders of splits: train, validation and test, in any case and with the usual synonyms. Files in
+    class folders are clips if their ending is one of audio or video; the others are reported. Names that begin with a
+    dot are ignored.
 
     Args:
         folder (`str` or `os.PathLike`): The folder.
+        labels (`Sequence[str]`, *optional*): The classes, if the user names them: a folder that is one of them is not a
+            split, whatever its name.
 
     Returns:
-        `list[Row]`: Sorted by `clip_id`, which is the column of that name, or else the name of the file in the folder,
-        with the start where it has one: `talks/one.mp4@12.5`.
+        Rows with the columns of the schema (`emotion` by name or None, `audio` and `video` as absolute paths or None),
+        sorted by `clip_id`: the column of that name, or else the name of the file in the folder, with the start if it
+        has one, as in `talks/one.mp4@12.5`. And `{"clip_id", "reason"}` of every skipped file.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If the folder has neither layout, or a row of the table makes no sense: then the message says where.
+        ValueError: If the folder has neither layout, or a row of the table is invalid: then the message says where.
     """
     folder = Path(os.path.abspath(folder))
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder. Give the folder that the clips and their table lie in.")
+        raise FileNotFoundError(f"{folder} is not a folder. Give the folder with the clips and their table.")
     tables = [folder / name for name in TABLE_NAMES if (folder / name).is_file()]
     if len(tables) > 1:
         names = " and ".join(table.name for table in tables)
-        raise ValueError(f"{folder} has {names}, and it is not clear which one counts. Leave one.")
-    rows = _rows_of_table(tables[0]) if tables else _rows_of_class_folders(folder)
-    if not rows:
-        raise ValueError(f"{tables[0]} has no rows.")
+        raise ValueError(f"{folder} has {names}, and it is not clear which one to read. Remove the others.")
+    rows, skipped = (_rows_of_table(tables[0]), []) if tables else read_class_folders(folder, labels)
     _check_unique(rows, tables[0] if tables else folder)
-    return sorted(rows, key=lambda row: row["clip_id"])
+    return sorted(rows, key=lambda row: row["clip_id"]), skipped
 
 
 def _rows_of_table(table: Path) -> list[Row]:
     read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[table.suffix]
-    rows: list[Row] = []
-    for where, cells in read(table):
-        place = f"{table}, {where}"
-        if not rows:
-            _check_columns(cells, table)
-        rows.append(_to_row(cells, table.parent, place))
-    return rows
+    cells_of = dict(read(table))
+    if not cells_of:
+        raise ValueError(f"{table} has no rows.")
+    _check_columns({column: None for cells in cells_of.values() for column in cells}, table)
+    rows = [_to_row(cells, table.parent, f"{table}, {where}") for where, cells in cells_of.items()]
+    splits = as_splits({row["partition"] for row in rows} - {None}, f"{table}, partition")
+    return [{**row, "partition": splits.get(row["partition"])} for row in rows]
 
 
 def _to_row(cells: Row, folder: Path, place: str) -> Row:
@@ -77,13 +84,13 @@ def _to_row(cells: Row, folder: Path, place: str) -> Row:
     if file_name is not None and (audio_name or video_name):
         raise ValueError(f"{place}: give either `file_name`, or `audio_file_name` and `video_file_name`, not both.")
     if not any(names.values()):
-        raise ValueError(f"{place}: names no file.")
+        raise ValueError(f"{place}: no file name.")
     if file_name is not None:
         audio_name = file_name
-        video_name = file_name if Path(file_name).suffix.lower() in VIDEO_ENDINGS else None
+        video_name = file_name if has_video(str(folder / file_name)) else None
     audio, video = (_inside(name, place) for name in (audio_name, video_name))
 
-    row: Row = {"clip_id": _text(cells.get("clip_id"))}
+    row: Row = {**dict.fromkeys(FEATURES), "clip_id": _text(cells.get("clip_id"))}
     row["audio"], row["video"] = (None if name is None else str(folder / name) for name in (audio, video))
     row |= {column: _number(cells.get(column), column, place) for column in _NUMBER_COLUMNS}
     row["crop_box"] = _box(cells.get("crop_box"), place)
@@ -96,81 +103,48 @@ def _to_row(cells: Row, folder: Path, place: str) -> Row:
     return row
 
 
-def _rows_of_class_folders(folder: Path) -> list[Row]:
-    files = [path for path in sorted(folder.rglob("*")) if _is_clip(path, folder)]
-    parts = {path: path.relative_to(folder).parts for path in files}
-    has_partitions = bool(files) and all(len(p) > 2 and p[0] in PARTITION_FOLDERS for p in parts.values())
-    depth = 2 if has_partitions else 1
-    stray = [path.name for path in files if len(parts[path]) <= depth]
-    if not files or stray:
-        found = f"{len(stray)} clips lie beside these ({', '.join(stray[:3])})" if stray else "there are no clips"
-        raise ValueError(
-            f"{folder} has no {', '.join(TABLE_NAMES[:-1])} or {TABLE_NAMES[-1]}, so clips have to lie in "
-            f"sub-folders named after their emotions, but {found}. A table has the columns file_name and emotion."
-        )
-    _check_no_twins(files, folder)
-    rows = []
-    for path in files:
-        row: Row = dict.fromkeys((*_NUMBER_COLUMNS, "crop_box", *_TEXT_COLUMNS))
-        row["emotion"] = parts[path][depth - 1]
-        row["partition"] = parts[path][0] if has_partitions else None
-        has_picture = path.suffix.lower() in VIDEO_ENDINGS
-        media = {"audio": str(path), "video": str(path) if has_picture else None}
-        rows.append({"clip_id": "/".join(parts[path]), **media, **row})
-    return rows
-
-
-def _is_clip(path: Path, folder: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not is_hidden and has_media_ending(path) and path.is_file()
-
-
-def _check_no_twins(files: list[Path], folder: Path) -> None:
-    counts = Counter(path.with_suffix("") for path in files)
-    twins = [path.relative_to(folder).as_posix() for path in files if counts[path.with_suffix("")] > 1]
-    if twins:
-        raise ValueError(
-            f"{folder} has {len(twins)} files that share a name but for the ending ({', '.join(twins[:4])}): one clip, "
-            "or several? A metadata.csv can say it: audio_file_name and video_file_name make one clip of two files."
-        )
-
-
 def _check_unique(rows: list[Row], source: Path) -> None:
     twice = [clip_id for clip_id, count in Counter(row["clip_id"] for row in rows).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{source} has {len(twice)} clips more than once: {', '.join(twice[:3])}. Remove the repeated rows; "
-            "parts of one recording have different start_seconds, or names of their own in a column clip_id."
+            f"{source} has {len(twice)} clips more than once: {', '.join(twice[:3])}. Remove the repeated rows. "
+            "Parts of one recording need different start_seconds, or a name in the column clip_id."
         )
 
 
-def _check_columns(cells: Row, table: Path) -> None:
-    if "emotion" not in cells or not any(name in cells for name in _FILE_COLUMNS):
+def _check_columns(columns: Iterable[str], table: Path) -> None:
+    known = [*(name for name in FEATURES if name not in ("audio", "video")), *_FILE_COLUMNS, *_UNUSED_COLUMNS]
+    if misspelt := find_misspelt(columns, known):
+        guesses = ", ".join(f"{name} (did you mean {guess}?)" for name, guess in misspelt.items())
+        raise ValueError(f"{table} has unknown columns: {guesses}. Rename or remove them.")
+    if "emotion" not in columns or not any(name in columns for name in _FILE_COLUMNS):
         raise ValueError(
-            f"{table} has the columns {', '.join(cells)}; it needs emotion, and file_name (or audio_file_name and "
+            f"{table} has the columns {', '.join(columns)}; it needs emotion, and file_name (or audio_file_name and "
             "video_file_name)."
         )
+    if unused := [name for name in columns if name not in known]:
+        logger.warning("%s: the columns %s are unknown and not used.", table, ", ".join(unused))
 
 
 def _check_times(row: Row, place: str) -> None:
     for column in ("start_seconds", "end_seconds", "audio_start_seconds"):
         if row[column] is not None and row[column] < 0:
-            raise ValueError(f"{place}: {column} has to be 0 or more, got {row[column]:g}.")
+            raise ValueError(f"{place}: {column} must be 0 or more, got {row[column]:g}.")
     start, end = row["start_seconds"] or 0.0, row["end_seconds"]
     if end is not None and end <= start:
-        raise ValueError(f"{place}: end_seconds has to lie behind start_seconds = {start:g}, got {end:g}.")
+        raise ValueError(f"{place}: end_seconds must be after start_seconds = {start:g}, got {end:g}.")
 
 
 def _inside(name: str | None, place: str) -> str | None:
-    """The name with slashes between its parts, however it was written; never one that leads out of the folder."""
+    """The name with slashes between its parts. It must not lead out of the folder."""
     if name is None:
         return None
     path = os.path.normpath(name.replace("\\", "/")).replace("\\", "/")
     leads_out = path.startswith("/") or path.split("/")[0] == ".." or re.match(r"[A-Za-z]:", path) or "://" in name
     if leads_out or path == ".":
         raise ValueError(
-            f"{place}: {name!r} is no file inside the folder. Names are relative to the folder of the table: move the "
-            "clips, or the table, so that they lie in it or below."
+            f"{place}: {name!r} is not a file inside the folder. Names are relative to the folder of the table: move "
+            "the clips into it, or the table above them."
         )
     return path
 
@@ -179,8 +153,8 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        value = int(value) if value.is_integer() else value  # a column of whole numbers with gaps comes as floats
-    return None if value is None else str(value).strip(" \t\r\n") or None  # not all that Unicode calls a space
+        value = int(value) if value.is_integer() else value  # whole numbers with gaps are read as floats
+    return None if value is None else str(value).strip(" \t\r\n") or None  # only these; Unicode has other spaces
 
 
 def _number(value: Any, column: str, place: str) -> float | None:
@@ -191,11 +165,11 @@ def _number(value: Any, column: str, place: str) -> float | None:
     except (TypeError, ValueError):
         number = math.inf
     if math.isinf(number):
-        hint = " Decimals are written with a point." if "," in str(value) else ""
-        raise ValueError(f"{place}: {column} has to be a number or empty, got {value!r}.{hint}")
+        hint = " Write decimals with a point." if "," in str(value) else ""
+        raise ValueError(f"{place}: {column} must be a number or empty, got {value!r}.{hint}")
     if math.isnan(number):
         return None
-    # What the column can hold, so that a row is the same whether it comes through a file or not.
+    # In the precision of the column, so that streamed rows equal prepared ones.
     return float(np.float32(number)) if column in _RATING_COLUMNS else number
 
 
@@ -209,15 +183,15 @@ def _box(value: Any, place: str) -> list[int] | None:
         left = top = right = bottom = 0
     if not (0 <= left < right and 0 <= top < bottom):
         raise ValueError(
-            f"{place}: crop_box has to be `left top right bottom`, in whole pixels, "
-            f"right and bottom behind left and top; got {value!r}."
+            f"{place}: crop_box must be `left top right bottom` in whole pixels, with left < right and top < bottom; "
+            f"got {value!r}."
         )
     return [left, top, right, bottom]
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Row]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets on Windows write the mark
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets on Windows write a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8. A spreadsheet saves that as `CSV UTF-8`.") from error
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
@@ -225,18 +199,18 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Row]]:
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         separator = "semicolons" if ";" in header[0] else "tabs"
         raise ValueError(
-            f"{path} has {separator} between its columns; it needs commas (and points in decimals). A spreadsheet asks "
-            "for the separator when it saves a CSV."
+            f"{path} has {separator} between its columns; it needs commas, and points in decimals. Choose the "
+            "separator when you save the CSV."
         )
     if not header or len(set(header)) < len(header):
-        raise ValueError(f"{path} has to begin with the names of its columns, each once; it has {', '.join(header)!r}.")
+        raise ValueError(f"{path} must begin with the names of its columns, each once; got {', '.join(header)!r}.")
     for cells in reader:
         if not cells:
             continue
         if len(cells) != len(header):
             raise ValueError(
-                f"{path}, line {reader.line_num}: has {len(cells)} cells, the header {len(header)}. A comma inside a "
-                "cell needs quotes around it."
+                f"{path}, line {reader.line_num}: {len(cells)} cells, but the header has {len(header)}. Put a cell "
+                "with a comma into quotes."
             )
         yield f"line {reader.line_num}", dict(zip(header, cells, strict=True))
 
@@ -252,9 +226,9 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
         try:
             cells = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: is no JSON ({error}). Each line is one object.") from error
+            raise ValueError(f"{path}, line {number}: not JSON ({error}). Each line must be one object.") from error
         if not isinstance(cells, dict):
-            raise ValueError(f"{path}, line {number}: has to be an object, {{...}}; got {line.strip()[:40]!r}.")
+            raise ValueError(f"{path}, line {number}: must be an object, {{...}}; got {line.strip()[:40]!r}.")
         yield f"line {number}", cells
 
 
@@ -265,6 +239,6 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no Parquet file: {error}.") from error
+        raise ValueError(f"{path} is not a Parquet file: {error}.") from error
     for number, cells in enumerate(rows):
         yield f"row {number}", cells

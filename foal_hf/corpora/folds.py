@@ -1,7 +1,7 @@
-"""Which clips train, validate and test, so that no speaker is on two sides.
+"""Divides clips into training, validation and test parts without a speaker in two of them.
 
-Where something is chosen freely, it is by a hash of the name and the seed, not by a random generator: the same on every
-machine and in every version, and a speaker more leaves the order of the others as it was.
+Free choices depend on a hash of the name and the seed, not on a random generator: they are the same on every machine
+and in every version, and an additional speaker does not change the order of the others.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# Orders that `split_groups` compares: enough for some dozens of speakers; with thousands of groups any will do.
+# Orders that `split_groups` compares: enough for dozens of speakers; with thousands of groups any order is good.
 _MAX_CANDIDATES, _MAX_HASHES = 200, 20_000
 
 
@@ -26,7 +26,7 @@ class Fold:
 
     Args:
         name (`str`): The session, or speaker, that is held out.
-        train, validation, test (`list[int]`): Rows of each part. `validation` is empty where none was asked for.
+        train, validation, test (`list[int]`): Rows of each part. `validation` is empty if none was requested.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Fold:
 def make_folds(corpus: Any, by: str = "session", *, validation: str | None = "speaker", seed: int = 0) -> list[Fold]:
     """Hold out each session, or each speaker, once.
 
-    What is chosen (the epoch, a temperature) is chosen on the validation part. It comes from the speakers that are not
-    held out, so nothing is chosen on the test part. One speaker validates, or as many as it takes to have every class
-    there: first those of the held-out speaker's session, since their clips may carry the held-out voice too (on IEMOCAP
-    by speaker that is the partner), then others. A class that too few speakers have stays in the training part.
+    The epoch and the temperature are chosen on the validation part. Its speakers are not held out, so nothing is chosen
+    on the test part. It has one speaker, or as many as are needed for every class: first those of the held-out
+    speaker's session, since the held-out voice may be in their clips too (on IEMOCAP by speaker that is the partner),
+    then others. A class of too few speakers stays in the training part.
 
     Args:
-        corpus (`datasets.Dataset`, or a mapping of columns): With `speaker`, `session` and `emotion`. Of a dataset, no
-            medium is decoded.
-        by (`str`, defaults to `"session"`): `"session"` or `"speaker"`: what is held out.
+        corpus (`datasets.Dataset`, or a mapping of columns): With `speaker`, `session` and `emotion`. Audio and
+            video are not decoded.
+        by (`str`, defaults to `"session"`): What is held out: `"session"` or `"speaker"`.
         validation (`str`, *optional*, defaults to `"speaker"`): None leaves the validation part empty.
-        seed (`int`, defaults to 0): Another seed takes other speakers for validation.
+        seed (`int`, defaults to 0): Another seed chooses other speakers for validation.
 
     Returns:
         `list[Fold]`: In the order of their names. Every row is in the test part of exactly one.
@@ -66,15 +66,15 @@ def make_folds(corpus: Any, by: str = "session", *, validation: str | None = "sp
     ```
     """
     if by not in ("session", "speaker"):
-        raise ValueError(f'`by` has to be "session" or "speaker", got {by!r}.')
+        raise ValueError(f'`by` must be "session" or "speaker", got {by!r}.')
     if validation not in ("speaker", None):
-        raise ValueError(f'`validation` has to be "speaker" or None, got {validation!r}.')
+        raise ValueError(f'`validation` must be "speaker" or None, got {validation!r}.')
     speakers, sessions, emotions, classes = _columns(corpus)
     session_of = _session_of_each(speakers, sessions, required=by == "session")
     group_of = session_of if by == "session" else {speaker: speaker for speaker in session_of}
     groups = sorted(set(group_of.values()))
     if len(groups) < 2:
-        raise ValueError(f"There is only one {by}, {groups[0]!r}: nothing is left to train on when it is held out.")
+        raise ValueError(f"There is only one {by}, {groups[0]!r}: no clip is left for training when it is held out.")
 
     folds = []
     for group in groups:
@@ -97,17 +97,24 @@ def make_folds(corpus: Any, by: str = "session", *, validation: str | None = "sp
 
 
 def split_groups(
-    groups: Sequence[str], classes: Sequence[Hashable], fractions: Mapping[str, float], *, seed: int = 0
+    groups: Sequence[str],
+    classes: Sequence[Hashable],
+    fractions: Mapping[str, float],
+    *,
+    seed: int = 0,
+    least_groups: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Divide rows so that each group (a speaker) is on one side and every side has its share of each class.
+    """Divide rows so that each group (a speaker) is in one part and every part has its share of each class.
 
-    Of up to 200 orders of the groups, the one whose parts come closest to the wanted shares of every class.
+    Up to 200 orders of the groups are compared; the one whose parts are closest to the wanted shares of every class is
+    used.
 
     Args:
         groups (`Sequence[str]`): Group of each row. A group of its own for each row divides the rows freely.
         classes (`Sequence`): Class of each row.
         fractions (`Mapping[str, float]`): Wanted share of the rows of each part, positive, 1 in sum.
         seed (`int`, defaults to 0): Another seed compares other orders.
+        least_groups (`Mapping[str, int]`, *optional*): Least number of groups of a part; 1 by default.
 
     Returns:
         `list[str]`: Part of each row.
@@ -116,8 +123,9 @@ def split_groups(
         ValueError: If there are fewer groups than parts.
     """
     names, parts = sorted(set(groups)), list(fractions)
-    if len(names) < len(parts):
-        raise ValueError(f"{len(names)} groups cannot fill {len(parts)} parts ({', '.join(parts)}).")
+    least = [(least_groups or {}).get(part, 1) for part in parts]
+    if len(names) < sum(least):
+        raise ValueError(f"{len(names)} groups are too few for the parts {', '.join(parts)}: {sum(least)} are needed.")
     group_index, class_index = (
         np.unique(np.asarray([str(value) for value in values]), return_inverse=True)[1] for values in (groups, classes)
     )
@@ -129,7 +137,7 @@ def split_groups(
     for candidate in range(max(1, min(_MAX_CANDIDATES, _MAX_HASHES // len(names)))):
         order = np.array(sorted(range(len(names)), key=lambda index: _order(seed, candidate, names[index])))
         part_of_group = np.empty(len(names), dtype=int)
-        part_of_group[order] = _cut(counts[order].sum(axis=1), list(fractions.values()))
+        part_of_group[order] = _cut(counts[order].sum(axis=1), list(fractions.values()), least)
         given = np.zeros_like(wanted)
         np.add.at(given, part_of_group, counts)
         cost = float((np.abs(given - wanted) / wanted).sum() + len(wanted) * ((given == 0) & (wanted > 0)).sum())
@@ -139,30 +147,30 @@ def split_groups(
     return [parts[part] for part in best[1][group_index]]
 
 
-def _cut(sizes: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
-    """Part of each group of a row of groups, cut where it comes closest to the fractions; no part is empty."""
+def _cut(sizes: np.ndarray, fractions: Sequence[float], least: Sequence[int]) -> np.ndarray:
+    """Part of each group of a row of groups, cut as close as possible to the fractions; each part has enough groups."""
     ends = np.cumsum(sizes)
     cuts = [0]
     for number, share in enumerate(np.cumsum(fractions)[:-1], start=1):
         closest = int(np.abs(ends - share * ends[-1]).argmin()) + 1
-        first, last = cuts[-1] + 1, len(sizes) - (len(fractions) - number)
+        first, last = cuts[-1] + least[number - 1], len(sizes) - sum(least[number:])
         cuts.append(min(max(closest, first), last))
     return np.searchsorted(cuts[1:], np.arange(len(sizes)), side="right")
 
 
 def _columns(corpus: Any) -> tuple[list[str], list[Any], list[Any], list[Any]]:
-    """Speaker, session and emotion of each row, and the classes that there have to be."""
+    """Speaker, session and emotion of each row, and all classes."""
     names = getattr(corpus, "column_names", None) or list(corpus)
     missing = [name for name in ("speaker", "emotion") if name not in names]
     if missing:
-        raise ValueError(f"Folds need the columns speaker and emotion; there is no {' and no '.join(missing)}.")
+        raise ValueError(f"Folds need the columns speaker and emotion; missing: {', '.join(missing)}.")
     if not isinstance(corpus, Mapping) and not hasattr(corpus, "__len__"):
-        raise ValueError("Folds need all rows at once: load the corpus without streaming.")
+        raise ValueError("Folds need all rows: load the corpus without streaming.")
     speakers, emotions = list(corpus["speaker"]), list(corpus["emotion"])
     sessions = list(corpus["session"]) if "session" in names else [None] * len(speakers)
     without = sum(speaker is None for speaker in speakers)
     if without or not speakers:
-        raise ValueError(f"{without} of {len(speakers)} clips have no speaker; folds are made by speaker.")
+        raise ValueError(f"{without} of {len(speakers)} clips have no speaker, which folds need.")
     classes = getattr(getattr(corpus, "features", {}).get("emotion"), "names", None)
     if classes is not None:
         return speakers, sessions, [classes[index] for index in emotions], classes
@@ -178,19 +186,20 @@ def _session_of_each(speakers: Sequence[str], sessions: Sequence[Any], *, requir
         speaker, names = next(iter(sorted(in_two.items())))
         raise ValueError(
             f"{len(in_two)} speakers are in more than one session, such as {speaker!r} in "
-            f"{', '.join(sorted(map(repr, names)))}: what is held out would be trained on. Give each one session."
+            f"{', '.join(sorted(map(repr, names)))}, so held-out speakers would be in the training part. Give each one "
+            "session."
         )
     session_of = {speaker: names.pop() for speaker, names in found.items()}
     if required and None in session_of.values():
         without = sum(session is None for session in session_of.values())
-        raise ValueError(f'{without} of {len(session_of)} speakers have no session. Make the folds with by="speaker".')
+        raise ValueError(f'{without} of {len(session_of)} speakers have no session. Use by="speaker".')
     return session_of
 
 
 def _choose_validation(
     candidates: Sequence[str], speakers: Sequence[str], emotions: Sequence[Any], held_out: str
 ) -> set[str]:
-    """The first speakers that bring every class, without taking one from the training part."""
+    """The first speakers that have every class, while the training part keeps every class too."""
     counts: dict[str, Counter[Any]] = {name: Counter() for name in candidates}
     for speaker, emotion in zip(speakers, emotions, strict=True):
         if speaker in counts:
@@ -208,12 +217,12 @@ def _choose_validation(
             break
     if not chosen:
         raise ValueError(
-            f"No speaker can validate while {held_out} is held out: each of {', '.join(candidates)} is the only one "
-            "left with some class. Use validation=None, and choose nothing (train for a fixed number of epochs)."
+            f"No speaker can validate while {held_out} is held out: each of {', '.join(candidates)} is "
+            "the only one with some class. Use validation=None and a fixed number of epochs."
         )
     if covered != wanted:
         logger.warning(
-            "The validation part has no clip of %s while %s is held out: too few speakers have that class.",
+            "The validation part has no clip of %s while %s is held out: too few speakers have this class.",
             ", ".join(sorted(map(str, wanted - covered))),
             held_out,
         )
@@ -224,8 +233,8 @@ def _check_classes(fold: Fold, emotions: Sequence[Any], classes: Sequence[Any], 
     missing = set(classes) - {emotions[row] for row in fold.train}
     if missing:
         raise ValueError(
-            f"Nothing to train on has the class {', '.join(sorted(map(str, missing)))} while the {by} {fold.name!r} is "
-            "held out. Leave that class out of the corpus, or merge it into another."
+            f"The training part has no clip of {', '.join(sorted(map(str, missing)))} while the {by} {fold.name!r} is "
+            "held out. Remove this class from the corpus, or merge it into another."
         )
 
 

@@ -33,7 +33,7 @@ from ..foal_net.media_foal_net import MediaFile
 from ..foal_net.sources_foal_net import MediaError, is_url, open_source
 from ..identity import digest_of
 from .mp4_encoders import VIDEO_ENCODER, check_encoders, num_cores
-from .schema import FEATURES, undecoded
+from .schema import FEATURES, find_misspelt, undecoded
 
 
 logger = logging.get_logger(__name__)
@@ -180,6 +180,10 @@ def _list_clips(rows: Any) -> list[_Clip]:
             )
     if not listed:
         raise ValueError("`rows` is empty: there is nothing to write.")
+    places = ("clip_id", "audio", "video", *_PLACES)
+    if misspelt := find_misspelt({name for row in listed for name in row}, places):
+        guesses = ", ".join(f"{name} (did you mean {guess}?)" for name, guess in misspelt.items())
+        raise ValueError(f"`rows` have unknown columns: {guesses}. Rename or remove them.")
     twice = [clip_id for clip_id, count in Counter(row["clip_id"] for row in listed).items() if count > 1]
     if twice:
         raise ValueError(

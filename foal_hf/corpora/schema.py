@@ -1,7 +1,8 @@
 """The columns of every corpus."""
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasets import Audio, ClassLabel, Features, List, Value, Video
@@ -53,6 +54,30 @@ def corpus_features(labels: Sequence[str]) -> Features:
 
 FEATURES = corpus_features([])
 """The columns with their types and order; each corpus has its own names of emotions."""
+
+
+# What people call these columns.
+_SYNONYMS = {
+    "label": "emotion",
+    "split": "partition",
+    "start": "start_seconds",
+    "end": "end_seconds",
+    "sex": "gender",
+    "arousal": "activation",
+    "text": "transcript",
+}
+
+
+def find_misspelt(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Unknown names of columns that seem to mean a known one, which is not among the names, and the known one."""
+    given, known = set(names), list(known)
+    misspelt = {}
+    for name in sorted(given - set(known)):
+        plain = "_".join(name.casefold().replace("-", " ").split())
+        close = [_SYNONYMS.get(plain, ""), *difflib.get_close_matches(plain, known, n=1, cutoff=0.8)]
+        if guesses := [guess for guess in close if guess in known and guess not in given]:
+            misspelt[name] = guesses[0]
+    return misspelt
 
 
 def undecoded(dataset: Any) -> Any:

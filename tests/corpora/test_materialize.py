@@ -77,8 +77,8 @@ def test_a_clip_has_the_frames_and_the_sound_of_its_range(media: dict[str, str],
     (made,) = make([film("a", media["clock"], start_seconds=0.9, end_seconds=2.3)], tmp_path / "out")
     clip = read(made)
     assert clip.frames is not None and clip.waveform is not None
-    shown = clock_seconds(clip.frames)
-    assert len(shown) == 42
+    assert made["video"].metadata.num_frames == 42
+    shown = clock_seconds(clip.frames[:42])
     for index, seconds in enumerate(shown):
         moment = 0.9 + index * FRAME_SECONDS
         is_white = 1.5 - 1e-6 < moment < 1.7 - 1e-6
@@ -402,7 +402,7 @@ def test_clips_that_cannot_be_read_are_left_out_on_request_and_listed(
     assert [entry["clip_id"] for entry in table(tmp_path / "out")] == ["clip0", "clip4"]
     skipped = json.loads((tmp_path / "out" / "skipped.json").read_text())
     assert [entry["clip_id"] for entry in skipped] == ["clip1", "clip2", "clip3"]
-    assert "no such file" in skipped[0]["reason"] and "has no picture from 60 to" in skipped[1]["reason"]
+    assert "no such file" in skipped[0]["reason"] and "has no video from 60 to" in skipped[1]["reason"]
 
 
 def test_a_folder_of_something_else_is_left_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -426,6 +426,8 @@ def test_what_makes_no_sense_is_refused(rows: list[dict[str, Any]], tmp_path: Pa
             materialize(rows, tmp_path / "out", **options)
     with pytest.raises(ValueError, match=r"1 clip ids occur in more than one row \(clip0\)"):
         make([rows[0], rows[0]], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"unknown columns: strat_seconds \(did you mean start_seconds\?\)"):
+        make([{"clip_id": "a", "video": "a.mp4", "strat_seconds": 1.0}], tmp_path / "out")
     with pytest.raises(ValueError, match="clip0 has neither `audio` nor `video`"):
         make([row("clip0")], tmp_path / "out")
     with pytest.raises(ValueError, match="`rows` is empty"):

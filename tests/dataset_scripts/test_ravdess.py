@@ -306,6 +306,15 @@ def test_a_broken_recording_is_left_out_and_listed_where_that_is_asked_for(copy,
     assert "1 of 7 clips" in messages()
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_named(copy, build):
+    (copy / "Actor_12").rename(copy / os.fsdecode(b"Acteur\xe9_12"))
+    with pytest.raises(ValueError, match=r"2 of 7 clips of RAVDESS cannot be read.*udce9_12.*not UTF-8; rename it"):
+        build(copy).download_and_prepare()
+    builder = build(copy, on_error="skip")
+    assert len(load(builder)) == 5
+    assert all("Acteur\\udce9_12" in entry["reason"] for entry in builder.skipped)
+
+
 def test_many_broken_recordings_are_counted_and_the_first_named(copy, build):
     for name in fake.LOOKS:
         damage_empty(fake.mp4_path(copy, name))
