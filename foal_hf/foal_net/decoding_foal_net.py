@@ -33,6 +33,10 @@ _MOST_DAMAGED_PACKETS = 10_000
 _MOST_BYTES_WITHOUT_PACKET = 2**26
 _USUAL_FRAMES_PER_SECOND = 25
 _RUN_IN_SECONDS = 1.0  # decoded before what is wanted: audio decoders need some packets to settle
+# The times of other formats are counted from the start, at the sampling rate of the first packet.
+_FORMATS_WITH_TIMES = frozenset(
+    {*("mp4", "matroska", "avi", "asf", "flv", "mpegts", "mpeg", "ogg", "wav", "w64", "flac", "caf", "aiff")}
+)
 _DAMAGED = "is damaged or cut off; what cannot be decoded is skipped"
 
 
@@ -97,6 +101,7 @@ class MediaStreams:
         self.name = source.name
         self.max_pixels = max_pixels
         self.has_index = source.has_streams_in_header
+        self._has_times = False
         self.notes: dict[str, None] = {}
         self._unused: Any = None
         with decoding(self.name):
@@ -105,6 +110,7 @@ class MediaStreams:
                 raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
             index = stream_index or {}
             chosen = {kind: self._choose(container, kind, index.get(kind)) for kind in ("audio", "video")}
+            self._has_times = not _FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(","))
             self._duration = container.duration and container.duration / self._av.time_base
             self._headers = {kind: _Header(stream) for kind, stream in chosen.items() if stream is not None}
         self.begins = {kind: header.begin_seconds for kind, header in self._headers.items()}
@@ -138,6 +144,10 @@ class MediaStreams:
         header = self._headers["video"]
         seconds = (frame.duration or 0) * header.time_base or 1 / (header.frames_per_second or _USUAL_FRAMES_PER_SECOND)
         return min(seconds, LONGEST_GAP_SECONDS)
+
+    def claimed_seconds(self, frame: Any) -> float:
+        """How far apart the times of frames of the audio are if the file just counts them, else 0."""
+        return 0.0 if self._has_times else (frame.duration or 0) * self._headers["audio"].time_base
 
     def check_frame_size(self, height: int = 0, width: int = 0) -> None:
         """Raise `MediaError` for frames of more pixels than allowed; by default those that the header claims."""
@@ -173,17 +183,24 @@ class MediaStreams:
             clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
             streams = [container.streams[index] for index in sorted(header.index for header in self._headers.values())]
             bases = {item.index: float(item.time_base) for item in streams}
-            latest, following = -math.inf, self.begin_seconds
+            latest, following, may_renew = -math.inf, self.begin_seconds, False
 
             def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
-                nonlocal latest, following
+                nonlocal latest, following, codec, may_renew
+                frames = []
                 try:
                     frames = codec.decode(packet)
                 except self._av.error.EOFError:  # behind a flush
-                    frames = []
+                    pass
                 except self._av.error.FFmpegError as error:
-                    clock.count_damage(error)
-                    frames = []
+                    # Some decoders keep to the format of the first part (FLAC to its bits).
+                    fresh = self._av.CodecContext.create(codec.name, "r") if may_renew and kind == "audio" else None
+                    may_renew = False
+                    with contextlib.suppress(self._av.error.FFmpegError):
+                        frames = fresh.decode(packet) if fresh else []
+                    codec = fresh if frames else codec
+                    if not frames:
+                        clock.count_damage(error)
                 for frame in frames:
                     ticks = frame.dts if frame.pts is None else frame.pts
                     seconds = following if ticks is None else ticks * time_base + offset
@@ -204,7 +221,8 @@ class MediaStreams:
                     if clock.offsets[stream.index] != before:
                         yield from decoded(None, before)
                         codec.flush_buffers()
-                    if end < needed_from - _RUN_IN_SECONDS:
+                        may_renew = True
+                    if self._has_times and end < needed_from - _RUN_IN_SECONDS:
                         continue
                 if index == stream.index:
                     yield from decoded(packet, clock.offsets[stream.index])
@@ -212,7 +230,8 @@ class MediaStreams:
 
     def _open(self) -> tuple[Any, Any]:
         reader = self._source.open()
-        limits = {"max_pixels": str(int(self.max_pixels))}
+        # Frames are stored in whole blocks, so they have more pixels than they show.
+        limits = {"max_pixels": str(2 * int(self.max_pixels) + 2**16)}
         container = self._av.open(
             reader,
             options={"protocol_whitelist": "none", **limits},

@@ -23,7 +23,7 @@ import torch
 
 from .decoding_foal_net import DEFAULT_MAX_PIXELS, MediaStreams
 from .sources_foal_net import DEFAULT_MAX_BYTES, MediaError, is_url, open_source, source_name
-from .torchcodec_foal_net import file_of, is_decoder, track_of
+from .torchcodec_foal_net import converts_audio, file_of, is_decoder, stream_of, track_of
 from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, check_positive
 
 
@@ -222,8 +222,9 @@ class MediaFile:
         self._notes: list[dict[str, None]] = []
 
         parts: list[tuple[Any, tuple[str, ...]]]
+        stream_index: dict[str, int] = {}
         if source is None and _is_same_source(audio, video):
-            source = audio
+            source, stream_index = audio, stream_of(video)
         if source is not None:
             parts = [(source, tuple(modalities))]
         else:
@@ -236,7 +237,7 @@ class MediaFile:
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
             for part, wanted in parts:
-                self._open(part, wanted)
+                self._open(part, wanted, stream_index)
             if self._audio is None and self._video is None:
                 reason = "; ".join([f"holds no {' and no '.join(modalities)}", *self.notes])
                 raise MediaError(self.name, f"{reason}.")
@@ -406,8 +407,8 @@ class MediaFile:
             shown_until = min(stop, math.inf if video.end_seconds is None else video.end_seconds)
         return torch.cat(groups).contiguous() if groups else None, times, shown_until
 
-    def _open(self, source: Any, wanted: tuple[str, ...]) -> None:
-        audio, video = self._tracks_of(source, wanted)
+    def _open(self, source: Any, wanted: tuple[str, ...], stream_index: dict[str, int]) -> None:
+        audio, video = self._tracks_of(source, wanted, stream_index)
         # One zero for both, and the same one whichever of the two is wanted.
         tracks = [track for track in (audio, video) if track is not None]
         for track in tracks:
@@ -417,9 +418,7 @@ class MediaFile:
         if "video" in wanted:
             self._video = video or self._video
 
-    def _tracks_of(
-        self, source: Any, wanted: tuple[str, ...], stream_index: dict[str, int] | None = None
-    ) -> tuple[Any, Any]:
+    def _tracks_of(self, source: Any, wanted: tuple[str, ...], stream_index: dict[str, int]) -> tuple[Any, Any]:
         if hasattr(source, "convert"):  # one PIL image is a video of one frame
             source = [source]
         if isinstance(source, dict) and "array" in source:
@@ -431,10 +430,11 @@ class MediaFile:
             return None, ArrayVideo(source, self._source_frames_per_second or self.frames_per_second)
         if is_decoder(source):
             origin = file_of(source)
-            if origin is not None:
-                return self._tracks_of(origin[0], wanted, origin[1])
-            audio, video = track_of(source, self._max_pixels)
-            return self._noting(audio), video
+            given = track_of(source, self._max_pixels)
+            if origin is None:
+                return self._noting(given[0]), given[1]
+            audio, video = self._tracks_of(origin, wanted, stream_of(source) | stream_index)
+            return self._noting(given[0]) if converts_audio(source) else audio, video
         opened = self._stack.enter_context(open_source(source, self._max_bytes))
         streams = MediaStreams(opened, self._max_pixels, stream_index)
         self._stack.callback(streams.close)

@@ -318,7 +318,8 @@ def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media:
 def _can_be_opened_again(source: Any) -> bool:
     """Whether reading it twice costs no second download and loses nothing."""
     source = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
-    is_stream = hasattr(source, "read") and not getattr(source, "seekable", lambda: True)()
+    is_open = hasattr(source, "read") and not getattr(source, "closed", False)
+    is_stream = is_open and not getattr(source, "seekable", lambda: True)()
     return not is_url(source) and not is_stream
 
 

@@ -1,7 +1,7 @@
-"""Where media come from: a path, URL, bytes, file object or datasets row becomes something that FFmpeg may open.
+"""Where media come from: a path, URL, bytes, file object or datasets row becomes a file that FFmpeg may read.
 
-Everything that FFmpeg sees passes through `open_source`. It refuses what is no medium in itself but a text that tells
-FFmpeg to open other files or addresses (playlists, concat scripts, session descriptions), under whatever name it comes.
+Everything that FFmpeg reads passes through `open_source`. It refuses text that tells FFmpeg to open other files or
+addresses (playlists, concat scripts, session descriptions), whatever its name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,8 @@ from urllib.parse import urlsplit
 
 
 DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that cannot seek
-WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next piece of a download
-DOWNLOAD_TIMEOUT_SECONDS = 600.0  # for a whole download
+WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next part of a download
+DOWNLOAD_TIMEOUT_SECONDS = 600.0  # for a whole download, from the connection to the last byte
 
 AUDIO_ENDINGS = frozenset(
     {
@@ -48,7 +47,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or m
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
 _SESSION_LINE = re.compile(rb"(?:^|[\r\n])c=IN IP")  # FFmpeg takes a file with such a line anywhere for SDP
 _TEXT_HEADERS = (b"YUV4MPEG2", b"NIST_1A")  # media that begin with a line of text
-# Formats whose header names all streams. Matroska; AVI, WAV, WebP; ASF; MXF; IVF; AIFF; FLAC; pictures.
+# Formats whose header names all streams. Matroska; AVI, WAV, WebP; ASF; MXF; IVF; AIFF; FLAC; images.
 _MARKS_OF_HEADERS = (
     *(b"\x1aE\xdf\xa3", b"RIFF", b"RF64", b"\x30\x26\xb2\x75", b"\x06\x0e\x2b\x34", b"DKIF", b"FORM", b"fLaC"),
     *(b"YUV4MPEG2", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
@@ -64,11 +63,11 @@ _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
 
 
 class MediaError(ValueError):
-    """A medium that cannot be read: missing, broken, refused, or without anything in the wanted range.
+    """A source that cannot be read: missing, broken, refused, or without anything in the wanted range.
 
     Args:
         source (`str`): What could not be read: file name, URL without its query, `"bytes"`, ...
-        reason (`str`): The cause in plain words, and the way out. The original error, if any, is the `__cause__`.
+        reason (`str`): The cause in plain words, and how to fix it. The original error, if any, is the `__cause__`.
     """
 
     def __init__(self, source: str, reason: str):
@@ -261,19 +260,19 @@ def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:
         if offset == 0 and not head:
             raise MediaError(name, "is empty (0 bytes); was its download or recording cut off?")
         start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-        script = start[:16].lower().startswith(_SCRIPT_MARKS) or _SESSION_LINE.search(head.partition(b"\0")[0])
+        script = start[:16].lower().startswith(_SCRIPT_MARKS) or _SESSION_LINE.search(head)
         if script:
             raise MediaError(
                 name, "is a playlist, script or web page that points to other media; give the media file itself."
             )
         is_text = _TEXT.fullmatch(head[:512]) and not head.startswith(_TEXT_HEADERS)
         if head and is_text:
-            raise MediaError(name, "is text, not sound or video, whatever its name says.")
+            raise MediaError(name, "is text, not audio or video, whatever its name says.")
         if head[:3] != b"ID3" or len(head) < 10:
             return head
         tag_bytes = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
         offset += 10 + tag_bytes + (10 if head[5] & 0x10 else 0)
-    raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is no sound file.")
+    raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is not an audio file.")
 
 
 def _is_transport_stream(head: bytes) -> bool:
@@ -314,11 +313,22 @@ def _copied(stream: Any, name: str, max_bytes: int) -> Iterator[str]:
 @contextlib.contextmanager
 def _downloaded(url: str, name: str, max_bytes: int) -> Iterator[str]:
     """Path of a temporary file with what `url` gives."""
+    import anyio  # a dependency of the HTTP library
+    from anyio.from_thread import start_blocking_portal
+
+    async def download() -> None:
+        with anyio.fail_after(DOWNLOAD_TIMEOUT_SECONDS):  # for everything: connection, redirects, headers, body
+            await _download(url, name, file, max_bytes)
+
     with _temporary_file() as (file, path):
         try:
-            _download(url, name, file, max_bytes)
+            with start_blocking_portal() as portal:  # a thread, since the caller may run an event loop
+                portal.call(download)
         except MediaError:
             raise
+        except TimeoutError:
+            reason = f"is not downloaded after {DOWNLOAD_TIMEOUT_SECONDS:g} s; download it first."
+            raise MediaError(name, reason) from None
         except Exception as error:  # the HTTP library's errors; which library depends on huggingface_hub's version
             reason = " ".join(str(error).split()) or type(error).__name__
             raise MediaError(name, f"cannot be downloaded ({reason}).") from error
@@ -326,21 +336,27 @@ def _downloaded(url: str, name: str, max_bytes: int) -> Iterator[str]:
         yield path
 
 
-def _download(url: str, name: str, file: io.BufferedIOBase | Any, max_bytes: int) -> None:
-    from huggingface_hub import get_session  # knows the user's proxies, certificates and offline mode
+async def _download(url: str, name: str, file: io.BufferedIOBase | Any, max_bytes: int) -> None:
+    from huggingface_hub import get_async_session  # knows the user's proxies, certificates and offline mode
 
-    deadline = time.monotonic() + DOWNLOAD_TIMEOUT_SECONDS
     too_large = MediaError(name, f"is larger than max_bytes = {max_bytes}; raise max_bytes or download it first.")
-    with get_session().stream("GET", url, timeout=WAIT_TIMEOUT_SECONDS, follow_redirects=True) as response:
+    plain = {"Accept-Encoding": "identity"}
+    async with (
+        get_async_session() as client,
+        client.stream("GET", url, headers=plain, timeout=WAIT_TIMEOUT_SECONDS, follow_redirects=True) as response,
+    ):
         if response.status_code != 200:
             raise MediaError(name, f"the server answers {response.status_code} {response.reason_phrase}.")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise MediaError(
+                name, f"the server compresses it ({encoding}) although it was asked not to; download it first."
+            )
         if int(response.headers.get("Content-Length", 0)) > max_bytes:
             raise too_large
         num_bytes = 0
-        for piece in response.iter_bytes():
+        async for piece in response.aiter_raw():
             num_bytes += len(piece)
             if num_bytes > max_bytes:
                 raise too_large
-            if time.monotonic() > deadline:
-                raise MediaError(name, f"is not downloaded after {DOWNLOAD_TIMEOUT_SECONDS:g} s; download it first.")
             file.write(piece)

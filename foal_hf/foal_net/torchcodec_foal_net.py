@@ -30,27 +30,33 @@ def is_decoder(source: Any) -> bool:
     return _is_audio(source) or hasattr(source, "get_frames_played_at")
 
 
-def file_of(decoder: Any) -> tuple[dict[str, Any], dict[str, int]] | None:
-    """The file of a decoder that `datasets` made, as a row, and which stream of it the decoder reads.
+def file_of(decoder: Any) -> dict[str, Any] | None:
+    """The file of a decoder that `datasets` made, as a row; None where it is not known.
 
-    The file has the other stream too, and the time axis that both share. None where the file is not known, or the
-    decoder converts the rate or the channels of the audio: then only the decoder itself gives what was chosen.
+    The file has the other stream too, and the time axis that both share.
     """
     origin = getattr(decoder, "_hf_encoded", None) or {}
     if origin.get("bytes") is None and not os.path.isfile(origin.get("path") or ""):
         return None
-    kind = "audio" if _is_audio(decoder) else "video"
-    if kind == "audio":
-        metadata = decoder.metadata
-        begin = metadata.begin_stream_seconds_from_header or 0.0
-        try:
-            samples = decoder.get_samples_played_in_range(begin, begin + 0.1)
-        except RuntimeError:  # the file will say why it cannot be read
-            pass
-        else:
-            if (samples.sample_rate, len(samples.data)) != (metadata.sample_rate, metadata.num_channels):
-                return None
-    return {"path": origin.get("path"), "bytes": origin.get("bytes")}, {kind: decoder.stream_index}
+    return {"path": origin.get("path"), "bytes": origin.get("bytes")}
+
+
+def stream_of(decoder: Any) -> dict[str, int]:
+    """Which stream of its file a decoder reads; nothing for other sources."""
+    return {"audio" if _is_audio(decoder) else "video": decoder.stream_index} if is_decoder(decoder) else {}
+
+
+def converts_audio(decoder: Any) -> bool:
+    """Whether a decoder gives audio of another rate or number of channels than its file has."""
+    if not _is_audio(decoder):
+        return False
+    metadata = decoder.metadata
+    begin = metadata.begin_stream_seconds_from_header or 0.0
+    try:
+        samples = decoder.get_samples_played_in_range(begin, begin + 0.1)
+    except RuntimeError:  # the file will say why it cannot be read
+        return False
+    return bool((samples.sample_rate, len(samples.data)) != (metadata.sample_rate, metadata.num_channels))
 
 
 def track_of(decoder: Any, max_pixels: int) -> tuple[Any, Any]:

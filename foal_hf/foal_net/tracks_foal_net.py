@@ -69,6 +69,7 @@ class AudioTrack:
         self._frames: Iterator[tuple[Any, float]] | None = None
         self._parts: deque[_Part] = deque()
         self._end = 0.0  # seconds on the clock of the stream, of what is decoded
+        self._counted = 0.0  # where the next frame begins if the times of the file just count the frames
         self._is_complete = False
         self._from = math.inf  # reads may begin here or later
         self.begin_seconds = streams.begins["audio"]
@@ -137,12 +138,13 @@ class AudioTrack:
         check_sampling_rate(self._name, rate)
         samples, cancels = mix_to_mono(_channels(frame))
         previous = self._parts[-1] if self._parts else None
-        if previous is not None and seconds - previous.end / previous.rate <= _GAP_SECONDS:
+        if previous is not None and seconds - max(previous.end / previous.rate, self._counted) <= _GAP_SECONDS:
             begin = previous.end if rate == previous.rate else round(previous.end / previous.rate * rate)
         else:
             begin = round(seconds * rate)
         self._parts.append(_Part(begin, rate, samples, cancels))
         self._end = (begin + len(samples)) / rate
+        self._counted = seconds + self._streams.claimed_seconds(frame)
 
 
 class VideoTrack:

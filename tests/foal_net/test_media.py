@@ -742,6 +742,23 @@ def test_playlists_are_refused_under_any_name(clock, tmp_path, monkeypatch, scri
             read_clip(source)
 
 
+SESSION = b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9998 RTP/AVP 0\r\n"
+
+
+@pytest.mark.parametrize("disguise", [b"v\0\r\n", b"\0\0\r\n\0c\n", b"a\0" + b"x" * 4000 + b"\n"])
+def test_a_session_description_is_refused_whatever_stands_before_it(disguise):
+    """FFmpeg takes a file for one by a single line, and would open UDP ports."""
+    for source in (disguise + SESSION, io.BytesIO(disguise + SESSION)):
+        with pytest.raises(MediaError, match=r"playlist, script"):
+            read_clip(source)
+
+
+def test_ffmpeg_may_open_no_port_even_where_the_check_is_passed(monkeypatch):
+    monkeypatch.setattr(sources_foal_net, "_checked_head", lambda read_at, name: read_at(0, 4096))
+    with pytest.raises(MediaError, match=r"cannot be decoded: .*Invalid data"):
+        read_clip(SESSION)
+
+
 @pytest.mark.parametrize(
     "text", ["concat:a.mp4|b.mp4", "pipe:0", "data:video/mp4;base64,AA", "ftp://h/a", "file:///a", "hf://a"]
 )

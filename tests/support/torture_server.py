@@ -26,6 +26,30 @@ def bad_server() -> Iterator[str]:
             self.wfile.write(body)
             self.wfile.flush()
 
+        def drip(self, data: bytes) -> None:
+            """Byte by byte, each within the time that a read may take."""
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                if released.wait(0.05):
+                    return
+
+        def slow_status(self) -> None:
+            self.drip(b"HTTP/1.0 200 " + b"O" * 1000 + b"K\r\n\r\n")
+
+        def slow_header(self) -> None:
+            self.drip(b"HTTP/1.0 200 OK\r\nX-Long: " + b"a" * 1000)
+
+        def slow_redirects(self) -> None:
+            number = int(self.path.partition("?")[2] or 0)
+            released.wait(0.1)
+            self.answer(302, Location=f"/slow_redirects.mp4?{number + 1}")
+
+        def gzip_of_nothing(self) -> None:
+            self.answer(Content_Encoding="gzip")
+            self.wfile.write(b"\x1f\x8b\x08\0\0\0\0\0\0\xff")
+            while not released.wait(0.005):
+                self.wfile.write(b"\0\0\0\xff\xff" * 1000)  # stored blocks of 0 bytes
+
         def zeros(self) -> None:
             while not released.wait(0.005):
                 self.wfile.write(bytes(2**16))

@@ -1,0 +1,397 @@
+"""Recordings of several parts, streams that change on the way, gaps and damage: everything that can be read is read."""
+
+import io
+import itertools
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from media_builders import beep_start, loudest_hertz, make_clip, run_ffmpeg, tone
+from torchcodec.decoders import AudioDecoder, VideoDecoder
+
+from foal_hf.foal_net import decoding_foal_net
+from foal_hf.foal_net.media_foal_net import MediaFile, read_clip
+from foal_hf.foal_net.sources_foal_net import MediaError
+
+
+RATE = 16_000
+ANEW = "its times begin anew on the way; the parts are read one after the other"
+CANCELLING = "its audio channels cancel each other out; the louder one is used"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
+
+
+def sine(folder: Path, name: str, hertz: int, *options: object, seconds: float = 2.0, rate: int = 48_000) -> bytes:
+    """A sine of amplitude 0.5 in a file of its own."""
+    path = folder / name
+    source = f"aevalsrc='0.5*sin(2*PI*{hertz}*t)':s={rate}:d={seconds}"
+    run_ffmpeg("-f", "lavfi", "-i", source, *options, path)
+    return path.read_bytes()
+
+
+def in_windows(source: Any, seconds: float = 0.5, until: float = 5.0) -> torch.Tensor:
+    """The waveform of a source that is read in order, window by window."""
+    waveform = torch.zeros(round(until * RATE))
+    with MediaFile(source, in_order=True, modalities=("audio",)) as media:
+        for index in range(round(until / seconds)):
+            try:
+                part = media.read(index * seconds, (index + 1) * seconds).waveform
+            except MediaError:
+                break
+            at = round(index * seconds * RATE)
+            waveform[at : at + len(part)] = part
+    return waveform
+
+
+def check_halves(source: Any, first: int, second: int, at: float, end: float) -> None:
+    """Both halves have their own pitch at full level, read at once, in windows and from the middle."""
+    whole = read_clip(source, max_seconds=None)
+    assert whole.end_seconds == pytest.approx(end, abs=0.15)
+    for waveform in (whole.waveform, in_windows(source)):
+        for hertz, middle in ((first, at / 2), (second, (at + end) / 2)):
+            part = waveform[round((middle - 0.4) * RATE) : round((middle + 0.4) * RATE)]
+            assert loudest_hertz(part, RATE) == pytest.approx(hertz, rel=0.01)
+            assert part.square().mean().sqrt() == pytest.approx(0.5 / 2**0.5, rel=0.1)
+    late = read_clip(source, start_seconds=at + 0.3, end_seconds=at + 1.1).waveform
+    assert loudest_hertz(late, RATE) == pytest.approx(second, rel=0.01)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (4, 2), (2, 4)])
+@pytest.mark.parametrize(("codec", "container"), [("mp2", "ts"), ("ac3", "ts"), ("aac", "adts"), ("flac", "ogg")])
+def test_channels_that_change_on_the_way_are_read_with_their_own_layout(
+    folder: Path, codec: str, container: str, first: int, second: int
+) -> None:
+    if max(first, second) > 2 and codec == "mp2":
+        pytest.skip("MP2 has at most two channels")
+    form = ("-c:a", codec, "-f", {"ts": "mpegts"}.get(container, container))
+    layout = {1: "mono", 2: "stereo", 4: "4.0"}
+    data = [
+        sine(folder, f"{index}.{container}", hertz, "-af", f"pan={layout[count]}|" + equal_channels(count), *form)
+        for index, (hertz, count) in enumerate(((440, first), (880, second)))
+    ]
+    check_halves(b"".join(data), 440, 880, 2.0, 4.0)
+
+
+def equal_channels(count: int) -> str:
+    return "|".join(f"c{index}=c0" for index in range(count))
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("mp2", "ts"), ("libmp3lame", "mp3"), ("aac", "adts"), ("ac3", "ac3")]
+)
+@pytest.mark.parametrize(("first", "second"), [(48_000, 32_000), (32_000, 48_000), (48_000, 24_000), (22_050, 44_100)])
+def test_sampling_rates_that_change_on_the_way_are_read_at_their_own_speed(
+    folder: Path, codec: str, container: str, first: int, second: int
+) -> None:
+    if codec in ("mp2", "ac3") and min(first, second) < 32_000:
+        pytest.skip("the encoder has no such rate")
+    form = ("-c:a", codec, "-f", {"ts": "mpegts"}.get(container, container), "-b:a", "128k")
+    data = [sine(folder, f"{rate}.{container}", 1000, *form, rate=rate) for rate in (first, second)]
+    check_halves(b"".join(data), 1000, 1000, 2.0, 4.0)
+
+
+def test_a_beep_behind_a_change_of_the_rate_lies_where_it_was_recorded(folder: Path) -> None:
+    quiet = sine(folder, "quiet.mp3", 0, rate=48_000, seconds=3.0)
+    beep = "0.5*sin(2*PI*1000*t)*gte(t,1.5)*lt(t,2)"
+    run_ffmpeg("-f", "lavfi", "-i", f"aevalsrc='{beep}':s=24000:d=3", folder / "beep.mp3")
+    clip = read_clip(quiet + (folder / "beep.mp3").read_bytes(), max_seconds=None)
+    start = beep_start(clip.waveform, RATE)
+    assert start == pytest.approx(4.5, abs=0.1)
+    beep_part = clip.waveform[round((start + 0.1) * RATE) : round((start + 0.4) * RATE)]
+    assert loudest_hertz(beep_part, RATE) == pytest.approx(1000, abs=10)
+
+
+def test_a_sample_format_that_changes_on_the_way_keeps_its_scale(folder: Path) -> None:
+    parts = [sine(folder, f"{kind}.flac", 440, "-sample_fmt", kind) for kind in ("s16", "s32")]
+    check_halves(b"".join(parts), 440, 440, 2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vorbis.ogg", ("-c:a", "libvorbis")),
+        ("opus.ogg", ("-c:a", "libopus")),
+        ("flac.ogg", ("-c:a", "flac")),
+        ("opus.webm", ("-c:a", "libopus")),
+        ("aac.ts", ("-c:a", "aac", "-f", "mpegts")),
+        ("mp3.mp3", ()),
+        ("flac.flac", ()),
+    ],
+)
+def test_a_recording_of_several_parts_is_read_to_its_end(folder: Path, name: str, options: tuple[object, ...]) -> None:
+    data = sine(folder, f"first_{name}", 440, *options) + sine(folder, f"second_{name}", 880, *options)
+    check_halves(data, 440, 880, 2.0, 4.0)
+
+
+@pytest.mark.parametrize("name", ["film.ts", "film.webm", "film.ogv"])
+def test_audio_and_video_of_later_parts_stay_together(folder: Path, name: str) -> None:
+    codecs = {
+        "film.webm": ("-c:v", "libvpx", "-b:v", "1M", "-c:a", "libopus"),
+        "film.ogv": ("-c:v", "libtheora", "-q:v", 9),
+    }
+    part = make_clip(folder / name, *codecs.get(name, ())).read_bytes()
+    clip = read_clip(part * 2, start_seconds=3.5, max_seconds=2.4, frames_per_second=30)
+    white = [time for time, frame in zip(clip.frame_seconds.tolist(), clip.frames, strict=True) if frame.min() > 200]
+    assert white[0] == pytest.approx(beep_start(clip.waveform, RATE), abs=0.06)
+    assert 3.5 + white[0] == pytest.approx(4.5, abs=0.1)
+    assert ANEW in clip.notes
+
+
+def test_one_wrong_time_of_a_packet_moves_nothing_behind_it(folder: Path) -> None:
+    """A transport stream, one time stamp of which is 10 s early: two changed bytes."""
+    path = make_clip(folder / "wrong.ts", video=None)
+    data = bytearray(path.read_bytes())
+    stamps = [
+        at
+        for at in range(0, len(data), 188)
+        if data[at + 1] & 0x40 and (start := data.find(b"\0\0\1\xc0", at, at + 188)) >= 0 and data[start + 7] & 0x80
+    ]
+    start = data.find(b"\0\0\1\xc0", stamps[len(stamps) // 3])
+    data[start + 9] ^= 0x02
+    whole = read_clip(path, max_seconds=None)
+    clip = read_clip(bytes(data), max_seconds=None)
+    assert beep_start(clip.waveform, RATE) == pytest.approx(beep_start(whole.waveform, RATE), abs=0.1)
+
+
+# Gaps and damage
+
+
+def matroska_with_gaps(folder: Path, gap_seconds: float) -> Path:
+    """One frame, or packet of audio, every so often."""
+    path = folder / f"gaps{gap_seconds:g}.mkv"
+    times = f"N*{gap_seconds}/TB"
+    video = ("-f", "lavfi", "-i", "color=c=red:s=62x46:r=5:d=2")
+    audio = ("-f", "lavfi", "-i", "sine=d=1:r=8000:samples_per_frame=800")
+    stamps = ("-vf", f"setpts={times}", "-af", f"asetpts={times}", "-fps_mode", "passthrough")
+    run_ffmpeg(*video, *audio, *stamps, "-c:v", "mjpeg", "-c:a", "pcm_s16le", path)
+    return path
+
+
+@pytest.mark.parametrize("gap_seconds", [1e8, 3000.0, 700.0])
+def test_a_small_file_with_huge_gaps_is_over_soon(folder: Path, gap_seconds: float) -> None:
+    path = matroska_with_gaps(folder, gap_seconds)
+    num_windows = 0
+    with MediaFile(path, in_order=True) as media:
+        for index in itertools.count():
+            try:
+                media.read(index * 100.0, (index + 1) * 100.0)
+            except MediaError:  # nothing in this window
+                assert index > 0
+            num_windows += 1
+            if media.duration_seconds is not None and (index + 1) * 100.0 > media.duration_seconds:
+                break
+            assert num_windows <= 40
+        assert "its times jump by hours; the gap is skipped" in media.notes
+
+
+def test_a_header_that_claims_weeks_is_not_believed(folder: Path) -> None:
+    data = bytearray(make_clip(folder / "weeks.mp4").read_bytes())
+    for box in (b"mvhd", b"mdhd"):
+        for match in re.finditer(box, bytes(data)):
+            struct.pack_into(">I", data, match.start() + 20, 2**31)
+    clip = read_clip(bytes(data), max_seconds=None)
+    assert clip.end_seconds == pytest.approx(3.0, abs=0.1)
+    with MediaFile(bytes(data), in_order=True) as media:
+        media.read(0.0, 2.0)
+        media.read(2.0, 10.0)
+        assert media.duration_seconds == pytest.approx(3.0, abs=0.1)
+
+
+class Zeros(io.RawIOBase):
+    """A file, and behind it zeros without end that cost no disk."""
+
+    def __init__(self, data: bytes, num_zeros: int):
+        self._data, self._size, self._position = data, len(data) + num_zeros, 0
+        self.num_bytes_read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        size = min(size, self._size - self._position)
+        data = self._data[self._position : self._position + size]
+        self._position += size
+        self.num_bytes_read += size
+        return data + bytes(size - len(data))
+
+
+def test_a_gigabyte_of_zeros_behind_a_recording_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_foal_net, "_MOST_BYTES_WITHOUT_PACKET", 2**22)
+    file = Zeros(make_clip(folder / "zeros.ts").read_bytes(), 2**30)
+    clip = read_clip(file, max_seconds=None)
+    assert clip.end_seconds == pytest.approx(3.0, abs=0.1)
+    assert file.num_bytes_read < 2**27
+    assert "holds nothing that can be decoded in a long part; the rest is skipped" in clip.notes
+
+
+# Channels that cancel each other out
+
+
+@pytest.mark.parametrize("gain", [-1.0, -0.95])
+def test_channels_that_cancel_each_other_out_leave_the_louder_one(folder: Path, gain: float) -> None:
+    path = folder / f"cancel{gain}.wav"
+    run_ffmpeg("-f", "lavfi", "-i", f"aevalsrc='{abs(gain)}*0.5*sin(880*PI*t)|-0.5*sin(880*PI*t)':s=16000:d=2", path)
+    clip = read_clip(path)
+    assert clip.notes == (CANCELLING,)
+    assert (clip.waveform.abs() - tone(440, RATE, 2.0).abs()).abs().max() < 1e-3
+    assert in_windows(path, until=2.0).equal(clip.waveform)
+    array = torch.stack([tone(440, RATE, 1.0, -gain * 0.5), tone(440, RATE, 1.0, -0.5)])
+    given = read_clip(audio=array, source_sampling_rate=RATE)
+    assert given.notes == (CANCELLING,)
+    assert (given.waveform.abs() - tone(440, RATE, 1.0).abs()).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "right",
+    ["0.5*sin(880*PI*t)", "0", "0.5*sin(1320*PI*t)", "-0.3*sin(880*PI*t)"],
+    ids=["same", "none", "other", "part"],
+)
+def test_other_channels_are_averaged(folder: Path, right: str) -> None:
+    path = folder / "averaged.wav"
+    run_ffmpeg("-f", "lavfi", "-i", f"aevalsrc='0.5*sin(880*PI*t)|{right}':s=16000:d=1", "-c:a", "pcm_f32le", path)
+    clip = read_clip(path)
+    both = AudioDecoder(path).get_all_samples().data
+    assert (clip.waveform - both.mean(0)).abs().max() < 1e-6
+    assert clip.notes == ()
+
+
+# Decoders and columns keep what was chosen
+
+
+@pytest.fixture(scope="module")
+def tracks(folder: Path) -> Path:
+    """Two videos, red and blue, and two audio tracks, 440 and 880 Hz."""
+    path = folder / "tracks.mkv"
+    inputs = [
+        *("-f", "lavfi", "-i", "color=c=red:s=62x46:r=5:d=2", "-f", "lavfi", "-i", "color=c=blue:s=62x46:r=5:d=2"),
+        *("-f", "lavfi", "-i", "sine=440:d=2:r=48000", "-f", "lavfi", "-i", "sine=880:d=2:r=48000"),
+    ]
+    run_ffmpeg(*inputs, "-map", 0, "-map", 1, "-map", 2, "-map", 3, "-c:v", "ffv1", "-c:a", "pcm_s16le", path)
+    return path
+
+
+def colour(clip: Any) -> str:
+    return "red" if clip.frames[0, 0].float().mean() > clip.frames[0, 2].float().mean() else "blue"
+
+
+def column_of(feature: Any, path: Path) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_dict({"media": [str(path)]}).cast_column("media", feature)[0]["media"]
+
+
+@pytest.mark.parametrize(("index", "hertz"), [(None, 440), (2, 440), (3, 880)])
+def test_the_chosen_audio_stream_is_read(tracks: Path, index: int | None, hertz: int) -> None:
+    import datasets
+
+    for source in (AudioDecoder(tracks, stream_index=index), column_of(datasets.Audio(stream_index=index), tracks)):
+        assert loudest_hertz(read_clip(audio=source).waveform, RATE) == pytest.approx(hertz, abs=5)
+
+
+@pytest.mark.parametrize(("index", "expected"), [(None, "red"), (0, "red"), (1, "blue")])
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+def test_the_chosen_video_stream_is_read(tracks: Path, index: int | None, expected: str, order: str) -> None:
+    import datasets
+
+    column = column_of(datasets.Video(stream_index=index, dimension_order=order), tracks)
+    for source in (VideoDecoder(tracks, stream_index=index, dimension_order=order), column):
+        clip = read_clip(video=source)
+        assert colour(clip) == expected
+        assert clip.frames.shape[1:] == (3, 46, 62)
+
+
+def test_columns_of_one_file_keep_both_their_streams(tracks: Path) -> None:
+    import datasets
+
+    audio, video = (
+        column_of(datasets.Audio(stream_index=3), tracks),
+        column_of(datasets.Video(stream_index=1), tracks),
+    )
+    clip = read_clip(audio=audio, video=video)
+    assert (colour(clip), round(loudest_hertz(clip.waveform, RATE), -1)) == ("blue", 880)
+
+
+def test_the_sampling_rate_of_a_column_limits_what_is_heard(folder: Path) -> None:
+    import datasets
+
+    path = folder / "high.wav"
+    run_ffmpeg("-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*500*t)+0.3*sin(2*PI*6000*t)':s=48000:d=1", path)
+    plain, narrow = (
+        read_clip(audio=column_of(datasets.Audio(sampling_rate=rate), path)).waveform for rate in (None, 8_000)
+    )
+    spectra = [torch.fft.rfft(waveform[1600:-1600]).abs() for waveform in (plain, narrow)]
+    at = round(6000 / RATE * len(plain[1600:-1600]))
+    assert spectra[0][at - 3 : at + 4].max() > 100 * spectra[1][at - 3 : at + 4].max()
+
+
+def test_the_channels_of_a_column_are_mixed_as_it_says(folder: Path) -> None:
+    import datasets
+
+    path = folder / "left.wav"
+    run_ffmpeg("-f", "lavfi", "-i", "aevalsrc='0.5*sin(880*PI*t)|0':s=16000:d=1", "-c:a", "pcm_f32le", path)
+    decoder = column_of(datasets.Audio(num_channels=1), path)
+    expected = decoder.get_all_samples().data[0]
+    clip = read_clip(audio=column_of(datasets.Audio(num_channels=1), path))
+    assert (clip.waveform - expected).abs().max() < 1e-3
+
+
+def test_a_stream_index_that_does_not_exist_is_named(tracks: Path) -> None:
+    decoder = AudioDecoder(tracks, stream_index=3)
+    decoder._hf_encoded = {"path": str(tracks), "bytes": None}
+    decoder.stream_index = 7
+    with pytest.raises(MediaError, match=r"has no audio stream 7; it has \[2, 3\]"):
+        read_clip(audio=decoder)
+
+
+# Limits
+
+
+def test_frames_above_max_pixels_are_refused_with_the_way_to_allow_them(folder: Path) -> None:
+    path = make_clip(folder / "limit.mp4")
+    with pytest.raises(MediaError, match=r"frames of 62x46 pixels, above max_pixels = 2851; raise max_pixels"):
+        read_clip(path, max_pixels=62 * 46 - 1)
+    assert read_clip(path, max_pixels=62 * 46).frames.shape == (15, 3, 46, 62)
+    with pytest.raises(ValueError, match="`max_pixels` has to be above 0"):
+        read_clip(path, max_pixels=0)
+
+
+def test_the_frames_of_one_clip_are_bounded_unless_they_are_shrunk(folder: Path) -> None:
+    path = make_clip(folder / "many.mp4")
+    many = {"max_pixels": 62 * 46, "frames_per_second": 30}
+    with pytest.raises(MediaError, match=r"more than 16 x max_pixels = 45632 pixels; read a shorter range"):
+        read_clip(path, **many)
+    assert len(read_clip(path, transform=lambda frames: frames[..., ::4, ::4], **many).frames) == 90
+    assert len(read_clip(path, end_seconds=0.5, **many).frames) == 15
+
+
+def test_eight_k_is_read_by_default(folder: Path) -> None:
+    path = folder / "8k.mkv"
+    run_ffmpeg("-f", "lavfi", "-i", "color=c=red:s=8192x4320:r=5:d=0.2", "-c:v", "mjpeg", path)
+    shape = read_clip(path, transform=lambda frames: frames[..., ::100, ::100]).frames.shape
+    assert shape == (1, 3, 44, 82)
+
+
+def test_the_samples_of_every_format_have_the_same_scale(folder: Path) -> None:
+    formats = ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"]
+    for codec in formats:
+        sine(folder, f"{codec}.wav", 440, "-c:a", codec, rate=RATE, seconds=0.5)
+        waveform = read_clip(folder / f"{codec}.wav").waveform
+        assert (waveform - tone(440, RATE, 0.5)).abs().max() < (0.01 if codec == "pcm_u8" else 1e-4), codec
+    assert np.isfinite(waveform.numpy()).all()
