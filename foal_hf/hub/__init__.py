@@ -13,12 +13,13 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..atomic_files import write_file
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Results
 from .cards import is_made_card, model_card
-from .commit import Push, commit_folder, upload_folder
+from .commit import Push, commit_folder, explained_hub_errors, upload_folder
 
 
 CARD_NAME = "README.md"
@@ -120,8 +121,8 @@ def push_part(
     An existing card of the repository stays; otherwise a model gets one. Arguments as in transformers.
     """
     api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    with tempfile.TemporaryDirectory() as folder:
+    with explained_hub_errors(repo_id), tempfile.TemporaryDirectory() as folder:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         part.save_pretrained(folder, max_shard_size=max_shard_size)
         _keep_card(api, repo_id, revision, Path(folder, CARD_NAME), tags)
         has_weights = Path(folder, CONFIG_NAME).is_file()
@@ -143,7 +144,7 @@ def write_card(model: Any, folder: str | os.PathLike[str]) -> None:
     """Write the card of a saved model unless the folder has one."""
     path = Path(folder, CARD_NAME)
     if not path.exists():
-        path.write_text(model_card(model.config), encoding="utf-8")
+        write_file(path, model_card(model.config))
 
 
 def check_weights(folder: Path, config: FoalNetConfig, names: list[str]) -> None:

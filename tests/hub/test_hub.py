@@ -180,6 +180,23 @@ def test_parts_share_a_repository_and_its_card(hub: LoopbackHub, checkpoint: Pat
     assert hub.repositories["model", "org/foal-net"].private
 
 
+def test_a_part_is_not_pushed_to_a_public_repository_if_a_private_one_was_asked_for(
+    hub: LoopbackHub, checkpoint: Path
+) -> None:
+    processor = FoalNetProcessor.from_pretrained(checkpoint)
+    processor.push_to_hub("org/foal-net")
+    with pytest.raises(PermissionError, match="org/foal-net is public, and `private=True` was given"):
+        processor.push_to_hub("org/foal-net", private=True)
+    assert len(hub.titles("model", "org/foal-net")) == 1
+
+
+def test_refusals_of_a_part_are_explained_too(hub: LoopbackHub, checkpoint: Path) -> None:
+    processor = FoalNetProcessor.from_pretrained(checkpoint)
+    with pytest.raises(PermissionError, match="hf auth login"):
+        processor.push_to_hub("org/foal-net", token=READ_TOKEN)
+    assert ("model", "org/foal-net") not in hub.repositories
+
+
 def test_a_card_on_the_hub_is_kept_when_a_model_is_pushed(hub: LoopbackHub, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")

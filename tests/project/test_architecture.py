@@ -29,7 +29,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "data/features": "atomic_files corpora data foal_net identity",
-        "hub": "corpora foal_net hub/cards metrics results",
+        "hub": "atomic_files corpora foal_net hub/cards metrics results",
     },
     {
         "training": "data hub hub/cards metrics results",
