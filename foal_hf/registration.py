@@ -1,14 +1,19 @@
 """Register the classes with the auto classes and `pipeline` of transformers."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForVideoClassification,
     AutoProcessor,
+    pipeline,
 )
 
 # Not from `transformers`: without torchvision, that has a placeholder. Pipelines of other tasks use this class.
@@ -26,6 +31,7 @@ from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
 TASK = "audio-video-emotion"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
 """The checkpoint that ships with the package, trained on generated clips, for demonstrations and tests."""
+_LONGEST_REASON = 400  # characters; some messages of transformers list hundreds of names
 
 
 def register() -> None:
@@ -57,6 +63,61 @@ class _RegisteredTask(dict):
 
     def __contains__(self, task: object) -> bool:
         return False
+
+
+def load_pipeline(model: Any = None, device: Any = None, **settings: Any) -> Any:
+    """Load the pipeline of a checkpoint, as the commands do.
+
+    Args:
+        model (*optional*): Folder or Hub name. Default: the tiny checkpoint of the package.
+        device (*optional*): Its device. Default: the best that is available.
+        **settings: Further arguments of `transformers.pipeline`.
+
+    Raises:
+        ValueError: If the device is not available, or the checkpoint cannot be loaded; in one sentence. Code in its
+            repository is never run.
+    """
+    register()
+    device = checked_device(device)
+    name = os.fspath(TINY_CHECKPOINT if model is None else model)
+    with errors_naming_checkpoint(name):
+        load: Any = pipeline
+        return load(TASK, model=name, device=device, trust_remote_code=False, **settings)
+
+
+def checked_device(device: Any) -> Any:
+    """The device as it is given, if it is None or available here.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if device not in (None, -1):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(
+                f"The device {device!r} is not available ({_in_one_line(error)}). Use 'cpu', or see what "
+                "`foal-hf doctor` says about CUDA."
+            ) from error
+    return device
+
+
+@contextlib.contextmanager
+def errors_naming_checkpoint(name: Any) -> Iterator[None]:
+    """Turn any error of loading a checkpoint into a `ValueError` of one sentence that names it."""
+    try:
+        yield
+    except ImportError:  # a missing package is not the fault of the checkpoint
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"The checkpoint {name} cannot be loaded: {kind}{_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    text, _, traceback = str(error).partition("Traceback (most recent call last):")  # as in some of transformers
+    text = " ".join([*text.split(), *(traceback.strip().splitlines() or [""])[-1].split()]) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def _hub() -> Any:

@@ -1,22 +1,25 @@
-"""Segments of a recording as text for other programs: JSON, CSV, WebVTT and RTTM.
+"""Segments of a recording as text for other programs: JSON, CSV, WebVTT, SubRip and RTTM.
 
 All functions take the segments that the pipeline returns with `window_seconds`, and return a string. JSON and CSV have
-one entry for each segment, WebVTT and RTTM one for each run of segments with the same label.
+one entry for each segment, the others one for each run of segments with the same label.
 """
 
 import csv
 import html
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..foal_net.timeline_foal_net import runs_of_one_label
+from ..printable_text import printable
 
 
 _AUDIO_COLUMNS = ("level_dbfs", "silent", "clipped", "speech", "speech_share")
 _VIDEO_COLUMNS = ("black", "frozen")
 _NO_VALUE = "<NA>"  # of RTTM
+_NO_TAGS = str.maketrans({"<": "\u2039", ">": "\u203a"})
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _Segments = Iterable[Mapping[str, Any]]
 
@@ -45,7 +48,9 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
     Returns:
         `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
-        evidence, `reason`, `notes` (joined by `; `). Booleans are `true` or `false`; None is empty.
+        evidence, `reason`, `notes` (joined by `; `). Booleans are `true` or `false`; None is empty. Control characters
+        in text are escaped as by [`printable`]. Text that begins with `=`, `+`, `-` or `@` gets a `'` in front, because
+        spreadsheets would run it as a formula.
 
     Raises:
         ValueError: If a segment has an emotion that is not among `labels`.
@@ -53,9 +58,9 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
     measures = [("audio", name) for name in _AUDIO_COLUMNS] + [("video", name) for name in _VIDEO_COLUMNS]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    names = ["start_seconds", "end_seconds", "label", "score", *(f"score_{label}" for label in labels), "modalities"]
-    names += [f"{modality}_{name}" for modality, name in measures] + ["reason", "notes"]
-    first = [] if file is None else [file]
+    names = ["start_seconds", "end_seconds", "label", "score", *(f"score_{printable(label)}" for label in labels)]
+    names += ["modalities", *(f"{modality}_{name}" for modality, name in measures), "reason", "notes"]
+    first = [] if file is None else [_cell(file)]
     if header:
         writer.writerow((["file"] if first else []) + names)
     for segment in segments:
@@ -69,7 +74,7 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
             + [_cell(scores.get(label)) for label in labels]
             + ["+".join(segment["modalities"])]
             + [_cell((evidence[modality] or {}).get(name)) for modality, name in measures]
-            + [_cell(segment["reason"]), "; ".join(evidence.get("notes", []))]
+            + [_cell(segment["reason"]), _cell("; ".join(evidence.get("notes", [])))]
         )
     return table.getvalue()
 
@@ -86,12 +91,23 @@ def to_vtt(segments: _Segments) -> str:
     Returns:
         `str`: Starts with the line `WEBVTT`.
     """
-    cues = ["WEBVTT\n"]
-    for run in runs_of_one_label(segments):
-        start, end = (round(run[name] * 1000) for name in ("start_seconds", "end_seconds"))
-        if run["label"] is not None and start < end:
-            text = html.escape(_one_line(run["label"]), quote=False)  # no tag and no arrow
-            cues.append(f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text} {100 * run['score']:.0f} %\n")
+    cues = [f"{start} --> {end}\n{html.escape(text, quote=False)}\n" for start, end, text in _cues(segments, ".")]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def to_srt(segments: _Segments) -> str:
+    """Runs of segments with the same label as SubRip subtitles, with the cues of [`to_vtt`], numbered from 1.
+
+    Args:
+        segments (`Iterable[Mapping]`): Of one recording.
+
+    Returns:
+        `str`: Empty without cues. `<` and `>` become `‹` and `›`, because players read `<i>` as a tag.
+    """
+    cues = [
+        f"{number}\n{start} --> {end}\n{text.translate(_NO_TAGS)}\n"
+        for number, (start, end, text) in enumerate(_cues(segments, ","), 1)
+    ]
     return "\n".join(cues)
 
 
@@ -129,23 +145,32 @@ def to_rttm(segments: _Segments, file_id: str) -> str:
     return "".join(lines)
 
 
+def _cues(segments: _Segments, decimal_mark: str) -> Iterator[tuple[str, str, str]]:
+    """Start, end and text of the subtitles."""
+    for run in runs_of_one_label(segments):
+        times = [round(run[name] * 1000) for name in ("start_seconds", "end_seconds")]
+        if run["label"] is not None and times[0] < times[1]:
+            start, end = (_clock(milliseconds, decimal_mark) for milliseconds in times)
+            yield start, end, f"{printable(' '.join(run['label'].split()))} {100 * run['score']:.0f} %"
+
+
+def _clock(milliseconds: int, decimal_mark: str) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{decimal_mark}{milliseconds:03d}"
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _vtt_time(milliseconds: int) -> str:
-    seconds, milliseconds = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{milliseconds:03d}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return str(value)
+    return f"'{printable(value)}" if value.startswith(_FORMULA_STARTS) else printable(value)
 
 
 def _one_field(text: str) -> str:
-    return "_".join(text.split()) or _NO_VALUE
+    return "_".join(printable(" ".join(text.split())).split()) or _NO_VALUE
 
 
-__all__ = ["to_csv", "to_json", "to_rttm", "to_vtt"]
+__all__ = ["to_csv", "to_json", "to_rttm", "to_srt", "to_vtt"]

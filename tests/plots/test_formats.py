@@ -1,4 +1,4 @@
-"""Segments as JSON, CSV, WebVTT and RTTM, read back by parsers of these formats."""
+"""Segments as JSON, CSV, WebVTT, SubRip and RTTM, read back by parsers of these formats."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foal_hf.plots.subtitles_and_tables import to_csv, to_json, to_rttm, to_vtt
+from foal_hf.plots.subtitles_and_tables import to_csv, to_json, to_rttm, to_srt, to_vtt
 
 
 LABELS = ["happy", "neutral", "so & so", "a <b> --> c"]
@@ -85,6 +85,20 @@ def test_csv_gives_every_number_back() -> None:
     assert (rows[0]["audio_level_dbfs"], rows[0]["video_frozen"], rows[-1]["video_frozen"]) == ("-23.1", "true", "")
 
 
+def test_csv_keeps_text_from_being_a_formula_or_a_control_sequence() -> None:
+    labels = ["=1+2", "\x1b[31mred\n"]
+    scores = [{"label": label, "score": 0.5} for label in labels]
+    formula = segment(0.0, 1.0, "=1+2", 0.5, scores=scores, reason="-5 dB")
+    control = segment(1.0, 2.0, labels[1], 0.5, scores=scores)
+    table = to_csv([formula, control], labels, file="@clip\u202e\udce9.mp4")
+    assert "\x1b" not in table and "\u202e" not in table
+    table.encode("utf-8")
+    first, second = csv.DictReader(io.StringIO(table))
+    assert (first["file"], first["label"], first["reason"]) == (r"'@clip\u202e\xe9.mp4", "'=1+2", "'-5 dB")
+    assert (first["audio_level_dbfs"], second["label"]) == ("-23.1", r"\x1b[31mred\x0a")
+    assert first[r"score_\x1b[31mred\x0a"] == first["score_=1+2"] == "0.5"
+
+
 def test_csv_of_nothing_is_its_header() -> None:
     text = to_csv([], ["happy"])
     assert text.startswith("start_seconds,end_seconds,label,score,score_happy,modalities,audio_level_dbfs")
@@ -118,6 +132,16 @@ def test_vtt_counts_hours_past_ninety_nine() -> None:
 
 def test_vtt_skips_a_run_shorter_than_a_millisecond() -> None:
     assert to_vtt([segment(1.0, 1.0004, "happy", 0.8)]) == to_vtt([]) == "WEBVTT\n"
+
+
+def test_srt_has_the_cues_of_vtt_with_numbers() -> None:
+    blocks = [block.split("\n") for block in to_srt(SEGMENTS).removesuffix("\n").split("\n\n")]
+    assert blocks == [
+        ["1", "00:00:00,000 --> 00:00:06,000", "happy 75 %"],
+        ["2", "00:00:09,000 --> 00:00:12,000", "a \u2039b\u203a --\u203a c 70 %"],
+        ["3", "00:59:56,500 --> 01:01:01,250", "so & so 50 %"],
+    ]
+    assert to_srt([segment(0.0, 1.0, None, 0.3)]) == to_srt([]) == ""
 
 
 def test_rttm_has_one_line_of_ten_fields_for_each_run() -> None:

@@ -15,7 +15,10 @@ TRAVELS = "_foal_net"
 # A row a room, a group a level: the rooms that it imports, neither more nor less, all of them on levels above its own
 # row. CONTRIBUTING.md says what each room is for.
 HOUSE: list[dict[str, str]] = [
-    {"foal_net": "", "metrics": "", "resources": "", "identity": "", "atomic_files": ""},
+    {
+        **{"foal_net": "", "metrics": "", "resources": "", "identity": "", "atomic_files": ""},
+        **{"printable_text": "", "worker_server": ""},
+    },
     {
         "results": "atomic_files metrics",
         "corpora": "atomic_files foal_net identity resources",
@@ -25,7 +28,7 @@ HOUSE: list[dict[str, str]] = [
         "data": "corpora foal_net",
         "synthetic": "atomic_files corpora",
         "hub/cards": "foal_net resources results",
-        "plots": "atomic_files corpora foal_net metrics",
+        "plots": "atomic_files corpora foal_net metrics printable_text",
     },
     {
         "data/features": "atomic_files corpora data foal_net identity",
@@ -38,11 +41,12 @@ HOUSE: list[dict[str, str]] = [
     {
         "experiments": "atomic_files corpora data data/features foal_net hub hub/cards identity metrics plots "
         "registration resources results synthetic training",
-        "annotate": "atomic_files foal_net identity registration",
+        "annotate": "atomic_files corpora foal_net identity registration worker_server",
         "demo": "foal_net plots registration",
     },
     {
-        "cli": "annotate corpora data/features demo experiments export foal_net hub plots registration results",
+        "cli": "annotate atomic_files corpora data/features demo experiments export foal_net hub plots printable_text "
+        "registration results worker_server",
         # Former places of public names, until 1.0.
         "calibration": "training",
         "features": "data/features",
