@@ -30,7 +30,7 @@ from foal_hf.annotate import annotate
 from foal_hf.annotate.files import MediaPath, list_files
 from foal_hf.annotate.job import Job
 from foal_hf.annotate.reading import ClipReader
-from foal_hf.annotate.workers import DecodeWorkers
+from foal_hf.annotate.workers import DecodeWorkers, TimeLimits
 from foal_hf.experiments.tiny import make_tiny_processor
 from foal_hf.registration import TASK, TINY_CHECKPOINT
 from foal_hf.synthetic import EMOTIONS, generate_recording
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classify = make_pipeline(options)
     with tempfile.TemporaryDirectory() as folder:
         archive = make_archive(Path(folder) / "archive", options.num_files)
-        files = [file.path for file in list_files(archive)[0]]
+        files = [file.path for file in list_files(archive).files]
         settings = {"batch_size": options.batch_size, "num_workers": options.num_workers}
         annotate(files[:NUM_DISTINCT], Path(folder) / "warm.parquet", model=classify, progress=False, **settings)
         runs, plain = [], []
@@ -198,13 +198,13 @@ def _threads(
     reader: ClipReader, files: list[MediaPath], number: int, stack: contextlib.ExitStack
 ) -> Callable[[], object]:
     pool = stack.enter_context(ThreadPoolExecutor(number))
-    return lambda: sum(pool.map(lambda file: len(list(reader(file.path))), files))
+    return lambda: sum(pool.map(lambda file: len(list(reader(file))), files))
 
 
 def _processes(
     reader: ClipReader, files: list[MediaPath], number: int, stack: contextlib.ExitStack
 ) -> Callable[[], object]:
-    workers = DecodeWorkers[MediaPath](reader, num_workers=number, time_limit_seconds=60, num_ahead=16)
+    workers = DecodeWorkers[MediaPath](reader, num_workers=number, limits=TimeLimits(60.0), num_ahead=16)
     stack.enter_context(workers)
     return lambda: sum(1 for _ in workers.read(files))
 

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tqdm.auto import tqdm
-from transformers import pipeline
 
 from ..foal_net.recordings_foal_net import MODALITIES
-from ..registration import TASK, register
+from ..registration import load_pipeline
+from ..worker_server import prepare_workers
 from .engine import DecodeSettings, LocalEngine
 from .files import Sources, list_files
 from .identity import describe_job
-from .job import Job
+from .job import Job, JobPaths
 from .ray_engine import RayEngine, import_ray
 from .reading import ClipReader
-from .workers import prepare_workers
+from .workers import TimeLimits
 
 
 _ENGINES = ("local", "ray")
@@ -42,6 +42,8 @@ class Summary:
         num_files (`int`): Files in the manifest.
         num_done, num_failed, num_pending (`int`): Of them, by status, over all runs and processes so far.
         num_annotated (`int`): Files that this run has finished, failed ones included.
+        skipped (`dict[str, int]`): Number of files of the folder that were skipped, by reason. They are not in the
+            manifest.
         seconds (`float`): Time from the first file of this run to the last.
         model_seconds (`float`): Part of it spent in the model; 0 on Ray, where it is not measured.
     """
@@ -55,6 +57,7 @@ class Summary:
     num_annotated: int
     seconds: float
     model_seconds: float
+    skipped: dict[str, int]
 
 
 def annotate(
@@ -70,6 +73,7 @@ def annotate(
     batch_size: int = 8,
     num_workers: int | None = None,
     time_limit_seconds: float = 60.0,
+    file_time_limit_seconds: float | None = None,
     retry_failed: bool = False,
     all_files: bool = False,
     root: str | os.PathLike[str] | None = None,
@@ -83,17 +87,22 @@ def annotate(
     Results are stored in a folder beside the output (`results.job` beside `results.parquet`) as soon as they are
     computed. A killed run resumes there when it is started again, and neither repeats nor loses a file. New and changed
     files are added. Several processes, also on machines that share the folder, can run the same call at the same time:
-    each takes files that no other has, and the last to end writes the complete tables. Files that cannot be read, or
-    that hang or crash the decoder, are recorded in the manifest; the job continues.
+    each takes files that no other has. At the end each waits for the others, and takes over the files of a process that
+    was killed. Files that cannot be read, or that hang or crash the decoder, are recorded in the manifest; the job
+    continues.
 
     Args:
-        sources: A folder, with everything below it; a text, CSV or TSV file that lists files; or paths.
+        sources: A folder, with everything below it; a list of files; or paths. A text list has one path on each line;
+            `#` starts a comment. A CSV or TSV table has a column `file` (or `file_name`, `path`, `video`, `audio`), and
+            may have `start_seconds` and `end_seconds` to annotate a range; ranges of one file are separate.
         output (`str` or `os.PathLike`): Parquet file of the results, one row for each clip or segment: `file` (relative
-            to the root), `start_seconds`, `end_seconds`, `label`, `score_<class>` of every class, `modalities`, and
-            `reason` if there is no label. The manifest lies beside it, one row for each file: `file`, `status` (`done`,
-            `failed`, `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`, `seconds_spent`,
-            `attempts`, `size_bytes`, `notes` (what the reader skipped, moved or converted), `model_revision`,
-            `fingerprint`. Rows are sorted by file and time.
+            to the root), `start_seconds`, `end_seconds`, `label`, `score` (the best one), `score_<class>` of every
+            class, `modalities`, `audio_<measure>` and `video_<measure>` (the evidence, see `measure_evidence`; speech
+            is not detected), `reason` if there is no label, and `notes`: the columns of `foal-hf predict --csv`. The
+            manifest lies beside it, one row for each file or range: `file`, `start_seconds` and `end_seconds` (of the
+            range), `status` (`done`, `failed`, `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`,
+            `seconds_spent`, `attempts`, `size_bytes`, `notes` (what the reader skipped, moved or converted),
+            `model_revision`, `fingerprint`. Rows are sorted by file and time.
         model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint of the
             package.
         modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.
@@ -104,8 +113,11 @@ def annotate(
         min_score (`float`, *optional*): If the best score is below this, the label is None.
         batch_size (`int`, defaults to 8): Clips per forward pass, from one or more files.
         num_workers (`int`, *optional*): Decoding processes. Default: the number of processors minus one, at most 8.
-        time_limit_seconds (`float`, defaults to 60): Time limit for decoding one clip or window. Then the process is
-            killed, the file has failed, and the job continues; the same applies if a file crashes the decoder.
+        time_limit_seconds (`float`, defaults to 60): Time limit for decoding one clip or window; windows without
+            content share one limit. Then the process is killed, the file has failed, and the job continues; the same
+            applies if a file crashes the decoder.
+        file_time_limit_seconds (`float`, *optional*): Time limit for decoding one file. Default: 60 times
+            `time_limit_seconds`.
         retry_failed (`bool`, defaults to `False`): Retry files that failed in earlier runs.
         all_files (`bool`, defaults to `False`): Try every file of a folder, not only those with a known suffix.
         root (`str` or `os.PathLike`, *optional*): The folder that file names are relative to. Default: the folder, the
@@ -118,15 +130,14 @@ def annotate(
         progress (`bool`, defaults to `True`): Show a progress bar.
 
     Returns:
-        [`Summary`]: The paths of the tables, and the number of files that are done, failed and pending. Files are
-        pending if another process is annotating them.
+        [`Summary`]: The paths of the tables, and the number of files that are done, failed and pending.
 
     Raises:
         FileNotFoundError: If the sources do not exist.
         ImportError: If a package for decoding, or Ray, is not installed.
         RuntimeError: If the model fails on many files in a row, or the workers do not start.
-        ValueError: If the output belongs to another model, other settings or another root; if there are no files; or if
-            an argument is invalid.
+        ValueError: If the output belongs to another model, other settings or another root; if there are no files or a
+            list is wrong; or if an argument is invalid.
 
     Example:
 
@@ -137,35 +148,43 @@ def annotate(
     ```
     """
     workers = _default_workers() if num_workers is None else num_workers
-    decode_settings = DecodeSettings(batch_size, workers, time_limit_seconds, min_score)
+    limits = TimeLimits(time_limit_seconds, file_time_limit_seconds)
+    decode_settings = DecodeSettings(batch_size, workers, limits, min_score)
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "first_seconds": first_seconds}
     _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors)
-    files, start = list_files(sources, root=root, all_files=all_files)
+    paths = JobPaths.of(output)
+    listed = list_files(sources, root=root, all_files=all_files, outputs=[path.absolute() for path in paths])
     if engine == "local":
         prepare_workers()  # while the model is loaded
     else:
         import_ray()  # before anything is done
-    classify = _pipeline(model, "cpu" if engine == "ray" else device)
+    is_pipeline = hasattr(model, "postprocess")
+    classify = model if is_pipeline else load_pipeline(model, "cpu" if engine == "ray" else device)
     config = classify.model.config
+    if min_score is not None and getattr(config, "problem_type", None) == "regression":
+        raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
     labels = [config.id2label[index] for index in range(config.num_labels)]
     reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows)
     description = describe_job(classify, labels=labels, modality=modality, min_score=min_score, **windows)
     begun, num_annotated, model_seconds = time.perf_counter(), 0, 0.0
-    with Job(Path(output), description, start, labels, getattr(config, "_commit_hash", None)) as job:
-        files = [file for file in files if not job.is_own(file)]
+    with Job(paths, description, listed.root, labels, getattr(config, "_commit_hash", None)) as job:
+        waiting = listed.files
         try:
             with (
-                tqdm(total=len(files), initial=job.num_settled(files), unit="file", disable=not progress) as bar,
+                tqdm(total=len(waiting), initial=job.num_settled(waiting), unit="file", disable=not progress) as bar,
                 _engine(engine, job, classify, reader, decode_settings, num_actors, device) as running,
-                contextlib.closing(running.records(job.take(files, retry_failed=retry_failed))) as records,
             ):
-                for record in records:
-                    job.add(record)
-                    num_annotated += 1
-                    bar.update()
+                while waiting:
+                    tasks = job.take(waiting, retry_failed=retry_failed)
+                    with contextlib.closing(running.records(tasks)) as records:
+                        for record in records:
+                            job.add(record)
+                            num_annotated += 1
+                            bar.update()
+                    waiting = job.wait_for_others()
                 model_seconds = running.model_seconds
         finally:
-            numbers = job.collect(files)
+            numbers = job.collect(listed.files)
     return Summary(
         results=job.results,
         manifest=job.manifest,
@@ -173,6 +192,7 @@ def annotate(
         num_annotated=num_annotated,
         seconds=time.perf_counter() - begun,
         model_seconds=model_seconds,
+        skipped=listed.skipped,
         **{f"num_{status}": number for status, number in numbers.items()},
     )
 
@@ -194,13 +214,6 @@ def _engine(
             "process ends, or use `engine='local'`."
         )
     return RayEngine(classify, reader, decode_settings, num_actors=num_actors, device=device)
-
-
-def _pipeline(model: Any, device: Any) -> Any:
-    if hasattr(model, "postprocess"):  # a pipeline already
-        return model
-    register()
-    return pipeline(TASK, model=model, device=device)  # type: ignore[call-overload]
 
 
 def _default_workers() -> int:
@@ -227,7 +240,11 @@ def _check(
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise ValueError(f"`{name}` has to be 1 or more, got {number}.")
-    for name, seconds in {**windows, "time_limit_seconds": decode_settings.time_limit_seconds}.items():
+    limits = {
+        "time_limit_seconds": decode_settings.limits.window_seconds,
+        "file_time_limit_seconds": decode_settings.limits.file_seconds,
+    }
+    for name, seconds in {**windows, **limits}.items():
         if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
             raise ValueError(f"`{name}` has to be above 0, got {seconds}.")
     if decode_settings.min_score is not None and not 0 <= decode_settings.min_score <= 1:

@@ -11,10 +11,14 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
+
+from ..atomic_files import open_own
+from .files import Key
 
 
 _WHOLE_JOB = 0  # the byte of what only one process may do at a time; the others belong to files
@@ -30,7 +34,7 @@ class Claims:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._handle = open_own(path, os.O_RDWR | os.O_CREAT)
         self._has_all = False
 
     def __enter__(self) -> Self:
@@ -39,19 +43,19 @@ class Claims:
     def __exit__(self, *exception: object) -> None:
         os.close(self._handle)  # releases all claims
 
-    def take(self, name: str) -> bool:
+    def take(self, key: Key) -> bool:
         """Claim a file; False if another process has it."""
-        return self._has_all or self._lock(_position(name), 1)
+        return self._has_all or self._lock(_position(key), 1)
 
     def take_all(self) -> bool:
         """Claim every possible file; False if another process has one."""
         self._has_all = self._has_all or self._lock(_FIRST_FILE, 0)  # 0 bytes: to the end of all positions
         return self._has_all
 
-    def release(self, name: str) -> None:
+    def release(self, key: Key) -> None:
         """Let others claim a file, once its result is on the disk."""
         if not self._has_all:
-            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _position(name))
+            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _position(key))
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -76,9 +80,11 @@ class Claims:
         return True
 
 
-def _position(name: str) -> int:
+def _position(key: Key) -> int:
     """The byte of a file: 62 bits of a digest. Two files that share one would only wait for each other."""
-    digest = hashlib.sha256(name.encode()).digest()
+    name, start_seconds, end_seconds = key
+    is_whole = start_seconds == 0 and end_seconds == math.inf
+    digest = hashlib.sha256((name if is_whole else repr(key)).encode()).digest()
     return _FIRST_FILE + (int.from_bytes(digest[:8], "big") >> 2)
 
 

@@ -9,7 +9,7 @@ from .job import Task
 from .journals import Record
 from .reading import ClipReader
 from .scoring import Scorer
-from .workers import DecodeWorkers
+from .workers import DecodeWorkers, TimeLimits
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class DecodeSettings:
     Attributes:
         batch_size (`int`): Clips per forward pass.
         num_workers (`int`): Decoding processes.
-        time_limit_seconds (`float`): Time limit for decoding one clip or window.
+        limits ([`TimeLimits`]): Time limits for decoding.
         min_score (`float`, *optional*): Below this there is no label.
     """
 
     batch_size: int
     num_workers: int
-    time_limit_seconds: float
+    limits: TimeLimits
     min_score: float | None = None
 
 
@@ -45,7 +45,7 @@ class LocalEngine:
         self._workers: DecodeWorkers[Task] = DecodeWorkers(
             reader,
             num_workers=settings.num_workers,
-            time_limit_seconds=settings.time_limit_seconds,
+            limits=settings.limits,
             num_ahead=2 * settings.batch_size,
         )
 

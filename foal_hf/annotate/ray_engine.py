@@ -18,6 +18,7 @@ from .reading import ClipReader
 
 _FILES_PER_BATCH = 64  # of an actor; their records come back together
 _MOST_BLOCKS = 1000
+_TIMES = ("start_seconds", "end_seconds")
 
 
 class RayEngine:
@@ -103,8 +104,7 @@ class FileAnnotator:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Rows of tasks to rows of records, as JSON."""
         columns = [batch[name].tolist() for name in Task._fields]
-        tasks = (Task(*row) for row in zip(*columns, strict=True))
-        tasks = (task._replace(path=os.fsdecode(task.path)) for task in tasks)
+        tasks = (_as_task(*row) for row in zip(*columns, strict=True))
         return {"record": [record.to_json() for record in self._engine.records(tasks)]}
 
 
@@ -131,7 +131,14 @@ def _parts(classify: Any) -> tuple[Any, ...]:
 
 
 def _as_row(task: Task) -> dict[str, Any]:
-    return {**task._asdict(), "path": os.fsencode(task.path)}  # a path may not be valid UTF-8
+    times = {name: math.nan if (time := getattr(task, name)) is None else time for name in _TIMES}
+    return {**task._asdict(), **times, "path": os.fsencode(task.path)}  # a path may not be valid UTF-8
+
+
+def _as_task(*row: Any) -> Task:
+    task = Task(*row)
+    start, end = (None if math.isnan(time := getattr(task, name)) else time for name in _TIMES)
+    return task._replace(path=os.fsdecode(task.path), start_seconds=start, end_seconds=end)
 
 
 def _most_actors(resources: dict[str, float], num_cpus: int, num_gpus: int) -> int:

@@ -29,17 +29,20 @@ class ClipReader:
     stride_seconds: float | None = None
     first_seconds: float | None = None
 
-    def __call__(self, path: str) -> Iterator[PendingWindow]:
-        """The windows of a file, in order.
+    def __call__(self, file: Any) -> Iterator[PendingWindow]:
+        """The windows of a file, or of a range of it (`start_seconds`, `end_seconds`), in order.
 
         Raises:
             MediaError: If it cannot be read, or has nothing to score.
         """
         reader = WindowReader(self.processor, self.shortest_sound, self.modality, detect_speech=False)
+        part = {name: getattr(file, name) for name in ("start_seconds", "end_seconds")}
+        part = given({**part, "first_seconds": self.first_seconds})
         if self.window_seconds is None:
-            return reader.whole(path, **given({"first_seconds": self.first_seconds}))
-        times = {name: getattr(self, name) for name in ("window_seconds", "stride_seconds", "first_seconds")}
-        return reader.timeline(path, **given(times))
+            return reader.whole(file.path, with_evidence=True, **part)
+        return reader.timeline(
+            file.path, window_seconds=self.window_seconds, stride_seconds=self.stride_seconds, **part
+        )
 
 
 __all__ = ["ClipReader"]

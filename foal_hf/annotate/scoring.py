@@ -17,6 +17,7 @@ from ..foal_net.timeline_foal_net import (
     scores_of,
     why_unsure,
 )
+from .files import Key
 from .job import Task
 from .journals import Record, Segment
 from .workers import Ended, Read
@@ -45,7 +46,7 @@ class Scorer:
     ) -> None:
         self._classify, self._batch_size, self._min_score = classify, batch_size, min_score
         self._one_a_file = one_a_file
-        self._failing: set[str] = set()  # files since the last clip that succeeded
+        self._failing: set[Key] = set()  # files since the last clip that succeeded
         self._last_pass = time.perf_counter()
         self.seconds = 0.0
 
@@ -58,10 +59,10 @@ class Scorer:
         Raises:
             RuntimeError: If the model fails on one file after the other.
         """
-        open_files: dict[str, _OpenFile] = {}
+        open_files: dict[Key, _OpenFile] = {}
         waiting: list[_Waiting] = []
         for reading in readings:
-            file = open_files.setdefault(reading.file.name, _OpenFile(reading.file))
+            file = open_files.setdefault(reading.file.key, _OpenFile(reading.file))
             if isinstance(reading, Read):
                 waiting += file.add(reading.window)
                 has_choice = len(waiting) >= _BATCHES_TO_CHOOSE_FROM * self._batch_size
@@ -94,7 +95,7 @@ class Scorer:
                 for alone in waiting:
                     self._score([alone])
                 return
-            self._failing.add(waiting[0].file.task.name)
+            self._failing.add(waiting[0].file.task.key)
             if len(self._failing) >= _MOST_FAILURES_IN_A_ROW:
                 raise RuntimeError(f"The model fails on every file: {type(error).__name__}: {error}") from error
             results = [error]
@@ -106,9 +107,9 @@ class Scorer:
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return scores_of(logits, self._classify.model.config)
 
-    def _complete(self, open_files: dict[str, "_OpenFile"]) -> Iterator[Record]:
-        for name in [name for name, file in open_files.items() if file.has_ended and not file.num_waiting]:
-            yield self._record(open_files.pop(name))
+    def _complete(self, open_files: dict[Key, "_OpenFile"]) -> Iterator[Record]:
+        for key in [key for key, file in open_files.items() if file.has_ended and not file.num_waiting]:
+            yield self._record(open_files.pop(key))
 
     def _record(self, file: "_OpenFile") -> Record:
         return Record(
@@ -122,13 +123,17 @@ class Scorer:
             size_bytes=file.task.size_bytes,
             modified_ns=file.task.modified_ns,
             notes="; ".join(file.notes) or None,
+            start_seconds=file.task.start_seconds,
+            end_seconds=file.task.end_seconds,
         )
 
     def _segments(self, segments: list[ScoredSegment]) -> Iterator[Segment]:
         if self._one_a_file and segments:
             segments = [merge_into_one(segments)]
         for segment in merge_windows(segments, self._described):
-            yield Segment(**{name: value for name, value in segment.items() if name != "evidence"})
+            measured = segment.pop("evidence")
+            evidence = {modality: measured.get(modality) for modality in ("audio", "video")}
+            yield Segment(**segment, evidence=evidence, notes=tuple(measured.get("notes", ())))
 
     def _described(self, probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
         if probabilities is None:

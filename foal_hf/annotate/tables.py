@@ -5,6 +5,7 @@ the memory needed does not depend on the number of files.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,13 +15,25 @@ import pyarrow
 import pyarrow.parquet
 
 from ..atomic_files import replacing
+from .files import Key
 from .journals import Record
 
 
 _ROWS_PER_WRITE = 10_000
+_EVIDENCE = {
+    "audio_level_dbfs": pyarrow.float64(),
+    "audio_silent": pyarrow.bool_(),
+    "audio_clipped": pyarrow.bool_(),
+    "audio_speech": pyarrow.bool_(),
+    "audio_speech_share": pyarrow.float64(),
+    "video_black": pyarrow.bool_(),
+    "video_frozen": pyarrow.bool_(),
+}
 _MANIFEST = pyarrow.schema(
     {
         "file": pyarrow.string(),
+        "start_seconds": pyarrow.float64(),
+        "end_seconds": pyarrow.float64(),
         "status": pyarrow.string(),
         "error_type": pyarrow.string(),
         "error": pyarrow.string(),
@@ -39,7 +52,8 @@ _MANIFEST = pyarrow.schema(
 def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], about: Mapping[str, Any]) -> None:
     """Write a row for each clip or segment.
 
-    Columns: `file`, `start_seconds`, `end_seconds`, `label`, `score_<label>` of each class, `modalities`, `reason`.
+    Columns: `file`, `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` of each class, `modalities`,
+    `audio_<measure>` and `video_<measure>` of the evidence, `reason`, `notes`: those of `foal-hf predict --csv`.
 
     Args:
         path (`Path`): Parquet file, replaced if it exists.
@@ -52,22 +66,25 @@ def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], 
         "start_seconds": pyarrow.float64(),
         "end_seconds": pyarrow.float64(),
         "label": pyarrow.string(),
+        "score": pyarrow.float32(),
         **{f"score_{label}": pyarrow.float32() for label in labels},
         "modalities": pyarrow.list_(pyarrow.string()),
+        **_EVIDENCE,
         "reason": pyarrow.string(),
+        "notes": pyarrow.string(),
     }
     _write(path, (row for record in records for row in _segment_rows(record)), pyarrow.schema(fields), about)
 
 
 def write_manifest(
-    path: Path, records: Iterable[Record], names: Iterable[str], about: Mapping[str, Any]
+    path: Path, records: Iterable[Record], keys: Iterable[Key], about: Mapping[str, Any]
 ) -> dict[str, int]:
     """Write a row for each file.
 
     Args:
         path (`Path`): Parquet file, replaced if it exists.
-        records (`Iterable[Record]`): In the order of `names`.
-        names (`Iterable[str]`): All files; those without a record are pending.
+        records (`Iterable[Record]`): In the order of `keys`.
+        keys (`Iterable[Key]`): All files; those without a record are pending.
         about (`Mapping[str, Any]`): `fingerprint` and `model_revision`.
 
     Returns:
@@ -78,11 +95,14 @@ def write_manifest(
     def rows() -> Iterator[dict[str, Any]]:
         left = iter(records)
         record = next(left, None)
-        for name in names:
-            if record is None or record.file != name:
-                row: dict[str, Any] = {"file": name, "status": "pending", "attempts": 0}
+        for key in keys:
+            if record is None or record.key != key:
+                row: dict[str, Any] = {"status": "pending", "attempts": 0}
             else:
                 row, record = _file_row(record, about), next(left, None)
+            file, start_seconds, end_seconds = key
+            row |= {"file": file, "start_seconds": start_seconds or None}
+            row |= {"end_seconds": end_seconds if math.isfinite(end_seconds) else None}
             numbers[row["status"]] += 1
             yield row
 
@@ -97,15 +117,21 @@ def _segment_rows(record: Record) -> Iterator[dict[str, Any]]:
             "start_seconds": segment.start_seconds,
             "end_seconds": segment.end_seconds,
             "label": segment.label,
+            "score": max(segment.scores.values(), default=0.0),
             **{f"score_{label}": score for label, score in segment.scores.items()},
             "modalities": list(segment.modalities),
+            **{
+                f"{modality}_{name}": value
+                for modality, measures in (segment.evidence or {}).items()
+                for name, value in (measures or {}).items()
+            },
             "reason": segment.reason,
+            "notes": "; ".join(segment.notes) or None,
         }
 
 
 def _file_row(record: Record, about: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "file": record.file,
         "status": "done" if record.error_type is None else "failed",
         "error_type": record.error_type,
         "error": record.error,

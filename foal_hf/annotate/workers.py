@@ -8,7 +8,6 @@ They are not forked from the main process, because its threads and its GPU would
 
 import contextlib
 import multiprocessing
-import multiprocessing.forkserver
 import queue
 import signal
 import threading
@@ -22,20 +21,46 @@ import torch
 
 from ..foal_net.recordings_foal_net import PendingWindow
 from ..foal_net.sources_foal_net import MediaError
-
-
-Reader = Callable[[str], Iterator[PendingWindow]]
+from ..worker_server import prepare_workers, use_temporary_folder
 
 
 class HasPath(Protocol):
-    """A file to read, and any other attributes that the caller needs."""
+    """A file to read, and any other attributes that the reader or the caller needs; has to pickle."""
 
     @property
     def path(self) -> str: ...
 
 
-PRELOADED = (__name__, f"{__package__}.reading", "foal_hf.foal_net.processing_foal_net")
-"""The imports of a worker. The server that workers are forked from ignores names that it cannot import."""
+Reader = Callable[[Any], Iterator[PendingWindow]]
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Time limits for decoding; time that a worker waits for the model does not count.
+
+    Attributes:
+        window_seconds (`float`): For one clip or window. Windows without content do not start it again, so a recording
+            with a huge gap cannot go on for ever.
+        file_seconds (`float`, *optional*): For one file. Default: 60 times that of a window.
+    """
+
+    window_seconds: float
+    file_seconds: float | None = None
+
+    @property
+    def of_file(self) -> float:
+        """The limit of a file, in seconds."""
+        return 60 * self.window_seconds if self.file_seconds is None else self.file_seconds
+
+    @property
+    def error(self) -> str:
+        """The message if one of them is exceeded."""
+        return (
+            f"was not read within the time limit of {self.window_seconds:g} s for a clip or window "
+            f"(`time_limit_seconds`), or {self.of_file:g} s for a file (`file_time_limit_seconds`)."
+        )
+
+
 _FILES_PER_PROCESS = 1000  # decoders leak memory: 15 kB for each file were measured
 _TENSORS = ("waveform", "frames", "frame_seconds")  # of a clip
 File = TypeVar("File", bound=HasPath)
@@ -70,27 +95,21 @@ class Ended(Generic[File]):
     error: str | None = None
 
 
-def prepare_workers() -> None:
-    """Import what workers need in the server process, so that they start at once later."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
-    multiprocessing.forkserver.ensure_running()
-
-
 class DecodeWorkers(Generic[File]):
     """A number of decoding processes; a context manager.
 
     Args:
         read (`Reader`): Yields the clips of a path; has to pickle.
         num_workers (`int`): Number of processes.
-        time_limit_seconds (`float`): Time limit for decoding one clip; then its process is killed.
+        limits ([`TimeLimits`]): When they are exceeded, the process is killed.
         num_ahead (`int`): Decoded clips in the queue, in addition to the one that each worker holds.
 
     Raises:
         RuntimeError: If the processes do not start.
     """
 
-    def __init__(self, read: Reader, *, num_workers: int, time_limit_seconds: float, num_ahead: int) -> None:
-        self._processes = [_Process(read, time_limit_seconds) for _ in range(num_workers)]
+    def __init__(self, read: Reader, *, num_workers: int, limits: TimeLimits, num_ahead: int) -> None:
+        self._processes = [_Process(read, limits) for _ in range(num_workers)]
         self._num_ahead = num_ahead
 
     def __enter__(self) -> Self:
@@ -118,7 +137,6 @@ class DecodeWorkers(Generic[File]):
             RuntimeError: If a worker does not start.
         """
         found: queue.Queue[Any] = queue.Queue(self._num_ahead)
-        stopped = threading.Event()
         shared = _Shared(files)
 
         def serve(process: _Process) -> None:
@@ -126,16 +144,16 @@ class DecodeWorkers(Generic[File]):
                 for file in shared:
                     for message in process.read(file):
                         found.put(message)
-                        if stopped.is_set():
+                        if shared.is_closed:
                             return
                 found.put(None)
             except BaseException as error:  # raised in the caller's thread
                 found.put(error)
 
         threads = [threading.Thread(target=serve, args=(process,), daemon=True) for process in self._processes]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             num_busy = len(threads)
             while num_busy:
                 message = found.get()
@@ -146,8 +164,7 @@ class DecodeWorkers(Generic[File]):
                 else:
                     yield message
         finally:
-            stopped.set()
-            shared.close()
+            shared.is_closed = True
             while any(thread.is_alive() for thread in threads):  # left early: end what they wait for
                 for process in self._processes:
                     process.kill()
@@ -161,27 +178,24 @@ class _Shared(Generic[File]):
     def __init__(self, files: Iterable[File]) -> None:
         self._files = iter(files)
         self._lock = threading.Lock()
-        self._is_closed = False
+        self.is_closed = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> File:
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 raise StopIteration
             return next(self._files)
-
-    def close(self) -> None:
-        self._is_closed = True
 
 
 class _Process:
     """A process that reads one file after the other, and is replaced if a file has killed it."""
 
-    def __init__(self, read: Reader, time_limit_seconds: float) -> None:
+    def __init__(self, read: Reader, limits: TimeLimits) -> None:
         self._read = read
-        self._time_limit_seconds = time_limit_seconds
+        self._limits = limits
         self._num_files = 0
         self._process: Any = None
         self._connection: Connection | None = None
@@ -189,7 +203,7 @@ class _Process:
     def read(self, file: File) -> Iterator[Read[File] | Ended[File]]:
         started = time.perf_counter()
         try:
-            connection = self._handed(file.path)
+            connection = self._sent(file)
             while not isinstance(message := connection.recv(), _End):
                 yield Read(file, _unpacked(message))
         except (EOFError, ConnectionError):
@@ -217,17 +231,17 @@ class _Process:
         self._process = self._connection = None
         self._num_files = 0
 
-    def _handed(self, path: str) -> Connection:
+    def _sent(self, file: File) -> Connection:
         if self._num_files >= _FILES_PER_PROCESS:
             self.stop()
         self._num_files += 1
         try:
             connection = self._started()
-            connection.send(path)
+            connection.send(file)
         except ConnectionError:  # it died between two files; no file is the cause
             self.stop()
             connection = self._started()
-            connection.send(path)
+            connection.send(file)
         return connection
 
     def _started(self) -> Connection:
@@ -236,8 +250,12 @@ class _Process:
         prepare_workers()
         context = multiprocessing.get_context("forkserver")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._read, self._time_limit_seconds), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs, self._read, self._limits), daemon=True)
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"A decode worker did not start: {type(error).__name__}: {error}") from error
+        self._process = process  # now it can be killed
         theirs.close()
         try:
             self._connection.recv()  # that it is ready
@@ -253,7 +271,7 @@ class _Process:
         code = self._process.exitcode
         self.stop()
         if code == -signal.SIGALRM:
-            return "TimeoutError", f"was not read within {self._time_limit_seconds:g} s (`time_limit_seconds`)."
+            return "TimeoutError", self._limits.error
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return "DecoderCrash", f"crashed the decoder process ({how})."
 
@@ -267,37 +285,43 @@ class _End(NamedTuple):
     is_fatal: bool = False
 
 
-def _serve(connection: Connection, read: Reader, time_limit_seconds: float) -> None:
-    """The worker: receives paths and sends clips, until the main process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the workers
+def _serve(connection: Connection, read: Reader, limits: TimeLimits) -> None:
+    """The worker: receives files and sends clips, until the main process is gone."""
+    use_temporary_folder()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system kills, even inside a decoder
     torch.set_num_threads(1)
     connection.send(None)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            _serve_file(connection, connection.recv(), read, time_limit_seconds)
+            _serve_file(connection, connection.recv(), read, limits)
 
 
-def _serve_file(connection: Connection, path: str, read: Reader, time_limit_seconds: float) -> None:
-    seconds = 0.0
+def _serve_file(connection: Connection, file: HasPath, read: Reader, limits: TimeLimits) -> None:
+    seconds = seconds_without_content = 0.0
     end = _End(0.0)
-    windows = read(path)
+    windows = read(file)
     while True:
         started = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, time_limit_seconds)
+        rest = min(limits.window_seconds - seconds_without_content, limits.of_file - seconds)
+        signal.setitimer(signal.ITIMER_REAL, max(rest, 1e-6))  # 0 would be no limit
         try:
             found = next(windows, None)
         except ImportError as error:
             found, end = None, _End(0.0, "ImportError", str(error), is_fatal=True)
         except Exception as error:  # fails this file only
             reason = error.reason if isinstance(error, MediaError) else str(error)
-            found, end = None, _End(0.0, type(error).__name__, reason.replace(path, "the file"))
+            found, end = None, _End(0.0, type(error).__name__, reason.replace(file.path, "the file"))
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
-        seconds += time.perf_counter() - started
+        spent = time.perf_counter() - started
+        seconds += spent
+        seconds_without_content += spent
         if found is None:
             connection.send(end._replace(seconds=seconds))
             return
+        if found.clip is not None:
+            seconds_without_content = 0.0
         connection.send(_packed(found))  # may wait for the model, which is not counted
 
 
@@ -318,4 +342,4 @@ def _unpacked(message: Any) -> PendingWindow:
     return replace(window, clip=replace(window.clip, **tensors))
 
 
-__all__ = ["DecodeWorkers", "Ended", "Read", "Reader", "prepare_workers"]
+__all__ = ["DecodeWorkers", "Ended", "Read", "Reader", "TimeLimits"]

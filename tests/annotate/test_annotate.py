@@ -24,10 +24,13 @@ from transformers import pipeline
 from foal_hf import AudioVideoEmotionPipeline
 from foal_hf.annotate import Summary, annotate
 from foal_hf.annotate.journals import Journals, Record
+from foal_hf.annotate.workers import TimeLimits
 
 
 LABELS = ("happy", "neutral", "sad", "angry")
 SCORES = [f"score_{label}" for label in LABELS]
+EVIDENCE = [f"audio_{name}" for name in ("level_dbfs", "silent", "clipped", "speech", "speech_share")]
+EVIDENCE += ["video_black", "video_frozen"]
 NUM_GOOD = 11  # in the archive
 
 
@@ -118,9 +121,12 @@ def test_results_are_those_of_the_pipeline(
         "start_seconds",
         "end_seconds",
         "label",
+        "score",
         *SCORES,
         "modalities",
+        *EVIDENCE,
         "reason",
+        "notes",
     ]
     assert rows["b/clip-00.mp4"]["modalities"] == ["audio", "video"]
     assert rows["a/clip-03.wav"]["modalities"] == ["audio"]
@@ -135,7 +141,8 @@ def test_results_do_not_depend_on_batches_and_workers(
     one = rows_of(run().results)
     settings = {"model": classify, "batch_size": 4, "num_workers": 3, "progress": False}
     for row, other in zip(one, rows_of(annotate(archive, tmp_path / "other.parquet", **settings).results), strict=True):
-        assert [row.pop(name) for name in SCORES] == pytest.approx([other.pop(name) for name in SCORES], abs=1e-5)
+        names = ["score", *SCORES]
+        assert [row.pop(name) for name in names] == pytest.approx([other.pop(name) for name in names], abs=1e-5)
         assert row == other
 
 
@@ -207,6 +214,36 @@ def test_the_manifest_has_what_the_reader_changed(tmp_path: Path, classify: Audi
         assert "cancel" in notes["opposite.wav"] and notes["plain.wav"] is None
 
 
+def test_ranges_of_a_list_are_annotated_separately(
+    run: Callable[..., Summary], archive: Path, tmp_path: Path, classify: AudioVideoEmotionPipeline
+) -> None:
+    clip = make_clip(archive / "long.mp4", video="testsrc=s=62x46:r=10:d=3", audio="aevalsrc=sin(300*t*t):s=16000:d=3")
+    rows = ["long.mp4,0,1", "long.mp4,1.5,", "b/clip-00.mp4,,", "missing.mp4,1,2"]
+    table = archive / "list.csv"
+    table.write_text("\n".join(["file, start_seconds, end_seconds", *rows]))
+    for number in (3, 0):  # a second run finds all of it done
+        summary = run(sources=table)
+        assert (summary.num_annotated, summary.num_done, summary.num_failed) == (number + (number == 3), 3, 1)
+    first, second = (row for row in rows_of(summary.results) if row["file"] == "long.mp4")
+    for row, part in ((first, {"start_seconds": 0.0, "end_seconds": 1.0}), (second, {"start_seconds": 1.5})):
+        expected = classify(str(clip), **part, return_evidence=True, detect_speech=False)
+        assert {label: row[f"score_{label}"] for label in LABELS} == pytest.approx(
+            {entry["label"]: entry["score"] for entry in expected["scores"]}, abs=1e-5
+        )
+        assert row["start_seconds"] == part["start_seconds"]
+        assert row["end_seconds"] == pytest.approx(part.get("end_seconds", 3.0), abs=0.1)
+        assert row["score"] == max(row[name] for name in SCORES)
+        assert row["audio_level_dbfs"] == expected["evidence"]["audio"]["level_dbfs"]
+        assert (row["audio_silent"], row["audio_speech"], row["video_black"]) == (False, None, False)
+    ranges = [(row["file"], row["start_seconds"], row["end_seconds"]) for row in rows_of(summary.manifest)]
+    assert ranges == [
+        ("b/clip-00.mp4", None, None),
+        ("long.mp4", None, 1.0),
+        ("long.mp4", 1.5, None),
+        ("missing.mp4", 1.0, 2.0),
+    ]
+
+
 def test_without_a_clear_score_there_is_no_label(run: Callable[..., Summary], archive: Path) -> None:
     black = "color=c=black:s=62x46:r=30:d=1"
     make_clip(archive / "dark.mp4", video=black, audio="anullsrc=sample_rate=16000:duration=1")
@@ -267,7 +304,8 @@ def test_a_name_that_is_not_utf_8_is_escaped_in_the_manifest(
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
     shutil.copy(archive / "a/clip-01.mp4", path)
     settings = {"model": classify, "num_workers": 1, "root": tmp_path, "progress": False}
-    assert list(manifest_of(annotate([os.fsdecode(path)], tmp_path / "r.parquet", **settings))) == ["caf\\xe9.mp4"]
+    summary = annotate([os.fsdecode(path)], tmp_path / "r.parquet", **settings)
+    assert {name: row.status for name, row in manifest_of(summary).items()} == {"caf\\xe9.mp4": "done"}
 
 
 # Killed, interrupted, and started again
@@ -455,7 +493,7 @@ def test_a_file_that_blocks_fails_after_the_time_limit(run: Callable[..., Summar
     summary = run(time_limit_seconds=3)
     assert (summary.num_done, summary.num_failed) == (NUM_GOOD, 1)
     row = manifest_of(summary)["a/blocked.mp4"]
-    assert (row.error_type, row.error) == ("TimeoutError", "was not read within 3 s (`time_limit_seconds`).")
+    assert (row.error_type, row.error) == ("TimeoutError", TimeLimits(3).error)
 
 
 def test_a_clip_that_the_model_fails_on_fails_alone(
@@ -555,6 +593,7 @@ def test_an_output_without_its_job_is_not_overwritten(run: Callable[..., Summary
         ({"batch_size": 0}, "`batch_size` has to be 1 or more, got 0"),
         ({"num_workers": 0}, "`num_workers` has to be 1 or more, got 0"),
         ({"time_limit_seconds": 0}, "`time_limit_seconds` has to be above 0, got 0"),
+        ({"file_time_limit_seconds": -1}, "`file_time_limit_seconds` has to be above 0, got -1"),
         ({"window_seconds": float("nan")}, "`window_seconds` has to be above 0, got nan"),
         ({"stride_seconds": 3}, "`stride_seconds` has to be at most `window_seconds` = None, got 3"),
         ({"min_score": 2}, "`min_score` has to lie between 0 and 1, got 2"),
