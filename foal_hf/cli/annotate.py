@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from .options import add_time_limits
+from .terminal import raise_on_interrupt
+
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     command = add(annotate)
-    command.add_argument("sources", metavar="DIR_OR_LIST", help="a folder, or a text, CSV or TSV file that lists files")
+    command.set_defaults(uses_workers=True)
+    command.add_argument("sources", metavar="DIR_OR_LIST", help="a folder, or a text, CSV or TSV list of files")
     command.add_argument("--output", default="results.parquet", help="Parquet file of the results (%(default)s)")
     command.add_argument("--model", help="folder or Hub name of a checkpoint (default: the tiny one of the package)")
     command.add_argument(
@@ -25,9 +29,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--num-workers", type=int, help="decoding processes (default: processors minus one, at most 8)"
     )
-    command.add_argument(
-        "--time-limit-seconds", type=float, default=60.0, help="time limit for decoding a clip or window (%(default)s)"
-    )
+    add_time_limits(command)
     command.add_argument("--retry-failed", action="store_true", help="retry files that failed in earlier runs")
     command.add_argument("--all-files", action="store_true", help="try every file of a folder, whatever its suffix")
     command.add_argument(
@@ -41,17 +43,26 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
 
 
 def annotate(options: argparse.Namespace) -> int:
-    """Predict the emotion in every file of an archive; a killed run resumes when started again."""
+    """Predict the emotion in every file of an archive; a killed run resumes when started again.
+
+    Exits with 1 if any file has failed.
+    """
     from ..annotate import annotate as annotate_archive
 
-    settings = {name: value for name, value in vars(options).items() if name not in ("run", "json")}
-    summary = annotate_archive(**settings)
+    raise_on_interrupt()
+    others = ("run", "uses_workers", "json", "quiet")
+    settings = {name: value for name, value in vars(options).items() if name not in others}
+    summary = annotate_archive(**settings, progress=not options.quiet)
+    code = 1 if summary.num_failed or summary.num_pending else 0
     if options.json:
         print(json.dumps(asdict(summary), default=str, indent=2))
-        return 0
+        return code
     numbers = f"{summary.num_done} done, {summary.num_failed} failed, {summary.num_pending} pending"
     print(f"{summary.num_files} files: {numbers}; {summary.num_annotated} of them in this run")
     print(f"results   {summary.results}\nfiles     {summary.manifest}")
+    if summary.skipped and not options.quiet:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in summary.skipped.items())
+        print(f"Skipped in the folder: {reasons} (--all-files tries every file)", file=sys.stderr)
     if summary.num_failed:
         print("The manifest has the error of each failed file; --retry-failed retries them", file=sys.stderr)
-    return 0
+    return code

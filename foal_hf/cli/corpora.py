@@ -69,14 +69,18 @@ def embed(options: argparse.Namespace) -> int:
     from ..data.features import embed as embed_rows
     from ..foal_net.modeling_foal_net import FoalNetModel
     from ..foal_net.processing_foal_net import FoalNetProcessor
+    from ..registration import checked_device, errors_naming_checkpoint
 
     frozen: dict[str, Any] = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
-    model = FoalNetModel.from_pretrained(options.model, **frozen).to(options.device)
+    with errors_naming_checkpoint(options.model):
+        model = FoalNetModel.from_pretrained(options.model, **frozen)
+        processor = FoalNetProcessor.from_pretrained(options.model)
+    model = model.to(checked_device(options.device))
     splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
     store = embed_rows(
         concatenate_datasets(list(splits.values())),
         model,
-        FoalNetProcessor.from_pretrained(options.model),
+        processor,
         options.output,
         batch_frames=options.batch_frames,
         num_workers=options.num_workers,

@@ -33,6 +33,23 @@ def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> No
     command.set_defaults(corpus_settings_flag=settings)
 
 
+def add_time_limits(command: argparse.ArgumentParser) -> None:
+    """Declare the time limits for decoding."""
+    command.add_argument(
+        "--time-limit-seconds",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="time limit for decoding a clip or window (%(default)s)",
+    )
+    command.add_argument(
+        "--file-time-limit-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="time limit for decoding a file (default: 60 times that of a window)",
+    )
+
+
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
     """The given options of `load_corpus`."""
     given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}

@@ -1,16 +1,25 @@
-"""`foal-hf predict`: emotions of clips, or over the time of recordings, as text, JSON, CSV, WebVTT, RTTM or a plot."""
+"""`foal-hf predict`: emotions of clips, or over the time of recordings, as text, JSON, tables, subtitles or a plot."""
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..printable_text import printable
+from .options import add_time_limits
+from .terminal import raise_on_interrupt
+
+
+_FORMATS = ("csv", "vtt", "srt", "rttm")
+
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     command = add(predict)
+    command.set_defaults(uses_workers=True)
     command.add_argument("files", nargs="+", metavar="FILE", help="a clip or recording: a path or an http(s) URL")
     command.add_argument("--model", help="folder or Hub name of a checkpoint (default: the tiny one of the package)")
     command.add_argument(
@@ -23,23 +32,25 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--window-seconds", type=float, help="predict window by window (6 for the formats below)")
     command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
     command.add_argument("--first-seconds", type=float, help="use only this much of each file (default: all of it)")
+    add_time_limits(command)
     command.add_argument("--csv", action="store_true", help="print a CSV table, one row for each stride")
     command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of a label")
+    command.add_argument("--srt", action="store_true", help="print SubRip subtitles, one cue for each run of a label")
     command.add_argument("--rttm", action="store_true", help="print RTTM, one line for each run of a label")
     command.add_argument("--plot", metavar="FILE", help="plot the timeline to a .png, .pdf or .svg file")
 
 
 def predict(options: argparse.Namespace) -> int:
     """Predict the emotion in clips, or over the time of recordings."""
-    from transformers import pipeline
-
-    from ..registration import TASK
-
-    is_timeline = _is_timeline(options)
-    if (options.vtt or options.plot) and len(options.files) > 1:
-        print("foal-hf: --vtt and --plot take one recording; give one FILE", file=sys.stderr)
+    misuse = _misuse(options)
+    if misuse:
+        print(f"foal-hf: {printable(misuse)}", file=sys.stderr)
         return 2
-    classify: Any = pipeline(TASK, model=options.model, device=options.device)  # type: ignore[call-overload]
+    from ..annotate.isolated import IsolatedPipeline
+    from ..annotate.workers import TimeLimits
+    from ..registration import load_pipeline
+
+    raise_on_interrupt()
     settings = {
         "modality": options.modality,
         "top_k": options.top_k,
@@ -48,31 +59,39 @@ def predict(options: argparse.Namespace) -> int:
         "first_seconds": options.first_seconds,
         "on_error": "skip",
     }
-    entries = (_predict_timelines if is_timeline else _predict_clips)(classify, options, settings)
+    with load_pipeline(options.model, options.device, pipeline_class=IsolatedPipeline) as classify:
+        classify.limits = TimeLimits(options.time_limit_seconds, options.file_time_limit_seconds)
+        entries = (_predict_timelines if _is_timeline(options) else _predict_clips)(classify, options, settings)
     for entry in entries:
         if "error" in entry and not options.json:
-            print(_one_line(entry), file=sys.stderr)
+            print(printable(_one_line(entry)), file=sys.stderr)
         for note in [] if options.json else entry.get("notes", []):
-            print(f"{entry['file']}: {note}", file=sys.stderr)
-    _print_predictions(entries, list(classify.model.config.label2id), options)
+            print(printable(f"{entry['file']}: {note}"), file=sys.stderr)
+    labels = list(classify.model.config.label2id)
+    _print_predictions(entries, labels, options)
     if options.plot and entries[0].get("segments"):
         from ..plots import plot_timeline
 
-        plot = plot_timeline(entries[0]["segments"], options.plot, labels=list(classify.model.config.label2id))
-        print(f"Plot written to {plot}", file=sys.stderr)
+        plot = plot_timeline(entries[0]["segments"], options.plot, labels=labels)
+        print(f"Plot written to {printable(str(plot))}", file=sys.stderr)
     return 1 if any("error" in entry for entry in entries) else 0
 
 
+def _misuse(options: argparse.Namespace) -> str | None:
+    formats = [f"--{name}" for name in ("json", *_FORMATS) if getattr(options, name)]
+    if len(formats) > 1:
+        return f"{' and '.join(formats)} cannot be printed at the same time; give one of them"
+    if (options.vtt or options.srt or options.plot) and len(options.files) > 1:
+        return "--vtt, --srt and --plot take one recording; give one FILE"
+    last = options.files[-1]
+    if formats and len(options.files) > 1 and not os.path.exists(last) and "://" not in last:
+        return f"{last} does not exist. To write {formats[0]} to a file: foal-hf predict FILE {formats[0]} > {last}"
+    return None
+
+
 def _is_timeline(options: argparse.Namespace) -> bool:
-    asking_for_it = (
-        options.csv,
-        options.vtt,
-        options.rttm,
-        options.plot,
-        options.window_seconds,
-        options.stride_seconds,
-    )
-    return any(value not in (None, False) for value in asking_for_it)
+    names = (*_FORMATS, "plot", "window_seconds", "stride_seconds")
+    return any(getattr(options, name) not in (None, False) for name in names)
 
 
 def _predict_clips(classify: Any, options: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -104,7 +123,7 @@ def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options
     from ..plots import subtitles_and_tables as formats
 
     if options.json:
-        print(json.dumps(entries, indent=2))
+        print(json.dumps([{**entry, "file": printable(entry["file"])} for entry in entries], indent=2))
         return
     for number, entry in enumerate(entries):
         segments = entry.get("segments", [])
@@ -112,14 +131,16 @@ def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options
             print(formats.to_csv(segments, labels, file=entry["file"], header=number == 0), end="")
         elif options.vtt:
             print(formats.to_vtt(segments), end="")
+        elif options.srt:
+            print(formats.to_srt(segments), end="")
         elif options.rttm:
             print(formats.to_rttm(segments, Path(entry["file"]).stem), end="")
         elif "segments" in entry:
             for run in runs_of_one_label(segments):
                 times = f"{run['start_seconds']:9.2f} {run['end_seconds']:9.2f}"
-                print(f"{entry['file']}: {times}  {run['label'] or '-'} {run['score']:.2f}")
+                print(printable(f"{entry['file']}: {times}  {run['label'] or '-'} {run['score']:.2f}"))
         elif "error" not in entry:
-            print(_one_line(entry))
+            print(printable(_one_line(entry)))
 
 
 def _one_line(entry: dict[str, Any]) -> str:

@@ -140,7 +140,7 @@ def test_push_with_dry_run_lists_the_files(capsys: pytest.CaptureFixture[str]) -
 def test_push_of_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(tmp_path), "org/foal-net"]) == 1
     assert capsys.readouterr().err == (
-        f"foal-hf: {tmp_path} holds no checkpoint: config.json is missing. Name the folder of one.\n"
+        f"foal-hf: {tmp_path} is not a checkpoint: config.json is missing. Pass a folder with a saved model.\n"
     )
 
 
