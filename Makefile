@@ -14,6 +14,11 @@ OLDEST_TESTS ?= $(wildcard $(patsubst %,tests/foal_net/test_%*.py,configuration 
 # Its wheels do not import beside a CPU build of torch, so it stays outside the environment: some tests look for it there.
 TORCHVISION ?= 0.28.0
 
+# transformers' own common tests come in its source distribution: of the tested version, or of another one to try.
+TESTED := $(shell sed -n 's/^transformers==//p' constraints/tested.txt)
+TRANSFORMERS ?= $(TESTED)
+COMMON = $(VENV)/transformers-tests
+
 # Processes that share the tests. Each has one thread: with torch's own threads on top they slow each other down.
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
@@ -23,16 +28,22 @@ BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference cl
     stored_features annotate_files startup exported ddp timeline_memory missing_modality))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-oldest bench mutants check format clean
+.PHONY: help quickstart test test-transformers test-oldest bench mutants check format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 quickstart: $(VENV)/.installed ## Install, then train, test and run a tiny Foal-Net on generated mp4 files
 	$(VENV)/bin/foal-hf quickstart
 
-test: $(VENV)/.installed $(VENV)/.torchvision ## Install, then run all tests
+test: $(VENV)/.installed $(VENV)/.torchvision $(COMMON)/$(TESTED)/__init__.py ## Install, then run all tests
 	$(call PYTEST,$(VENV))
+
+test-transformers: $(VENV)/.torchvision $(COMMON)/$(TRANSFORMERS)/__init__.py ## Run transformers' own tests on ours: TRANSFORMERS=5.24.0
+	@test "$(TRANSFORMERS)" = "$(TESTED)" || $(VENV)/bin/python -m pip install --quiet --no-deps --upgrade \
+	    --target $(VENV)/transformers-$(TRANSFORMERS) transformers==$(TRANSFORMERS)
+	PYTHONPATH=tests/support:$(VENV)/torchvision-for-tests:$(VENV)/transformers-$(TRANSFORMERS) \
+	    $(call PYTEST,$(VENV)) -p torchvision_operators tests/transformers_common
 
 test-oldest: $(OLDEST)/.installed ## Run the model and processor tests with the oldest supported versions
 	$(call PYTEST,$(OLDEST)) $(OLDEST_TESTS)
@@ -66,6 +77,14 @@ $(VENV)/.installed: pyproject.toml constraints/tested.txt scripts/setup.sh
 $(VENV)/.torchvision: $(VENV)/.installed
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/torchvision-for-tests \
 	    torchvision==$(TORCHVISION)
+	@touch $@
+
+# The distribution lacks this file, on which its tests rely.
+$(COMMON)/%/__init__.py: | $(VENV)/.installed
+	@mkdir -p $(@D)
+	@$(VENV)/bin/python -m pip download --quiet --no-deps --no-binary transformers --dest $(@D) transformers==$*
+	@tar -xzf $(@D)/transformers-$*.tar.gz -C $(@D) --strip-components=2 --wildcards 'transformers-$*/tests/*.py'
+	@rm $(@D)/transformers-$*.tar.gz
 	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml constraints/oldest.txt scripts/setup.sh

@@ -28,10 +28,14 @@ _HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
 
 def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
     """Make the audio encoder that `config` describes, with random weights."""
-    if config.audio_config.model_type == "wavlm":
-        encoder = SdpaWavLMModel._from_config(config.audio_config)
-    else:
-        encoder = AutoModel.from_config(config.audio_config)
+    # With `mask_time_prob` above 0, transformers draws an embedding on the CPU even where no weights are made. A model
+    # that is loaded, counted or compared beside a running training would change what the training draws next.
+    has_no_weights = torch.get_default_device().type == "meta"
+    with torch.random.fork_rng(devices=[], enabled=has_no_weights):
+        if config.audio_config.model_type == "wavlm":
+            encoder = SdpaWavLMModel._from_config(config.audio_config)
+        else:
+            encoder = AutoModel.from_config(config.audio_config)
     use_channels_last(encoder)
     return encoder
 

@@ -710,7 +710,7 @@ def test_clips_without_features_can_be_left_out(rows, complete: Path, model, pro
 def test_features_of_another_width_are_the_models_own_error(complete: Path, rows, processor, model) -> None:
     example = FeatureClipDataset(ClipDataset(rows, processor, model.config.label2id), FeatureStore(complete), model)[0]
     wider = FoalNetForEmotionClassification(tiny_config(vision="vit"))
-    with pytest.raises(ValueError, match="20 wide, but the image encoder of this model gives 24"):
+    with pytest.raises(ValueError, match="20 wide; expected 24, the width of this model's image encoder"):
         wider(**FeatureCollator(processor)([example]))
 
 

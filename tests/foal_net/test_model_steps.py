@@ -1,13 +1,14 @@
 """One step of the model: what it returns on the way, what it waits for, and that threads may share it."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_models import tiny_config, tiny_model
 
-from foal_hf.foal_net.modeling_foal_net import FoalNetModel
+from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -108,6 +109,22 @@ def test_where_empty_clips_cannot_be_refused_their_results_are_nan() -> None:
     rest = torch.tensor([0, 1, 3, 4])
     assert logits[2].isnan().all()
     torch.testing.assert_close(logits[rest], model(**{n: v[rest] for n, v in inputs.items()}).logits, **CLOSE)
+
+
+@pytest.mark.parametrize("audio", ["wavlm", "wav2vec2", "hubert", "data2vec-audio"])
+def test_loading_and_building_without_weights_leave_the_random_state_alone(tmp_path: Path, audio: str) -> None:
+    config = tiny_config(audio)
+    config.audio_config.mask_time_prob = 0.075  # as published
+    state = torch.get_rng_state()
+    FoalNetForEmotionClassification(config).save_pretrained(tmp_path)
+    assert not torch.get_rng_state().equal(state)  # new weights are drawn
+    state = torch.get_rng_state()
+    with torch.device("meta"):
+        FoalNetModel(config)
+    loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path)  # which writes a card, for which a model is built
+    assert torch.get_rng_state().equal(state)
+    assert loaded.foal_net.audio_encoder.masked_spec_embed.isfinite().all()
 
 
 def test_a_thread_with_short_audio_does_not_turn_the_masks_of_another_off() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import transformers_tests
 from browser import why_no_browser
 from with_torchvision import TORCHVISION
 
@@ -68,6 +69,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "ray": _packages("ray", extra="ray"),
     "silero-vad": _packages("silero_vad", extra="speech"),
     "torchvision": _torchvision,
+    "transformers-tests": transformers_tests.why_missing,
     "video-embedding": _video_embedding,
 }
 
