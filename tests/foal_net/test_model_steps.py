@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_config, tiny_model
+from tiny_models import tiny_batch, tiny_config, tiny_model
 
 from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 
@@ -148,3 +148,34 @@ def test_a_thread_with_short_audio_does_not_turn_the_masks_of_another_off() -> N
     encoder.feature_extractor.register_forward_pre_hook(run_long_audio_meanwhile)
     model.get_audio_features(torch.randn(3, 900))
     assert seen == {"long": True, threading.main_thread().name: False}
+
+
+@torch.no_grad()
+def test_states_of_the_image_encoder_come_for_each_frame_and_are_zero_at_padding() -> None:
+    model, inputs = tiny_model().foal_net, tiny_batch()
+    frames, mask = inputs["pixel_values_videos"], inputs["padding_mask_videos"]
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    model.set_attn_implementation("eager")
+    output = model.get_video_features(frames, mask, **asked)
+    alone = model.vision_encoder(frames[1, :3], **asked)
+    assert len(output.hidden_states) == 3 and len(output.attentions) == 2
+    for layers, expected in ((output.hidden_states, alone.hidden_states), (output.attentions, alone.attentions)):
+        for layer, states in zip(layers, expected, strict=True):
+            assert layer.shape == (*mask.shape, *states.shape[1:])
+            torch.testing.assert_close(layer[1, :3], states, **CLOSE)
+            assert not layer[1, 3:].any()
+    plain = model.get_video_features(frames, mask)
+    assert plain.hidden_states is None and plain.attentions is None
+    as_tuple = model.get_video_features(frames, mask, return_dict=False)
+    assert isinstance(as_tuple, tuple) and as_tuple[1].equal(plain.pooler_output)
+
+
+@torch.no_grad()
+def test_masks_of_the_output_are_integers_and_weights_load_without_a_folder() -> None:
+    model, inputs = tiny_model(), tiny_batch()
+    output = model(**inputs)
+    for mask in (output.audio_mask, output.video_mask):
+        assert mask.dtype == torch.int64 and set(mask.unique().tolist()) == {0, 1}
+    assert (output.video_mask - inputs["padding_mask_videos"]).eq(0).all()
+    again = FoalNetForEmotionClassification.from_pretrained(None, config=model.config, state_dict=model.state_dict())
+    torch.testing.assert_close(again(**inputs).logits, output.logits, **CLOSE)
