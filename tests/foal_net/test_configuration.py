@@ -182,4 +182,4 @@ def test_a_saved_config_says_where_every_auto_class_finds_its_code(tmp_path) -> 
     classes = [*content["auto_map"].values(), *(entry["impl"] for entry in content["custom_pipelines"].values())]
     for module, name in (entry.split(".") for entry in classes):
         assert f"class {name}(" in (tmp_path / f"{module}.py").read_text()
-    assert not hasattr(FoalNetConfig.from_pretrained(tmp_path), "custom_pipelines")
+    assert "custom_pipelines" not in vars(FoalNetConfig.from_pretrained(tmp_path))
