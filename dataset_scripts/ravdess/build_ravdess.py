@@ -223,15 +223,20 @@ class Ravdess(base.CorpusBuilder):
 
 
 def _find_recordings(folder: str) -> tuple[dict[str, str], list[str]]:
-    """All mp4 files below a folder: those of published clips by name, and the names that no file of RAVDESS has.
+    """All mp4 files below a folder: those of published clips by name, and the others that are not files of RAVDESS.
 
-    Where one name occurs twice, the first path in sorted order counts and the other one is foreign. Hidden files, and
-    the two other modalities and the songs, are neither.
+    If a name occurs twice, the first path in sorted order counts and the other one is foreign. Hidden files, the two
+    other modalities and the songs are neither. Links to folders are followed, each folder once.
     """
     published = set(published_clips())
     recordings: dict[str, str] = {}
     foreign: list[str] = []
-    for parent, folders, files in os.walk(folder):
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for file in sorted(files):
             name, suffix = os.path.splitext(file)

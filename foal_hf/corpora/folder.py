@@ -59,16 +59,22 @@ class FolderCorpusConfig(datasets.BuilderConfig):
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Name of the cache; it changes with every option, the table and the files."""
-        options = {name: value for name, value in vars(self).items() if name not in ("version", "data_files")}
+        options = {
+            name: value for name, value in vars(self).items() if name not in ("version", "data_files", "_content")
+        }
         key = {**options, "data_dir": os.path.abspath(self.data_dir or ""), "features": repr(custom_features)}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode())
-        rows, skipped = self.read_folder()
+        rows, skipped = self._content = self.read_folder()  # for `take_content`
         digest.update(json.dumps(skipped).encode())
         for row in rows:
             digest.update(json.dumps(row).encode())
             for path in _files(row):
                 digest.update(_stamp(path))
         return f"{self.name}-{digest.hexdigest()[:16]}"
+
+    def take_content(self) -> tuple[list[Row], list[dict[str, str]]]:
+        """What the name of the cache was made from, so that a folder is read once."""
+        return self.__dict__.pop("_content", None) or self.read_folder()
 
     def read_folder(self) -> tuple[list[Row], list[dict[str, str]]]:
         """All clips of the folder, and the files that are not clips."""
@@ -94,7 +100,7 @@ class FolderCorpus(datasets.GeneratorBasedBuilder):
     def _info(self) -> datasets.DatasetInfo:
         config = self.config
         _check_options(config)
-        rows, self.skipped = config.read_folder()
+        rows, self.skipped = config.take_content()
         labels = self._labels(rows)
         rows = self._readable(self._labelled(rows, labels))
         if not rows:

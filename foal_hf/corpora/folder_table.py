@@ -140,7 +140,13 @@ def _inside(name: str | None, place: str) -> str | None:
     if name is None:
         return None
     path = os.path.normpath(name.replace("\\", "/")).replace("\\", "/")
-    leads_out = path.startswith("/") or path.split("/")[0] == ".." or re.match(r"[A-Za-z]:", path) or "://" in name
+    leads_out = (
+        "\0" in name
+        or path.startswith("/")
+        or path.split("/")[0] == ".."
+        or re.match(r"[A-Za-z]:", path)
+        or "://" in name
+    )
     if leads_out or path == ".":
         raise ValueError(
             f"{place}: {name!r} is not a file inside the folder. Names are relative to the folder of the table: move "
@@ -194,7 +200,13 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Row]]:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets on Windows write a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8. A spreadsheet saves that as `CSV UTF-8`.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        yield from _csv_rows(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), path)
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV table: {error}.") from error
+
+
+def _csv_rows(reader: Any, path: Path) -> Iterator[tuple[str, Row]]:
     header = [name.strip() for name in next(reader, [])]
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         separator = "semicolons" if ";" in header[0] else "tabs"
@@ -225,6 +237,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
             continue
         try:
             cells = json.loads(line)
+            json.dumps(cells, ensure_ascii=False).encode()  # an escape such as \ud800 alone is not text
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error}). Each line must be one object.") from error
         if not isinstance(cells, dict):

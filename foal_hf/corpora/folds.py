@@ -39,9 +39,9 @@ def make_folds(corpus: Any, by: str = "session", *, validation: str | None = "sp
     """Hold out each session, or each speaker, once.
 
     The epoch and the temperature are chosen on the validation part. Its speakers are not held out, so nothing is chosen
-    on the test part. It has one speaker, or as many as are needed for every class: first those of the held-out
-    speaker's session, since the held-out voice may be in their clips too (on IEMOCAP by speaker that is the partner),
-    then others. A class of too few speakers stays in the training part.
+    on the test part. It has a tenth of the other speakers (on IEMOCAP one), or as many as are needed for every class:
+    first those of the held-out speaker's session, since the held-out voice may be in their clips too (on IEMOCAP by
+    speaker that is the partner), then others. A class of too few speakers stays in the training part.
 
     Args:
         corpus (`datasets.Dataset`, or a mapping of columns): With `speaker`, `session` and `emotion`. Audio and
@@ -199,7 +199,7 @@ def _session_of_each(speakers: Sequence[str], sessions: Sequence[Any], *, requir
 def _choose_validation(
     candidates: Sequence[str], speakers: Sequence[str], emotions: Sequence[Any], held_out: str
 ) -> set[str]:
-    """The first speakers that have every class, while the training part keeps every class too."""
+    """A tenth of the speakers, or as many as have every class, while the training part keeps every class too."""
     counts: dict[str, Counter[Any]] = {name: Counter() for name in candidates}
     for speaker, emotion in zip(speakers, emotions, strict=True):
         if speaker in counts:
@@ -215,6 +215,11 @@ def _choose_validation(
             training = left
         if covered == wanted:
             break
+    for name in candidates:
+        left = training - counts[name]
+        if len(chosen) < len(candidates) // 10 and name not in chosen and left.keys() == training.keys():
+            chosen.add(name)
+            training = left
     if not chosen:
         raise ValueError(
             f"No speaker can validate while {held_out} is held out: each of {', '.join(candidates)} is "

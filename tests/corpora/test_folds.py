@@ -67,6 +67,13 @@ def test_as_many_speakers_validate_as_it_takes_to_have_every_class() -> None:
             assert {corpus["emotion"][row] for row in rows} == set(CLASSES)
 
 
+def test_a_tenth_of_many_speakers_validates() -> None:
+    corpus = corpus_of(*((f"s{n:02d}", f"S{n % 2}", "ahs") for n in range(68)))
+    for fold in make_folds(corpus, by="session"):
+        assert len(speakers_of(corpus, fold.validation)) == 3  # of the 34 of the other session
+        assert len(speakers_of(corpus, fold.train)) == 31
+
+
 def test_a_class_of_one_speaker_stays_in_the_training_part(caplog: pytest.LogCaptureFixture) -> None:
     corpus = corpus_of(("x", "A", "ah"), ("y", "B", "ah"), ("z", "C", "ah"), ("w", "C", "ahs"))
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="has no clip of sad while the session 'C'"):

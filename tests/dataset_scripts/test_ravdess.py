@@ -142,6 +142,13 @@ def test_rows_are_sorted_by_clip_id_wherever_the_files_lie(copy, build):
     assert ids(load(moved)) == ids(moved.as_streaming_dataset(split="train")) == sorted(fake.LOOKS)
 
 
+def test_links_to_folders_are_followed_once(copy, build):
+    (copy / "Actor_12").rename(copy.parent / "elsewhere")
+    (copy / "Actor_12").symlink_to(copy.parent / "elsewhere")
+    (copy / "Actor_24" / "again").symlink_to(copy)
+    assert ids(load(build(copy))) == sorted(fake.LOOKS)
+
+
 def test_streaming_gives_the_same_rows_in_the_same_order(source, build):
     builder = build(source)
     streamed = list(undecoded(builder.as_streaming_dataset(split="train")))
