@@ -1,5 +1,6 @@
 """The recordings that the page has received and not deleted yet."""
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -26,6 +27,8 @@ class Uploads:
         path = Path(path)
         own = Path(tempfile.mkdtemp(dir=self.folder)) / path.name
         path.rename(own)
+        with contextlib.suppress(OSError):  # if another file is in it
+            path.parent.rmdir()
         timer = self._timers[own] = threading.Timer(self._unclaimed_seconds, self.discard, [own])
         timer.daemon = True
         timer.start()

@@ -234,6 +234,7 @@ def test_equal_uploads_are_deleted_one_by_one(uploads: Uploads) -> None:
         (uploads.folder / "hash" / "clip.mp4").write_bytes(b"the same")
         own.append(uploads.add(uploads.folder / "hash" / "clip.mp4"))
         uploads.claim(own[-1])
+    assert not (uploads.folder / "hash").exists()  # its name would tell which recording it was
     uploads.discard(own[0])
     assert not own[0].parent.exists() and own[1].read_bytes() == b"the same"
     assert (uploads.folder / "other" / "other.wav").exists()
