@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from foal_hf import FoalNetForEmotionClassification, FoalNetModel, FoalNetProces
 from foal_hf.corpora.schema import corpus_features
 from foal_hf.data import ClipCollator, ClipDataset
 from foal_hf.data.features import FeatureClipDataset, FeatureCollator, FeatureStore, FeatureStoreError, embed
-from foal_hf.data.features.extraction import _encoded
 from foal_hf.data.features.keys import _PREPROCESSING, FeatureKeys
 from foal_hf.foal_net.video_processing_foal_net import _IMAGE_PROCESSOR_FIELDS, FoalNetVideoProcessor
 from foal_hf.synthetic import EMOTIONS, generate_corpus, read_metadata
@@ -371,6 +371,17 @@ def test_what_cannot_be_recognised_again_is_refused(model, processor, tmp_path: 
         quiet_embed(iter([]), model, processor, tmp_path)
 
 
+def test_a_misspelled_field_of_a_row_is_refused(rows, model, processor, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"strat_seconds.*start_seconds"):
+        quiet_embed([{**rows[0], "strat_seconds": 0.5}], model, processor, tmp_path)
+
+
+def test_the_random_state_is_left_alone(rows, model, processor, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    quiet_embed(rows[:1], model, processor, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_encoder_that_is_trained_is_refused(rows, complete, processor, tmp_path: Path) -> None:
     model = FoalNetModel(tiny_config(freeze_vision_encoder=False))
     with pytest.raises(ValueError, match="`freeze_vision_encoder` is False"):
@@ -385,7 +396,7 @@ def test_a_second_run_opens_no_medium_and_runs_no_encoder(
 ) -> None:
     media = {row["video"] for row in rows}
     quiet_embed(rows, model, processor, tmp_path)
-    assert all(opened[path] >= 2 for path in media) and encoded_frames  # for the digest, and to decode
+    assert all(opened[path] >= 1 for path in media) and encoded_frames  # for the digest; PyAV opens for itself
     opened.clear()
     encoded_frames.clear()
     store = quiet_embed(rows, model, processor, tmp_path)
@@ -393,38 +404,32 @@ def test_a_second_run_opens_no_medium_and_runs_no_encoder(
     assert [path for path in media if opened[path]] == [] and encoded_frames == []
 
 
-def test_only_what_is_missing_is_computed(rows, model, processor, store_dir: Path, opened) -> None:
+def test_only_what_is_missing_is_computed(rows, model, processor, store_dir: Path, opened, encoded_frames) -> None:
     more = [*rows, rows[0] | {"end_seconds": 1.0}, rows[0] | {"end_seconds": 1.0, "emotion": "?"}]
     store = quiet_embed(more, model, processor, store_dir)
     assert len(store) == len(rows) + 1
-    assert opened[rows[0]["video"]] == 1 and sum(opened[row["video"]] for row in rows[1:]) == 0
+    (new,) = set(store) - set(keys_of(rows, model, processor, store_dir))
+    assert sum(encoded_frames) == store.num_frames(new) == 5 and sum(opened[row["video"]] for row in rows) == 0
 
 
-def test_passes_of_the_encoder_hold_equally_many_frames(
-    rows, model, processor, complete, tmp_path, encoded_frames
-) -> None:
+def test_a_clip_is_encoded_in_passes_of_its_own(rows, model, processor, complete, tmp_path, encoded_frames) -> None:
     quiet_embed(rows, model, processor, tmp_path, batch_frames=7)
-    total = sum(len(features) for features in stored(complete, rows, model, processor))
-    assert encoded_frames == [7] * (total // 7) + [total % 7] * (total % 7 > 0)
+    lengths = [len(features) for features in stored(complete, rows, model, processor)]
+    passes = [[7] * (length // 7) + [length % 7] * (length % 7 > 0) for length in lengths]
+    rotated = [[*chain(*passes[index:], *passes[:index])] for index in range(len(passes))]
+    assert encoded_frames in rotated  # each process starts at another clip
     for small, large in zip(
         stored(tmp_path, rows, model, processor), stored(complete, rows, model, processor), strict=True
     ):
         torch.testing.assert_close(small, large, atol=2e-3, rtol=2e-3)
 
 
-def test_pictures_of_several_sizes_are_encoded_apart_and_given_in_order() -> None:
-    clips = [(5, 3, 8), (2, 0, 1), (9, 4, 8), (7, 1, 6), (1, 13, 6), (4, 0, 1)]
-    pictures = [(row, torch.full((num, 3, size, size), row, dtype=torch.uint8)) for row, num, size in clips]
-    passes: list[tuple[int, ...]] = []
-
-    def encode(frames: torch.Tensor) -> torch.Tensor:
-        passes.append((len(frames), frames.shape[-1]))
-        return frames[:, :, 0, 0].float()
-
-    results = list(_encoded(pictures, encode, 5, 3))
-    assert [(row, len(features)) for row, features in results] == [(row, num) for row, num, _ in clips]
-    assert all((features == row).all() for row, features in results)
-    assert passes == [(5, 8), (2, 8), (5, 6), (5, 6), (4, 6)]
+def test_the_features_of_a_clip_do_not_depend_on_the_clips_beside_it(rows, model, processor, tmp_path: Path) -> None:
+    few = [row | {"end_seconds": 0.2 * (index + 1)} for index, row in enumerate(rows)]  # 1, 2, ... 8 frames
+    together = stored(quiet_embed(few, model, processor, tmp_path / "all").directory, few, model, processor)
+    for index, features in enumerate(together):
+        alone = quiet_embed(few[index : index + 1], model, processor, tmp_path / str(index))
+        assert torch.equal(alone.get(next(iter(alone))), features), index
 
 
 @pytest.fixture(scope="module")

@@ -145,6 +145,38 @@ def test_a_cross_validation_tests_every_clip_once_and_compares_with_the_paper(wh
     assert (whole / "reliability.png").stat().st_size > 1000
 
 
+def test_too_few_validation_clips_for_a_calibration_are_reported_everywhere(whole: Path) -> None:
+    words = "Not calibrated: the validation split has 5 clips, and calibration needs at least 30."
+    run = Results.load(whole / "seed-1234" / "Ses01" / "results.json")
+    assert run.calibration is not None and run.calibration.startswith(words)
+    assert run.calibration in run_report(run)
+    assert run.calibration in (whole / "seed-1234" / "Ses01" / "checkpoint" / "README.md").read_text()
+    joined = Results.load(whole / "results.json")
+    assert joined.calibration == f"0 of 3 runs were calibrated. {run.calibration}"
+    assert joined.calibration in (whole / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"report_to": "wandb"}, "wandb"), ({"optim": "adamw_bnb_8bit"}, "bitsandbytes")],
+    ids=["report_to", "optim"],
+)
+def test_a_missing_package_is_found_before_anything_is_computed(
+    settings: dict[str, str], message: str, corpus: datasets.Dataset, encoders: Encoders, tmp_path: Path
+) -> None:
+    with pytest.raises((ImportError, RuntimeError), match=message):
+        train_and_test(quick_recipe(encoders, **settings), corpus, fold_of(corpus), tmp_path / "run", about=ABOUT)
+    assert not (tmp_path / "run" / "features").exists()
+
+
+def test_a_run_of_a_version_that_reads_other_samples_is_not_continued(
+    corpus: datasets.Dataset, encoders: Encoders, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foal_hf.experiments.records.READING_VERSION", 10**6)
+    with pytest.raises(ValueError, match=r"reading_version was \d+, now 1000000"):
+        cross_validate(quick_recipe(encoders), corpus, whole, about=ABOUT)
+
+
 def test_a_run_with_other_settings_is_refused_in_the_same_folder(
     corpus: datasets.Dataset, encoders: Encoders, whole: Path
 ) -> None:

@@ -1,7 +1,9 @@
 """Tables of many runs: repeated seeds, the ablation, and checkpoints on clips and classes of others."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from experiment_examples import experiment_tree, load_tree, quick_recipe, save_encoders
+from transformers import Trainer, TrainingArguments
 
+from foal_hf import ClipCollator, ClipDataset, FoalNetForEmotionClassification, FoalNetProcessor
 from foal_hf.corpora.folds import Fold, make_folds
 from foal_hf.experiments import VARIANTS, ablate, cross_validate, describe_corpus, evaluate_checkpoint, train_and_test
 from foal_hf.experiments import cross_validation as cross_validation_module
@@ -20,9 +24,10 @@ from foal_hf.experiments.naming import find_fold, fold_of_splits
 from foal_hf.experiments.predictions import Predictions
 from foal_hf.experiments.recipe import Recipe, load_recipe
 from foal_hf.experiments.records import PREDICTIONS_NAME, source_commit
-from foal_hf.experiments.reports import ablation_report
+from foal_hf.experiments.reports import ablation_report, checkpoint_report
 from foal_hf.experiments.tiny import make_tiny_model
-from foal_hf.results import Corpus, Protocol, Results
+from foal_hf.results import Corpus, Protocol, Results, Split
+from foal_hf.training import TrainingRecord
 
 
 LABELS = ["happy", "neutral", "sad", "angry"]
@@ -136,6 +141,28 @@ def test_the_mean_of_folds_counts_every_fold_the_same_and_the_whole_every_clip(
     assert score.value == pytest.approx((10 + 8 + 3) / 25)
 
 
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        ([], "Each session is held out once: the model is trained on the others and tested on it."),
+        (["3", "1"], "2 of 3 sessions are held out, each once: the model is trained on the others and tested on it."),
+    ],
+)
+def test_the_protocol_says_how_many_folds_were_run(
+    held_out: list[str], words: str, oracle: Oracle, corpus: datasets.Dataset, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"about": ABOUT, "select": "last", "held_out": held_out}
+    results = cross_validate(load_recipe("tiny"), corpus, tmp_path, **options)
+    assert results.protocol.description == words and words in (tmp_path / "report.md").read_text()
+    assert results.protocol.held_out == ("Ses03, Ses01" if held_out else None)
+    assert [run[2] for run in oracle.runs] == (["Ses03", "Ses01"] if held_out else ["Ses01", "Ses02", "Ses03"])
+
+
+def test_a_fold_given_twice_is_refused(oracle: Oracle, corpus: datasets.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`held_out` has to name each run once, got \['Ses03', 'Ses03'\]"):
+        cross_validate(load_recipe("tiny"), corpus, tmp_path, about=ABOUT, select="last", held_out=["3", "Ses03"])
+
+
 def test_a_seed_given_twice_is_refused(oracle: Oracle, corpus: datasets.Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`seeds` has to name each run once, got \[1, 1\]"):
         cross_validate(load_recipe("tiny"), corpus, tmp_path, about=ABOUT, seeds=[1, 1])
@@ -221,7 +248,7 @@ def test_a_corpus_with_splits_of_its_own_is_one_fold() -> None:
 def test_a_checkpoint_is_tested_on_what_it_was_not_trained_on(
     run: Path, corpus: datasets.Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"trained on 20 of these 30 clips, or chosen by them"):
+    with pytest.raises(ValueError, match=r"trained on 20 of these 30 clips, or chosen by them.*`--held-out`"):
         evaluate_checkpoint(run / "checkpoint", corpus, about=ABOUT, num_workers=0)
     test = evaluate_checkpoint(
         run / "checkpoint", corpus, about=ABOUT, held_out=True, num_workers=0, output_dir=tmp_path, conditions=["both"]
@@ -231,7 +258,83 @@ def test_a_checkpoint_is_tested_on_what_it_was_not_trained_on(
     assert test.conditions["both"].confusion_matrix == of_run.confusion_matrix
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved["conditions"]["both"]["num_clips"] == 10 and saved["clip_ids"] == test.clip_ids
+    assert test.training_clips.endswith("the checkpoint was not trained on any of these clips.")
+    assert saved["training_clips"] == test.training_clips and test.training_clips in checkpoint_report(test)
     assert (tmp_path / "confusion_matrix.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "splits", [None, {"train": Split(20, 4)}], ids=["no results file", "a results file without ids"]
+)
+def test_unknown_training_clips_are_reported(
+    splits: Any, run: Path, corpus: datasets.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = shutil.copytree(run / "checkpoint", tmp_path / "checkpoint")
+    results = Results.load(checkpoint / "results.json")
+    (checkpoint / "results.json").unlink()
+    if splits:
+        replace(results, splits=splits).save(checkpoint / "results.json")
+    options: dict[str, Any] = {"about": ABOUT, "num_workers": 0, "conditions": ["audio alone"]}
+    test = evaluate_checkpoint(checkpoint, corpus.select(range(3)), **options)
+    assert test.training_clips.startswith("The training clips of the checkpoint are unknown.")
+    assert test.training_clips in checkpoint_report(test) and "may have been trained on some" in caplog.text
+    with pytest.raises(ValueError, match="unknown which clips were held out"):
+        evaluate_checkpoint(checkpoint, corpus, held_out=True, **options)
+
+
+def test_training_clips_that_are_tested_on_purpose_are_reported(
+    run: Path, corpus: datasets.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"num_workers": 0, "conditions": ["audio alone"]}
+    some = corpus.select([0, 1, 29])
+    test = evaluate_checkpoint(run / "checkpoint", some, about=ABOUT, allow_training_clips=True, **options)
+    assert test.training_clips.startswith("The checkpoint was trained on 2 of these 3 clips, or chosen by them")
+    assert test.training_clips in caplog.text
+    # A copy of the corpus under another name: the same ids may be the same clips.
+    test = evaluate_checkpoint(run / "checkpoint", some, about=Corpus("folder corpus"), **options)
+    assert test.training_clips.startswith("2 of these 3 clips have the ids of training clips of the checkpoint, from")
+    with pytest.raises(ValueError, match="was trained on IEMOCAP, so no clips of folder corpus were held out"):
+        evaluate_checkpoint(run / "checkpoint", some, about=Corpus("folder corpus"), held_out=True, **options)
+
+
+def test_the_readmes_own_training_is_known_to_evaluate(
+    corpus: datasets.Dataset, encoders: tuple[str, str], tmp_path: Path
+) -> None:
+    processor = FoalNetProcessor.from_encoders_pretrained(*encoders)
+    labels = dict(enumerate(corpus.features["emotion"].names))
+    model = FoalNetForEmotionClassification.from_encoders_pretrained(*encoders, id2label=labels, projection_dim=16)
+    fold = make_folds(corpus)[2]
+    clips = {
+        name: ClipDataset(corpus.select(rows), processor, model.config.label2id, modalities=("audio",))
+        for name, rows in (("train", fold.train), ("validation", fold.validation), ("test", fold.test))
+    }
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            str(tmp_path / "trained"),
+            max_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_strategy="no",
+            remove_unused_columns=False,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=clips["train"],
+        eval_dataset=clips["validation"],
+        data_collator=ClipCollator(processor),
+        processing_class=processor,
+        callbacks=[TrainingRecord()],
+    )
+    trainer.train()
+    trainer.evaluate(clips["test"], metric_key_prefix="test")
+    trainer.save_model()
+    options: dict[str, Any] = {"about": ABOUT, "num_workers": 0, "conditions": ["audio alone"]}
+    with pytest.raises(ValueError, match="trained on 20 of these 30 clips, or chosen by them"):
+        evaluate_checkpoint(tmp_path / "trained", corpus, **options)
+    test = evaluate_checkpoint(tmp_path / "trained", corpus, held_out=True, **options)
+    assert test.clip_ids == list(corpus.select(fold.test)["clip_id"])
 
 
 def test_classes_of_other_names_are_mapped_by_name(run: Path, corpus: datasets.Dataset) -> None:

@@ -1,7 +1,6 @@
 """Runs the frozen image encoder over the video of a corpus, once, and stores its outputs.
 
-Workers decode. The main process encodes in batches of equally many frames, whatever the lengths of the clips, and
-writes one shard at a time.
+Workers decode. The main process encodes one clip after the other, and writes one shard at a time.
 """
 
 import logging
@@ -50,8 +49,9 @@ def embed(
 ) -> FeatureStore:
     """Compute and store the features of a corpus' video that the store does not hold yet.
 
-    It can be interrupted or killed at any moment: called again, it continues, and computes at most the last shard
-    again. Several processes that are called with one folder share the work. Damaged shards are computed again.
+    It can be interrupted or killed at any moment: called again, it continues, computes at most the last shard again,
+    and ends with the same features, bit for bit. Several processes that are called with one folder share the work.
+    Damaged shards are computed again.
 
     The encoder runs on the model's device, in the model's precision. On a GPU, a call inside
     `torch.autocast("cuda", torch.float16)` is faster; its features have the same keys.
@@ -62,7 +62,7 @@ def embed(
         model ([`FoalNetModel`] or [`FoalNetForEmotionClassification`]): Has the image encoder, which has to be frozen.
         processor ([`FoalNetProcessor`]): The one that training will use.
         store_dir (`str` or `os.PathLike`): Folder of the store; created if it does not exist.
-        batch_frames (`int`, defaults to 64): Frames per forward pass of the encoder, of any number of clips.
+        batch_frames (`int`, defaults to 64): Frames per forward pass of the encoder, all of one clip.
         num_workers (`int`, defaults to 1): Processes that decode while the encoder runs; 0 decodes in between.
         progress (`bool`, defaults to `True`): Show progress bars.
         on_error (`"raise"` or `"skip"`, defaults to `"raise"`): What to do about a clip that cannot be read. Skipped
@@ -106,8 +106,8 @@ def embed(
     missing = {index: key for index, key in wanted.items() if key not in store}
     if not missing:
         return store
-    width = base_model(model).config.video_width
-    _check_space(store, [rows[index] for index in missing], processor, width)
+    _check_space(store, [rows[index] for index in missing], processor, base_model(model).config.video_width)
+    encode = _encoder(model, processor, batch_frames)
     with (
         tqdm(total=len(missing), desc="Encoding video", unit="clip", disable=not progress) as bar,
         _ShardWriter(store, shard_bytes, shard_seconds) as writer,
@@ -120,8 +120,8 @@ def embed(
             collate_fn=_unchanged,
             generator=torch.Generator(),  # a loader draws a seed for its workers: leave the global random state alone
         )
-        readable = _readable(decoded, rows, keys, errors)
-        for index, features in _encoded(readable, _encoder(model, processor), batch_frames, width):
+        for index, frames in _readable(decoded, rows, keys, errors):
+            features = encode(frames)
             stored = features.to(torch.float16)
             if torch.isfinite(stored).all():
                 writer.add(missing[index], stored)
@@ -276,50 +276,24 @@ def _readable(
             yield index, frames
 
 
-def _encoder(model: Any, processor: FoalNetProcessor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Computes features `(frames, video_width)` from frames `(frames, 3, height, width)`, uint8."""
+def _encoder(model: Any, processor: FoalNetProcessor, batch_frames: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Computes features `(frames, video_width)` from the frames of a clip, `(frames, 3, height, width)`, uint8."""
     base = base_model(model)
     encoder = base.vision_encoder.eval()
 
     def encode(frames: torch.Tensor) -> torch.Tensor:
+        # Each clip in passes of its own: its features would differ in the last bits with the clips beside it, which
+        # depend on where a process starts and where a killed one stopped.
+        features = [torch.zeros(0, base.config.video_width)]
         with torch.inference_mode():
-            pixel_values = processor.video_processor.scale_and_normalize(frames.to(encoder.device))
-            encoded: Any = encode_frames(encoder, base.config, pixel_values[None])
-            return encoded.last_hidden_state[0].float().cpu()
+            for start in range(0, len(frames), batch_frames):
+                part = frames[start : start + batch_frames].to(encoder.device)
+                pixel_values = processor.video_processor.scale_and_normalize(part)
+                encoded: Any = encode_frames(encoder, base.config, pixel_values[None])
+                features.append(encoded.last_hidden_state[0].float().cpu())
+        return torch.cat(features)
 
     return encode
-
-
-def _encoded(
-    clips: Iterable[tuple[int, torch.Tensor]],
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    batch_frames: int,
-    width: int,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """The features of the clips, in order, computed in batches of `batch_frames` frames of any number of clips."""
-    waiting: deque[tuple[int, int]] = deque()  # row and number of frames of the clips that were not returned yet
-    frames = torch.zeros(0, 3, 0, 0, dtype=torch.uint8)  # their frames that are not encoded yet
-    features = torch.zeros(0, width)  # the features of the frames before these
-
-    def complete() -> Iterator[tuple[int, torch.Tensor]]:
-        nonlocal features
-        while waiting and waiting[0][1] <= len(features):
-            index, num_frames = waiting.popleft()
-            yield index, features[:num_frames]
-            features = features[num_frames:]
-
-    for index, clip in clips:
-        if len(clip) and len(frames) and clip.shape[1:] != frames.shape[1:]:  # another frame size
-            features, frames = torch.cat([features, encode(frames)]), frames[:0]
-        waiting.append((index, len(clip)))
-        if len(clip):
-            frames = torch.cat([frames, clip]) if len(frames) else clip
-        while len(frames) >= batch_frames:
-            features, frames = torch.cat([features, encode(frames[:batch_frames])]), frames[batch_frames:]
-        yield from complete()
-    if len(frames):
-        features = torch.cat([features, encode(frames)])
-    yield from complete()
 
 
 def _unchanged(example: Any) -> Any:
