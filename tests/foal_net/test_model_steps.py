@@ -105,10 +105,11 @@ def test_where_empty_clips_cannot_be_refused_their_results_are_nan() -> None:
     model, inputs = tiny_model(), batch(frames=torch.tensor([7, 3, 0, 0, 2]))
     with pytest.raises(ValueError, match=r"Clips \[2\] of the batch .* have neither audio nor video; remove them"):
         model(**inputs)
-    logits = torch.compile(model, fullgraph=True, backend="eager")(**inputs).logits
+    output = torch.compile(model, fullgraph=True, backend="eager")(**inputs)
     rest = torch.tensor([0, 1, 3, 4])
-    assert logits[2].isnan().all()
-    torch.testing.assert_close(logits[rest], model(**{n: v[rest] for n, v in inputs.items()}).logits, **CLOSE)
+    for name in ("logits", "audio_pooler_output", "video_pooler_output"):
+        assert output[name][2].isnan().all()
+    torch.testing.assert_close(output.logits[rest], model(**{n: v[rest] for n, v in inputs.items()}).logits, **CLOSE)
 
 
 @pytest.mark.parametrize("audio", ["wavlm", "wav2vec2", "hubert", "data2vec-audio"])
