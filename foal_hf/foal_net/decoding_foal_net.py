@@ -110,6 +110,8 @@ class MediaStreams:
                 raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
             index = stream_index or {}
             chosen = {kind: self._choose(container, kind, index.get(kind)) for kind in ("audio", "video")}
+            if source.has_appended_file:
+                self.note("another file is appended to it, which is not read; split them")
             self._has_times = not _FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(","))
             self._duration = container.duration and container.duration / self._av.time_base
             self._headers = {kind: _Header(stream) for kind, stream in chosen.items() if stream is not None}
@@ -319,7 +321,7 @@ class _Clock:
                 self._nothing += gap
             at = seconds + self.offsets[index]
         self._latest[index] = max(at, latest)
-        end = at + min(duration, LONGEST_GAP_SECONDS)
+        end = at + min(duration, _REAL_GAP_SECONDS)  # what is longer is a gap
         self.end = max(end, self.end)
         return end
 

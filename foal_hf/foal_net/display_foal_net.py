@@ -19,7 +19,7 @@ _BT2020 = 9  # number of its primaries in ITU-T H.273
 # ITU-R BT.2087: linear RGB of BT.2020 in that of BT.709.
 _BT2020_TO_BT709 = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187))
 _GAMMA = 2.4  # of SDR displays, ITU-R BT.1886
-_WHITE_NITS = 100.0  # which SDR white stands for, as in FFmpeg's filters
+_WHITE_NITS = 100.0  # which SDR white has, as in FFmpeg's filters
 _HLG_PEAK_NITS, _HLG_SYSTEM_GAMMA = 1000.0, 1.2  # of the display that ITU-R BT.2100 takes as its reference
 _KNEE = 0.8  # of SDR white: what is darker stays as it is, what is brighter is compressed below white
 _WIDEST_PIXEL = 16  # headers may claim any aspect ratio
@@ -49,7 +49,7 @@ class Display:
         pixel_aspect_ratio (`Fraction`, *optional*): Width of a pixel by its height.
 
     Attributes:
-        height, width (`int`): Of the upright picture with square pixels.
+        height, width (`int`): Of the upright frame with square pixels.
     """
 
     def __init__(self, frame: Any, pixel_aspect_ratio: Fraction | None):
@@ -115,7 +115,7 @@ def to_bt709(pixels: np.ndarray, transfer: int) -> torch.Tensor:
 
 @functools.cache
 def _light_of_codes(transfer: int) -> np.ndarray:
-    """The light that each of the 65,536 codes stands for, 1 being SDR white."""
+    """The light of each of the 65,536 codes, in units of SDR white."""
     codes = np.arange(2**16) / (2**16 - 1)
     if transfer == 16:
         m1, m2, c1, c2, c3 = 1305 / 8192, 2523 / 32, 107 / 128, 2413 / 128, 2392 / 128  # SMPTE ST 2084

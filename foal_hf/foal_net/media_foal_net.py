@@ -28,7 +28,7 @@ from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, che
 
 
 _FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large frames
-_FRAMES_OF_MAX_PIXELS = 16  # that a clip may hold
+_FRAMES_OF_MAX_PIXELS = 8  # that a clip may hold
 _LONGEST_CLIP_SECONDS = 6 * 3600.0  # of audio that is held at once
 
 
@@ -172,7 +172,7 @@ class MediaFile:
             CPU. Arrays and decoders stay where they are.
         max_bytes (`int`, defaults to 2 GiB): Limit of a download and of a stream that cannot seek.
         max_pixels (`int`, defaults to 67,108,864): Limit of the pixels of one frame, which is twice what 8K has. The
-            frames of one clip together may have 16 times as many, after `transform`.
+            frames of one clip together may have 8 times as many, after `transform`.
         in_order (`bool`, defaults to `False`): Whether reads ascend, none beginning before the end of the one before.
             Then nothing is sought in a file, and times that begin anew or jump on the way are seen. Arrays and decoders
             are not concerned.
@@ -308,8 +308,8 @@ class MediaFile:
             ValueError: If the range is negative or empty, or lies before what was read of a source that is read in
                 order.
         """
-        heard_from = start_seconds if audio_start_seconds is None else audio_start_seconds
-        for name, start in (("start_seconds", start_seconds), ("audio_start_seconds", heard_from)):
+        audio_start = start_seconds if audio_start_seconds is None else audio_start_seconds
+        for name, start in (("start_seconds", start_seconds), ("audio_start_seconds", audio_start)):
             if not (math.isfinite(start) and start >= 0):
                 raise ValueError(f"`{name}` has to be 0 or more, got {start}.")
         if end_seconds is not None and not end_seconds > start_seconds:
@@ -326,13 +326,13 @@ class MediaFile:
                     f"source is opened with `in_order=True`; got {start_seconds}."
                 )
             self._read_until = stop
-        return self._read(start_seconds, stop, heard_from, crop_box, transform)
+        return self._read(start_seconds, stop, audio_start, crop_box, transform)
 
     def _read(
         self,
         start_seconds: float,
         stop: float,
-        heard_from: float,
+        audio_start: float,
         crop_box: Sequence[int] | None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> Clip:
@@ -341,7 +341,7 @@ class MediaFile:
         ends = []
         if self._audio is not None:
             length = min(stop - start_seconds, _LONGEST_CLIP_SECONDS)
-            waveform = self._audio.read(heard_from, heard_from + length, self.sampling_rate)
+            waveform = self._audio.read(audio_start, audio_start + length, self.sampling_rate)
         if waveform is not None:
             ends.append(start_seconds + len(waveform) / self.sampling_rate)
             if len(waveform) >= _LONGEST_CLIP_SECONDS * self.sampling_rate:
@@ -372,7 +372,7 @@ class MediaFile:
         self,
         start: float,
         stop: float,
-        heard_until: float,
+        audio_end: float,
         box: tuple[int, int, int, int],
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> tuple[torch.Tensor | None, list[float], float]:
@@ -380,32 +380,26 @@ class MediaFile:
         video = self._video
         left, top, right, bottom = box
         size = max(1, _FRAME_GROUP_BYTES // (3 * video.height * video.width))
-        most = _FRAMES_OF_MAX_PIXELS * self._max_pixels
-        times, groups, num_pixels = [], [], 0
         wanted = _frame_times(start, stop, self.frames_per_second, video)
+        expected = math.ceil((stop - start) * self.frames_per_second - 1e-6) if math.isfinite(stop) else 0
         if video.is_still:  # as long as the audio lasts
-            shown_until = max(video.end_seconds or 0.0, self.duration_seconds or 0.0, heard_until)
+            shown_until = max(video.end_seconds or 0.0, self.duration_seconds or 0.0, audio_end)
             wanted = iter([start] if start < min(stop, shown_until) - 1e-6 else [])
+        frames = _FrameStore(self.name, expected, _FRAMES_OF_MAX_PIXELS * self._max_pixels)
+        times: list[float] = []
         while group := list(itertools.islice(wanted, size)):
             images = video.frames_at(group)
             times += group[: len(images)]
             if images:
-                frames = torch.stack(images)[..., top:bottom, left:right]
-                groups.append(frames if transform is None else transform(frames))
-                num_pixels += groups[-1][:, 0].numel()
-                if num_pixels > most:
-                    raise MediaError(
-                        self.name,
-                        f"the frames of the clip have more than 16 x max_pixels = {most} pixels; read a shorter range, "
-                        "fewer frames_per_second, or shrink them with `transform`.",
-                    )
+                cropped = torch.stack(images)[..., top:bottom, left:right]
+                frames.add(cropped if transform is None else transform(cropped))
             if len(images) < len(group):
                 break
         if not video.is_still:
             if math.isfinite(stop):
                 video.read_until(stop)
             shown_until = min(stop, math.inf if video.end_seconds is None else video.end_seconds)
-        return torch.cat(groups).contiguous() if groups else None, times, shown_until
+        return frames.all(), times, shown_until
 
     def _open(self, source: Any, wanted: tuple[str, ...], stream_index: dict[str, int]) -> None:
         audio, video = self._tracks_of(source, wanted, stream_index)
@@ -450,6 +444,47 @@ class MediaFile:
         if track is not None:
             self._notes.append(track.notes)
         return track
+
+
+class _FrameStore:
+    """The frames of a clip, each in memory once.
+
+    Args:
+        name (`str`): For messages.
+        num_expected (`int`): How many frames are expected, 0 if that is not known.
+        max_pixels (`int`): Of all frames together.
+    """
+
+    def __init__(self, name: str, num_expected: int, max_pixels: int):
+        self._name = name
+        self._num_expected = num_expected
+        self._max_pixels = max_pixels
+        self._groups: list[torch.Tensor] = []
+        self._num_frames = 0
+
+    def add(self, frames: torch.Tensor) -> None:
+        """Add the next frames `(n, channels, height, width)`."""
+        most = self._max_pixels // max(frames[0, 0].numel(), 1)
+        begin, self._num_frames = self._num_frames, self._num_frames + len(frames)
+        if self._num_frames > most:
+            raise MediaError(
+                self._name,
+                f"the frames of the clip have more than 8 x max_pixels = {self._max_pixels} pixels; read a shorter "
+                "range, fewer frames_per_second, or shrink them with `transform`.",
+            )
+        if not self._groups and len(frames) < self._num_expected <= most:
+            self._groups = [frames.new_empty((self._num_expected, *frames.shape[1:]))]
+        elif not self._groups or self._num_frames > len(self._groups[0]):
+            self._groups.append(frames)
+            return
+        self._groups[0][begin : self._num_frames] = frames
+
+    def all(self) -> torch.Tensor | None:
+        """All frames, None if there are none."""
+        if not self._groups:
+            return None
+        frames = self._groups[0] if len(self._groups) == 1 else torch.cat(self._groups)
+        return (frames if len(frames) == self._num_frames else frames[: self._num_frames].clone()).contiguous()
 
 
 def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> Iterator[float]:

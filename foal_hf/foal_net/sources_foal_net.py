@@ -42,6 +42,7 @@ MEDIA_ENDINGS = AUDIO_ENDINGS | VIDEO_ENDINGS
 _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
+_MOST_BOXES = 1000
 _PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
@@ -110,6 +111,24 @@ class OpenSource:
     def is_known_format(self) -> bool:
         """Whether the first bytes are those of a common format. Others may be media too; the decoder finds out."""
         return self.has_streams_in_header or self.head.startswith(_OTHER_MARKS) or _is_transport_stream(self.head)
+
+    @property
+    def has_appended_file(self) -> bool:
+        """Whether a second file follows behind the first, which FFmpeg does not read: WAV and MP4 joined by `cat`."""
+        if self.head.startswith((b"RIFF", b"RF64")):
+            end = 8 + int.from_bytes(self.head[4:8], "little")
+            return _read_at(self.file, end, 5).strip(b"\0").startswith((b"RIFF", b"RF64"))
+        position = 0
+        for index in range(_MOST_BOXES if self.head[4:8] == b"ftyp" else 0):
+            box = _read_at(self.file, position, 16)
+            if index and box[4:8] == b"ftyp":
+                return True
+            size = int.from_bytes(box[:4], "big")
+            size = int.from_bytes(box[8:], "big") if size == 1 else size
+            if size < 8:
+                break
+            position += size
+        return False
 
 
 def has_media_ending(name: str | os.PathLike[str]) -> bool:

@@ -1,6 +1,6 @@
 """torchcodec decoders that come in instead of a file, through their public methods alone.
 
-What stands here because of torchcodec, with its issue in meta-pytorch/torchcodec and the version that ends it:
+What is here because of torchcodec, with the issue in meta-pytorch/torchcodec and the version that ends it:
 
 - Samples of a later range are decoded from the beginning: issue 1448, ended by 0.14.
 - Decoding ends with an error at a range without audio: no upstream issue found.

@@ -2,7 +2,7 @@
 
 A track gives the samples of a range, or the frames at given times. Reads that ascend go on decoding where the last one
 ended and hold only what they still need; a read that goes back begins anew. `zero_seconds` is the point of the
-stream's own clock that counts as 0; whoever opens the tracks sets it, so that audio and video of one file share it.
+stream's own clock that counts as 0; `MediaFile` sets it, so that audio and video of one file share it.
 """
 
 from __future__ import annotations
