@@ -17,7 +17,7 @@ def corpus_features(labels: Sequence[str]) -> Features:
     | `audio`, `video` | the original files, as decoders when a row is read; null if there is none |
     | `start_seconds`, `end_seconds` | the clip in `video`, end exclusive; null: from its start, to its end |
     | `audio_start_seconds` | start of the clip in `audio`; null: at `start_seconds` |
-    | `crop_box` | left, top, right, bottom of the speaker in pixels of the frame as it is shown; null: the whole frame |
+    | `crop_box` | left, top, right, bottom of the speaker, in pixels of the frame as shown; null: the whole frame |
     | `speaker`, `session`, `gender` | a speaker is in one session (or group for cross-validation) only |
     | `emotion` | a class |
     | `valence`, `activation`, `dominance` | on the scale of the corpus |
