@@ -105,10 +105,16 @@ def evaluate_checkpoint(
 
     Raises:
         ValueError: If a class of the corpus has no class of the checkpoint to count as, the mapping has unknown names,
-            the checkpoint was trained on some of the clips, or no clip is left.
+            the checkpoint was trained on some of the clips or predicts something else than one class, or no clip is
+            left.
     """
     names = check_corpus(corpus)
     model: Any = FoalNetForEmotionClassification.from_pretrained(checkpoint)
+    if model.config.problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"{checkpoint} has `problem_type` {model.config.problem_type!r}, but only checkpoints that predict one "
+            "class per clip can be evaluated on a corpus."
+        )
     labels = [name for _, name in sorted(model.config.id2label.items())]
     present = [names[index] for index in sorted(set(corpus["emotion"]))]
     mapping = map_labels(present, labels, label_mapping or {})

@@ -100,7 +100,8 @@ def run_quickstart(
         trainer = train(model, processor, rows["train"], rows["validation"], output / "trainer", num_epochs, seed)
         train_seconds = time.perf_counter() - started
         training = describe_training(
-            trainer,
+            trainer.args,
+            model.config,
             processor,
             recipe="quickstart",
             audio_encoder=Encoder(pretrained=False),

@@ -166,12 +166,14 @@ def train_and_test(
 
     audio_encoder, vision_encoder = describe_encoders(recipe)
     training = describe_training(
-        trainer,
+        arguments,
+        model.config,
         processor,
         recipe=recipe.name,
         audio_encoder=audio_encoder,
         vision_encoder=vision_encoder,
         seconds=seconds,
+        settings=publishable_settings(recipe),
     )
     outputs = {
         condition: trainer.predict(clips.examples(rows["test"], used), metric_key_prefix="test")
@@ -180,7 +182,7 @@ def train_and_test(
     predictions = Predictions.of(corpus.select(rows["test"]), labels, outputs, model.config.calibration_temperature)
     results = replace(
         results,
-        training=replace(training, settings=publishable_settings(recipe)),
+        training=training,
         conditions=predictions.evaluations(),
         calibration=calibration,
         selected_epoch=trainer.state.epoch if chosen_on is None else best_epoch(trainer.state),

@@ -41,6 +41,7 @@ from .record import TrainingRecord
 
 logger = logging.get_logger(__name__)
 
+_DEFAULT_METRICS = compute_metrics
 LOSSES = ("classification_loss", "alignment_loss", "matching_loss")
 
 
@@ -66,7 +67,8 @@ class FoalNetTrainer(Trainer):
     | `clip_ids` or `clip_id` | the results file; errors that name clips | not listed; index instead |
 
     Args:
-        model, args, compute_metrics, **kwargs: As in `Trainer`; `args` are [`FoalNetTrainingArguments`].
+        model, args, compute_metrics, **kwargs: As in `Trainer`; `args` are [`FoalNetTrainingArguments`]. The default
+            metrics need a model of one class per clip: for regression and several classes there are none.
         corpus ([`~foal_hf.results.Corpus`], *optional*): For the results file and the model card.
     """
 
@@ -87,6 +89,8 @@ class FoalNetTrainer(Trainer):
     ) -> None:
         if not hasattr(args, "class_balanced"):
             raise TypeError(f"`args` has to be FoalNetTrainingArguments, got {type(args).__name__}.")
+        if compute_metrics is _DEFAULT_METRICS and model is not None and not _has_one_class(model):
+            compute_metrics = None
         super().__init__(model, args, compute_metrics=compute_metrics, **kwargs)
         self._position = _Position()
         self.add_callback(self._position)
@@ -116,6 +120,12 @@ class FoalNetTrainer(Trainer):
             OSError: If a checkpoint does not fit on the disk.
         """
         config, evaluated = self.model.config, self.eval_dataset
+        has_one_class = _has_one_class(self.model)
+        if self.args.class_balanced and not has_one_class:
+            raise ValueError(
+                f"`class_balanced` needs one class per clip, but the model has `problem_type` {config.problem_type!r}. "
+                "Set `class_balanced` to false."
+            )
         if not isinstance(evaluated, Mapping):
             evaluated = {} if evaluated is None else {"evaluation": evaluated}
         for split, dataset in {"training": self.train_dataset, **evaluated}.items():
@@ -123,7 +133,8 @@ class FoalNetTrainer(Trainer):
                 continue
             is_training = dataset is self.train_dataset
             check_not_empty(dataset, split)
-            check_labels(dataset, config.id2label, split, needs_every_class=is_training)
+            if has_one_class:
+                check_labels(dataset, config.id2label, split, needs_every_class=is_training)
             if not (is_training or self.args.allow_shared_speakers):
                 check_speakers(self.train_dataset, dataset, split)
             if hasattr(dataset, "__getitem__"):
@@ -390,6 +401,11 @@ class _Mean:
         means = {name: total / self._weight for name, total in self._sums.items()}
         self._sums, self._weight = {}, 0.0
         return means
+
+
+def _has_one_class(model: Any) -> bool:
+    """Whether a model predicts one class per clip."""
+    return model.config.problem_type in (None, "single_label_classification")
 
 
 def _lengths_of(dataset: Any, column: str) -> list[float] | None:

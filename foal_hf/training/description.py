@@ -2,47 +2,24 @@
 
 from typing import Any
 
-from transformers import Trainer, TrainerState
+from transformers import TrainerState
 
-from ..results import Encoder, Training
+from ..results import Training
 from ..results.latency import describe_hardware
 
 
-def describe_training(
-    trainer: Trainer,
-    processor: Any,
-    *,
-    recipe: str | None = None,
-    audio_encoder: Encoder | None = None,
-    vision_encoder: Encoder | None = None,
-    seconds: float | None = None,
-) -> Training:
-    """How a Trainer trained.
+def describe_training(arguments: Any, config: Any, processor: Any = None, **facts: Any) -> Training:
+    """How training arguments train a model.
 
     Args:
-        trainer (`transformers.Trainer`): Of a Foal-Net.
+        arguments (`transformers.TrainingArguments`): Of the trainer.
+        config ([`FoalNetConfig`]): Of the model.
         processor ([`FoalNetProcessor`], *optional*): The one that read the clips.
-        recipe (`str`, *optional*): Name of the recipe.
-        audio_encoder, vision_encoder ([`~foal_hf.results.Encoder`], *optional*): The encoders before training.
-        seconds (`float`, *optional*): Training time.
+        **facts: Other fields of [`~foal_hf.results.Training`].
 
     Returns:
         [`~foal_hf.results.Training`]: Part of a results file.
     """
-    model: Any = trainer.model
-    return describe_arguments(
-        trainer.args,
-        model.config,
-        processor,
-        recipe=recipe,
-        audio_encoder=audio_encoder,
-        vision_encoder=vision_encoder,
-        seconds=seconds,
-    )
-
-
-def describe_arguments(arguments: Any, config: Any, processor: Any = None, **facts: Any) -> Training:
-    """How training arguments train a model. As [`describe_training`], which it is part of."""
     return Training(
         num_epochs=float(arguments.num_train_epochs),
         batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
@@ -82,4 +59,4 @@ def _value(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
 
 
-__all__ = ["best_epoch", "describe_arguments", "describe_training"]
+__all__ = ["best_epoch", "describe_training"]

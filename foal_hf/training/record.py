@@ -10,7 +10,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..hub import RESULTS_NAME
 from ..results import Corpus, Protocol, Results, Split, installed_versions
 from .checks import column_of
-from .description import best_epoch, describe_arguments
+from .description import best_epoch, describe_training
 
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class TrainingRecord(TrainerCallback):
             splits=self._splits,
             seeds=[args.seed],
             selected_epoch=best_epoch(state) if args.load_best_model_at_end else state.epoch,
-            training=describe_arguments(args, config, kwargs.get("processing_class")),
+            training=describe_training(args, config, kwargs.get("processing_class")),
             versions=installed_versions(),
         )
         try:

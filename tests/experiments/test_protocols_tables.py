@@ -353,6 +353,14 @@ def test_classes_of_other_names_are_mapped_by_name(run: Path, corpus: datasets.D
     assert test.conditions["audio alone"].per_class_recall["sad"] is None
 
 
+def test_a_checkpoint_that_predicts_no_classes_is_refused(run: Path, corpus: datasets.Dataset, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(run / "checkpoint", tmp_path / "checkpoint")
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    with pytest.raises(ValueError, match="only checkpoints that predict one class per clip can be evaluated"):
+        evaluate_checkpoint(checkpoint, corpus, about=ABOUT)
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
 
 from foal_hf import TINY_CHECKPOINT, export_checkpoint
-from foal_hf.results import Results
-from foal_hf.synthetic import generate_corpus, generate_recording
+from foal_hf.results import Corpus, Results, Split
+from foal_hf.synthetic import generate_corpus, generate_recording, read_metadata
 
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +60,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_recording(files / "interview.mp4", ["happy", "sad"], seconds_each=2.0)
     generate_corpus(files / "my_clips", num_speakers=3, clips_per_emotion=1, progress=False)
     shutil.copytree(TINY_CHECKPOINT, files / "my-foal-net")
+    record_training_clips(files / "my-foal-net" / "results.json", files / "my_clips")
     export_checkpoint(files / "my-foal-net", files / "my-foal-net-openvino")
     return files
+
+
+def record_training_clips(path: Path, corpus: Path) -> None:
+    """As if the checkpoint had been trained on the clips of the folder that are not for testing."""
+    ids = [row["file_name"] for name in ("train", "validation") for row in read_metadata(corpus, name)]
+    splits = {"train": Split(len(ids), clip_ids=ids)}
+    replace(Results.load(path), corpus=Corpus("folder corpus"), splits=splits).save(path)
 
 
 @pytest.fixture

@@ -452,6 +452,25 @@ def test_arguments_that_contradict_each_other_are_refused(tmp_path: Path, fields
         FoalNetTrainingArguments(output_dir=str(tmp_path), **fields)
 
 
+REGRESSION = {"problem_type": "regression", "id2label": {0: "valence", 1: "activation"}}
+
+
+def test_a_regression_trains_without_classes(tmp_path: Path) -> None:
+    train = spoil(Examples(8), labels=[[0.1 * index, 1.0] for index in range(8)])
+    evaluated = spoil(Examples(3, first_speaker=7), labels=[[0.5, 0.5]] * 3)
+    arguments = make_arguments(tmp_path, class_balanced=False, max_steps=2)
+    parts: dict[str, Any] = {"train_dataset": train, "eval_dataset": evaluated, "data_collator": collate}
+    trainer = FoalNetTrainer(make_model(**REGRESSION), arguments, **parts)
+    assert trainer.train().global_step == 2
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] > 0 and "eval_unweighted_accuracy" not in metrics
+
+
+def test_classes_cannot_be_balanced_in_a_regression(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`class_balanced` needs one class per clip, .*'regression'"):
+        make_trainer(tmp_path, make_model(**REGRESSION)).train()
+
+
 def test_arguments_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="FoalNetTrainingArguments, got TrainingArguments"):
         FoalNetTrainer(make_model(), TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
