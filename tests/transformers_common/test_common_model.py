@@ -1,6 +1,7 @@
 """transformers' own common tests of configs and models, on ours."""
 
 import unittest
+import unittest.mock
 from typing import Any
 
 import torch
@@ -17,10 +18,9 @@ from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetModel
 
 modeling = import_common_tests("test_modeling_common")
 configuration = import_common_tests("test_configuration_common")
-# As if Foal-Net were one of the models of transformers: it is given labels, for one class a clip and the other problem
-# types, and its base model is expected to have no loss.
+# As if Foal-Net were one of the models of transformers: it is given labels, and its base model needs no loss.
 modeling.MODEL_MAPPING_NAMES["foal_net"] = "FoalNetModel"
-modeling.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES["foal_net"] = "FoalNetForEmotionClassification"
+modeling.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES["foal_net"] = "FoalNetForEmotionClassification"
 
 
 class FoalNetTester:
@@ -28,9 +28,9 @@ class FoalNetTester:
 
     batch_size = 3
     is_training = True
-    # Cross-attention: two layers in each direction, first from 12 audio frames to 7 frames of video.
-    num_hidden_layers = 4
-    expected_num_hidden_layers = 4
+    # Cross-attention: a layer in each direction, first from 12 audio frames to 7 frames of video.
+    num_hidden_layers = 2
+    expected_num_hidden_layers = 2
     num_attention_heads = 4
     seq_length, key_length, hidden_size = 12, 7, 32
     # Of the encoders, for `get_audio_features` and `get_video_features`.
@@ -41,7 +41,7 @@ class FoalNetTester:
         self.parent = parent
 
     def get_config(self) -> FoalNetConfig:
-        config = tiny_config()
+        config = tiny_config(num_fusion_layers=1)
         # The tests expect video features as wide as the hidden states of the image encoder.
         config.vision_config.projection_dim = config.vision_config.hidden_size
         return config
@@ -71,6 +71,12 @@ class TestModel(modeling.ModelTesterMixin, unittest.TestCase):
         self.config_tester = configuration.ConfigTester(
             self, config_class=FoalNetConfig, has_text_modality=False, common_properties=[]
         )
+
+    def test_problem_types(self) -> None:
+        # The common test is for text classifiers alone.
+        names = modeling.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+        with unittest.mock.patch.dict(names, foal_net="FoalNetForEmotionClassification"):
+            super().test_problem_types()
 
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
