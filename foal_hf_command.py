@@ -1,7 +1,6 @@
 """The program `foal-hf`. With this module loaded, `foal_hf` registers its classes only when a command needs them."""
 
 import os
-import shutil
 import signal
 import sys
 from typing import Any, NoReturn
@@ -18,11 +17,13 @@ def main() -> int:
 
 def exit_on_interrupt(*_: Any) -> NoReturn:
     """The signal handler until a command has something to clean up."""
-    os.write(sys.__stderr__.fileno(), b"foal-hf: interrupted\n")
-    server = sys.modules.get("foal_hf.worker_server")
-    if server is not None and server.claim_temporary_folder.cache_info().currsize:
-        shutil.rmtree(server.claim_temporary_folder(), ignore_errors=True)
-    os._exit(130)
+    try:
+        os.write(2, b"foal-hf: interrupted\n")
+        stop_server = getattr(sys.modules.get("foal_hf.worker_server"), "stop_server", None)
+        if stop_server is not None:  # else the module is not imported, or not completely
+            stop_server(for_good=True)
+    finally:
+        os._exit(130)
 
 
 __all__ = ["exit_on_interrupt", "main"]

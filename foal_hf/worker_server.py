@@ -44,6 +44,17 @@ def prepare_workers() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
 
+def stop_server(*, for_good: bool = False) -> None:
+    """End the server, which may still be importing; `for_good` deletes the temporary folder too."""
+    server = getattr(multiprocessing.forkserver, "_forkserver", None)  # no public name gives its process
+    pid = getattr(server, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if for_good and claim_temporary_folder.cache_info().currsize:
+        shutil.rmtree(claim_temporary_folder(), ignore_errors=True)
+
+
 @functools.cache
 def claim_temporary_folder() -> str:
     """Lock the temporary folder of this process, delete those of killed processes, and return its path."""
@@ -77,4 +88,4 @@ def _delete_if_free(lock: str) -> None:
         os.close(descriptor)
 
 
-__all__ = ["PRELOADED", "claim_temporary_folder", "prepare_workers", "use_temporary_folder"]
+__all__ = ["PRELOADED", "claim_temporary_folder", "prepare_workers", "stop_server", "use_temporary_folder"]

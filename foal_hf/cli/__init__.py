@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..printable_text import printable
-from ..worker_server import prepare_workers
+from ..worker_server import prepare_workers, stop_server
 from . import annotate, corpora, demo, experiments, export, hub, predict, project
 from .options import as_options
 from .terminal import raise_on_interrupt, terminal
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
+        if options.uses_workers:
+            stop_server()  # it would keep the output open while it imports
         return _failed("interrupted", 130)
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         _discard_output()

@@ -41,6 +41,7 @@ sys.exit(foal_hf_command.main())
     "moment",
     [
         "foal_hf.cli",
+        "multiprocessing.forkserver",  # which is imported by the server of the workers
         "torch",
         "foal_hf.annotate.tables",
         pytest.param("before a worker starts", marks=pytest.mark.slow),
