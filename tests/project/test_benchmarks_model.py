@@ -128,8 +128,10 @@ def test_plain_reading_gives_the_pictures_and_sound_of_the_processor(tmp_path) -
     pictures = torch.stack([prepare_picture(picture, settings) for picture in read_pictures(path)])
     got = batch["pixel_values_videos"][0]
     assert got.shape == pictures.shape == (30, 3, 224, 224)
-    # A level of 255 more or less, here and there.
-    torch.testing.assert_close(got, pictures, atol=1.01 / 255 / min(settings.image_std), rtol=0)
+    # torchcodec and PyAV round colours differently: a level of 255 more or less, two at single places.
+    level = 1 / 255 / min(settings.image_std)
+    torch.testing.assert_close(got, pictures, atol=2.01 * level, rtol=0)
+    assert ((got - pictures).abs() > 1.01 * level).float().mean() < 1e-4
     sound = read_sound(path)
     torch.testing.assert_close(batch["input_values"][0, : len(sound)], sound, atol=1e-2, rtol=0)
 
