@@ -40,6 +40,13 @@ def prepare_workers() -> None:
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         multiprocessing.forkserver.ensure_running()
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        raise OSError(
+            f"The path of the temporary folder is too long for the socket of the workers: {tempfile.gettempdir()}. Set "
+            "the environment variable TMPDIR to a folder with a shorter path."
+        ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 

@@ -204,6 +204,6 @@ def test_errors_of_the_library_name_options_and_not_python(
 
     options = cli._parser().parse_args(arguments)
     options.run = fail
-    monkeypatch.setattr(cli, "_parser", lambda: argparse.Namespace(parse_args=lambda _: options))
+    monkeypatch.setattr(cli, "_parse", lambda _: options)
     assert main(arguments) == 1
     assert capsys.readouterr().err == f"foal-hf: {shell}\n"

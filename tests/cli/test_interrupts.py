@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,13 @@ sys.exit(foal_hf_command.main())
 """
 
 
+@pytest.fixture
+def temporary() -> Iterator[str]:
+    """A folder with a short path: sockets allow about 100 characters."""
+    with tempfile.TemporaryDirectory(prefix="foal-") as folder:
+        yield folder
+
+
 @pytest.mark.parametrize(
     "moment",
     [
@@ -48,19 +57,29 @@ sys.exit(foal_hf_command.main())
         pytest.param("after a worker starts", marks=pytest.mark.slow),
     ],
 )
-def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path: Path, moment: str) -> None:
-    for name in ("archive", "temporary"):
-        (tmp_path / name).mkdir()
+def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path: Path, temporary: str, moment: str) -> None:
+    (tmp_path / "archive").mkdir()
     for number in range(3):
         (tmp_path / "archive" / f"{number}.mp4").write_bytes(b"\0" * 101)
     finished = subprocess.run(
         [sys.executable, "-c", PROGRAM, moment, "annotate", "archive", "--num-workers", "2", "--quiet"],
         cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        env={**os.environ, "TMPDIR": temporary},
         capture_output=True,
         text=True,
         check=False,
         start_new_session=True,
     )
     assert (finished.stderr, finished.returncode) == ("foal-hf: interrupted\n", 130)
-    assert finished.stdout == "" and list((tmp_path / "temporary").glob("pymp-*")) == []
+    assert finished.stdout == "" and list(Path(temporary).glob("pymp-*")) == []
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_named_with_the_fix(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    command = [sys.executable, "-m", "foal_hf", "annotate", str(tmp_path), "--quiet"]
+    finished = subprocess.run(
+        command, env={**os.environ, "TMPDIR": str(long)}, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 1 and finished.stderr.count("\n") == 1
+    assert str(long) in finished.stderr and "TMPDIR to a folder with a shorter path" in finished.stderr
