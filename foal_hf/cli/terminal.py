@@ -13,7 +13,7 @@ from ..atomic_files import errors_naming
 
 
 _SECONDS_BETWEEN_LINES = 30.0
-_LINE = "{desc}{n_fmt} of {total_fmt} {unit}s after {elapsed}, {rate_fmt}\n"
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s after {elapsed}, {rate_fmt}\n"
 _LOGGERS = ("foal_hf", "transformers", "datasets", "huggingface_hub")
 
 
