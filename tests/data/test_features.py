@@ -455,7 +455,7 @@ def let_go(*children: subprocess.Popen[str]) -> list[int]:
 def test_killed_in_the_middle_it_goes_on_and_loses_one_shard(
     checkpoint: Path, rows, model, processor, complete: Path, tmp_path: Path, encoded_frames
 ) -> None:
-    assert let_go(start_child(checkpoint, tmp_path, 7)) == [-signal.SIGKILL]
+    assert let_go(start_child(checkpoint, tmp_path, 4)) == [-signal.SIGKILL]
     before = FeatureStore(tmp_path)
     assert len(before) == 3 and before.verify() == []
     (unfinished,) = tmp_path.glob(".features-*.partial.safetensors")

@@ -1,7 +1,7 @@
 """Computes features in a process of its own: `feature_child.py CHECKPOINT ROWS STORE [FSYNC_THAT_KILLS]`.
 
 It says "ready", waits for a line, and then begins; a clip makes a shard. With the last argument it kills itself, as
-`kill -9` does, when it makes that many calls of fsync: two a shard, the first before the shard has its name.
+`kill -9` does, when it makes that many calls of fsync: one per shard, before the shard has its name.
 """
 
 import json
