@@ -242,8 +242,16 @@ class FoalNetProcessor(_CheckpointProcessor):
         check_known(flat, sorted(set().union(*known.values(), names)))
         for group, group_known in known.items():
             check_known(kwargs.get(group) or {}, sorted(group_known))
-        merged = self._merge_kwargs(self.valid_processor_kwargs, **kwargs)  # type: ignore[arg-type]
-        audio, videos = ({**merged[group]} for group in ("audio_kwargs", "videos_kwargs"))
+            if twice := sorted(flat.keys() & (kwargs.get(group) or {}).keys()):
+                raise ValueError(
+                    f"{', '.join(twice)} was passed two times: in the call and in `{group}`. Give it once."
+                )
+        common = {**(kwargs.get("common_kwargs") or {}), **flat}
+        # Not by `_merge_kwargs`, which differs between versions of transformers.
+        audio, videos = (
+            {name: value for name, value in common.items() if name in known[group]} | (kwargs.get(group) or {})
+            for group in ("audio_kwargs", "videos_kwargs")
+        )
         return own, audio, videos
 
     def read(self, source: Any = None, **kwargs: Any) -> Clip:
