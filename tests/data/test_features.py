@@ -665,6 +665,15 @@ def test_features_beyond_float16_are_an_error(rows, processor, tmp_path: Path) -
     assert len(store) == 0 and "float16" in store.skipped["row 0"]
 
 
+def test_no_file_stays_open_after_an_error(rows, processor, tmp_path: Path) -> None:
+    model = FoalNetModel(tiny_config())
+    model.vision_encoder.visual_projection.weight.data.mul_(1e8)
+    with pytest.raises(ValueError, match="float16") as error:
+        quiet_embed(rows[:1], model, processor, tmp_path)
+    opened = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert error.traceback and os.path.realpath(rows[0]["video"]) not in opened  # the traceback keeps every local alive
+
+
 def other_rate(model: Any) -> tuple[Any, Any]:
     return model, tiny_processor(frames_per_second=7.0)
 

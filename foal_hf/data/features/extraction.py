@@ -3,6 +3,7 @@
 Workers decode. The main process encodes one clip after the other, and writes one shard at a time.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -109,11 +110,12 @@ def embed(
     _check_space(store, [rows[index] for index in missing], processor, base_model(model).config.video_width)
     encode = _encoder(model, processor, batch_frames)
     with (
+        contextlib.closing(_Frames(rows, processor)) as examples,
         tqdm(total=len(missing), desc="Encoding video", unit="clip", disable=not progress) as bar,
         _ShardWriter(store, shard_bytes, shard_seconds) as writer,
     ):
         decoded = DataLoader(
-            _Frames(rows, processor),
+            examples,
             batch_size=None,
             sampler=_still_missing(missing, store, bar),
             num_workers=num_workers,
@@ -187,13 +189,17 @@ class _Frames(Dataset):
         name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
         if name is not None and self._opened is not None and self._opened[0] == name:
             return self._opened[1]
-        if self._opened is not None:
-            self._opened[1].close()
-            self._opened = None
+        self.close()
         media = MediaFile(video=source, modalities=("video",), frames_per_second=self._processor.frames_per_second)
         if name is not None:
             self._opened = name, media
         return media
+
+    def close(self) -> None:
+        """Close the media file that is open in this process. Worker processes end with theirs."""
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
 
 
 class _ShardWriter:
