@@ -14,7 +14,7 @@ from training_step import precision
 from transformers import WavLMModel
 from workload import SAMPLING_RATE, front_end_bytes, front_end_flops, make_config
 
-from foal_hf.foal_net.encoders_foal_net import make_audio_encoder
+from foal_hf.foal_net.audio_encoders_foal_net import make_audio_encoder
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from workload import (
     transformer_flops,
 )
 
-from foal_hf.foal_net.encoders_foal_net import encode_waveforms
+from foal_hf.foal_net.audio_encoders_foal_net import encode_waveforms
 
 
 def main(argv: Sequence[str] | None = None) -> None:

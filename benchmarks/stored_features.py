@@ -20,7 +20,7 @@ from harness import arguments, compare, save, seconds_of
 from foal_hf import FoalNetConfig
 from foal_hf.data.features import FeatureStore, embed
 from foal_hf.experiments.quickstart import make_tiny_model, make_tiny_processor
-from foal_hf.foal_net.encoders_foal_net import encode_frames, make_vision_encoder
+from foal_hf.foal_net.vision_encoders_foal_net import encode_frames, make_vision_encoder
 from foal_hf.synthetic import generate_corpus, read_metadata
 
 

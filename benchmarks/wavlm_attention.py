@@ -14,7 +14,7 @@ from training_step import precision
 from transformers import WavLMModel
 from workload import attention_bytes, attention_flops, audio_frames, make_config
 
-from foal_hf.foal_net.encoders_foal_net import make_audio_encoder
+from foal_hf.foal_net.audio_encoders_foal_net import make_audio_encoder
 
 
 _LOOKED_UP = "rel_attn_embed.weight"  # by the first layer alone

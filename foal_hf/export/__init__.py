@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
-from ..foal_net.encoders_foal_net import encode_frames
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
+from ..foal_net.vision_encoders_foal_net import encode_frames
 from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
+from ..foal_net.audio_encoders_foal_net import encode_waveforms, make_audio_encoder
 from ..foal_net.configuration_foal_net import FoalNetConfig
-from ..foal_net.encoders_foal_net import encode_waveforms, make_audio_encoder
 from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 
 

@@ -1,29 +1,17 @@
-"""The two pretrained encoders: how they are made, loaded and called so that padding changes no result.
+"""The audio encoder: how it is made and called so that padding changes no result.
 
-Shapes: `batch` clips of `samples` (audio) or `frames` (video). Masks are True for audio and video, False for padding.
+Shapes: `batch` clips of `samples`. Masks are True for audio, False for padding.
 """
 
-import dataclasses
-import inspect
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    CLIPVisionModelWithProjection,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_foal_net import FoalNetConfig
 from .wavlm_attention_foal_net import SdpaWavLMModel, use_channels_last
-
-
-_HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
 
 
 def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
@@ -32,46 +20,14 @@ def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
     # that is loaded, counted or compared beside a running training would change what the training draws next.
     has_no_weights = torch.get_default_device().type == "meta"
     with torch.random.fork_rng(devices=[], enabled=has_no_weights):
-        if config.audio_config.model_type == "wavlm":
-            encoder = SdpaWavLMModel._from_config(config.audio_config)
-        else:
-            encoder = AutoModel.from_config(config.audio_config)
+        encoder = audio_encoder_class(config)._from_config(config.audio_config)
     use_channels_last(encoder)
     return encoder
 
 
-def make_vision_encoder(config: FoalNetConfig) -> PreTrainedModel:
-    """Make the image encoder that `config` describes, with random weights and only the parts that its pooling uses."""
-    vision_class, arguments = _vision_class(config)
-    return vision_class._from_config(config.vision_config, **arguments)
-
-
-def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dict[str, Any]:
-    """Load both pretrained encoders; returns the arguments of a model's constructor: `config` and the two encoders.
-
-    `fields` are fields of the config, and arguments for the Hub (`_HUB_ARGUMENTS`).
-    """
-    hub = {name: fields.pop(name) for name in _HUB_ARGUMENTS if name in fields}
-    known = {field.name for field in dataclasses.fields(FoalNetConfig)} | {"num_labels", "attn_implementation"}
-    unknown = sorted(set(fields) - (known - {"audio_config", "vision_config", "dtype"}))
-    if unknown:
-        raise TypeError(
-            f"Unknown arguments: {', '.join(unknown)}; expected fields of FoalNetConfig or, for the Hub, "
-            f"{', '.join(_HUB_ARGUMENTS)}. For another precision call `.to(dtype)` on the model."
-        )
-    audio_config = AutoConfig.from_pretrained(audio_encoder, **hub)
-    vision_config = AutoConfig.from_pretrained(vision_encoder, **hub)
-    vision_config = getattr(vision_config, "vision_config", vision_config)  # of a model of images and text
-    config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
-    vision_class, arguments = _vision_class(config)
-    audio_class = SdpaWavLMModel if config.audio_config.model_type == "wavlm" else AutoModel
-    audio = audio_class.from_pretrained(audio_encoder, config=config.audio_config, **hub)
-    use_channels_last(audio)
-    vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
-    # from_pretrained copies a config: ours must hold the same objects as the encoders.
-    config.audio_config, config.vision_config = audio.config, vision.config
-    config.audio_config._name_or_path, config.vision_config._name_or_path = audio_encoder, vision_encoder
-    return {"config": config, "audio_encoder": audio, "vision_encoder": vision}
+def audio_encoder_class(config: FoalNetConfig) -> Any:
+    """The class of the audio encoder."""
+    return SdpaWavLMModel if config.audio_config.model_type == "wavlm" else MODEL_MAPPING[type(config.audio_config)]
 
 
 def encode_waveforms(
@@ -116,75 +72,6 @@ def encode_waveforms(
         output = encoder(input_values, attention_mask=mask, **_without_time_masks(encoder, input_values), **kwargs)
     positions = torch.arange(output["last_hidden_state"].shape[1], device=input_values.device)
     return output, positions < frames[:, None]
-
-
-def encode_frames(
-    encoder: PreTrainedModel,
-    config: FoalNetConfig,
-    frames: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> BaseModelOutput:
-    """Run the image encoder on each frame, without storing activations when nothing in it is trained.
-
-    Args:
-        encoder (`PreTrainedModel`): An image encoder.
-        config (`FoalNetConfig`): Says how a frame is pooled.
-        frames (`torch.Tensor` of shape `(batch, frames, 3, height, width)`): Images.
-        mask (`torch.Tensor` of shape `(batch, frames)`, bool, *optional*): True for frames, False for padding.
-        **kwargs: For the encoder, such as `output_hidden_states`.
-
-    Returns:
-        `BaseModelOutput` with `last_hidden_state` of shape `(batch, frames, video_width)`, one vector a frame. Where
-        asked for, `hidden_states` are `(batch, frames, tokens, hidden_size)` each and `attentions` `(batch, frames,
-        heads, tokens, tokens)` each. All of them are 0 where the mask is False.
-    """
-    flat = frames.flatten(0, 1)
-    rows = None
-    # In a compiled graph the number of images may not depend on the data.
-    if mask is not None and not torch.compiler.is_compiling():
-        # By far the most expensive encoder (162 GFLOP an image in CLIP ViT-L/14), so it never sees padding. Counting
-        # the frames waits for the device, which costs less than padded images.
-        rows = mask.flatten().nonzero().squeeze(1)
-        if rows.numel() == 0:
-            return BaseModelOutput(flat.new_zeros(*mask.shape, config.video_width, dtype=encoder.dtype))
-        flat = flat[rows]
-    needs_gradient = flat.requires_grad or is_trained(encoder)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and needs_gradient):
-        output = encoder(flat.to(encoder.dtype), **kwargs)
-
-    def unflatten(images: torch.Tensor) -> torch.Tensor:
-        if rows is not None:
-            padded = images.new_zeros(frames.shape[0] * frames.shape[1], *images.shape[1:])
-            images = padded.index_put((rows,), images)
-        return images.unflatten(0, frames.shape[:2])
-
-    def unflatten_layers(name: str) -> tuple[torch.Tensor, ...] | None:
-        return tuple(unflatten(layer) for layer in output[name]) if output.get(name) else None
-
-    return BaseModelOutput(
-        last_hidden_state=unflatten(_pool(output, config.vision_pooling)),
-        hidden_states=unflatten_layers("hidden_states"),
-        attentions=unflatten_layers("attentions"),
-    )
-
-
-def is_trained(module: torch.nn.Module) -> bool:
-    """Whether any parameter of a module requires a gradient."""
-    return any(parameter.requires_grad for parameter in module.parameters())
-
-
-def _pool(output: Any, pooling: str | None) -> torch.Tensor:
-    """The output of an image encoder to `(images, video_width)`."""
-    match pooling:
-        case "projection":
-            return output.image_embeds
-        case "pooler":
-            return output.pooler_output
-        case "mean":
-            return output.last_hidden_state.mean(dim=1)
-        case _:
-            return output.last_hidden_state[:, 0]
 
 
 def _encode_by_length(
@@ -257,20 +144,4 @@ def _padding_is_exact(audio_config: PreTrainedConfig) -> bool:
     return getattr(audio_config, "feat_extract_norm", "layer") == "layer" and "data2vec" not in audio_config.model_type
 
 
-def _vision_class(config: FoalNetConfig) -> tuple[type[PreTrainedModel], dict[str, Any]]:
-    """The class of the image encoder, and arguments that drop the parts its pooling does not use."""
-    if config.vision_pooling == "projection":
-        return CLIPVisionModelWithProjection, {}
-    vision_class: Any = MODEL_MAPPING[type(config.vision_config)]
-    has_pooler = "add_pooling_layer" in inspect.signature(vision_class).parameters
-    return vision_class, {"add_pooling_layer": config.vision_pooling == "pooler"} if has_pooler else {}
-
-
-__all__ = [
-    "encode_frames",
-    "encode_waveforms",
-    "is_trained",
-    "load_encoders",
-    "make_audio_encoder",
-    "make_vision_encoder",
-]
+__all__ = ["audio_encoder_class", "encode_waveforms", "make_audio_encoder"]

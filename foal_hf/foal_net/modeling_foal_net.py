@@ -21,16 +21,10 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .audio_encoders_foal_net import encode_waveforms, make_audio_encoder
 from .checkpoint_foal_net import CheckpointPart
 from .configuration_foal_net import FoalNetConfig
-from .encoders_foal_net import (
-    encode_frames,
-    encode_waveforms,
-    is_trained,
-    load_encoders,
-    make_audio_encoder,
-    make_vision_encoder,
-)
+from .encoders_foal_net import load_encoders
 from .layers_foal_net import FoalNetCrossAttention, FoalNetFusion, FoalNetFusionLayer, FoalNetProjection, masked_mean
 from .losses_foal_net import (
     alignment_loss,
@@ -43,6 +37,7 @@ from .losses_foal_net import (
     shared_emotion,
     similarity,
 )
+from .vision_encoders_foal_net import encode_frames, is_trained, make_vision_encoder
 
 
 if TYPE_CHECKING:

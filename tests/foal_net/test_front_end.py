@@ -9,7 +9,7 @@ import torch
 from tiny_models import AUDIO_ENCODERS, tiny_config, with_random_biases
 from transformers import AutoModel
 
-from foal_hf.foal_net.encoders_foal_net import make_audio_encoder
+from foal_hf.foal_net.audio_encoders_foal_net import make_audio_encoder
 from foal_hf.foal_net.modeling_foal_net import FoalNetModel
 from foal_hf.foal_net.wavlm_attention_foal_net import ChannelsLastConv1d
 

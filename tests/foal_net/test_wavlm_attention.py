@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, CLIPVisionModelWithProjection, WavLMConfig, WavLMForCTC, WavLMModel
 
 from foal_hf.foal_net import wavlm_attention_foal_net
-from foal_hf.foal_net.encoders_foal_net import encode_waveforms, load_encoders, make_audio_encoder
+from foal_hf.foal_net.audio_encoders_foal_net import encode_waveforms, make_audio_encoder
+from foal_hf.foal_net.encoders_foal_net import load_encoders
 from foal_hf.foal_net.modeling_foal_net import FoalNetModel
 from foal_hf.foal_net.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention
 

@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ...foal_net.encoders_foal_net import encode_frames
 from ...foal_net.media_foal_net import MediaFile
 from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
+from ...foal_net.vision_encoders_foal_net import encode_frames
 from .contents import plain_source
 from .keys import FeatureKeys, base_model, video_rows
 from .store import FeatureStore, FeatureStoreError

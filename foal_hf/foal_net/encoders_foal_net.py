@@ -1,0 +1,44 @@
+"""Both pretrained encoders, loaded by name."""
+
+import dataclasses
+from typing import Any
+
+from transformers import AutoConfig
+
+from .audio_encoders_foal_net import audio_encoder_class
+from .configuration_foal_net import FoalNetConfig
+from .vision_encoders_foal_net import vision_encoder_class
+from .wavlm_attention_foal_net import use_channels_last
+
+
+_HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
+
+
+def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dict[str, Any]:
+    """Load both pretrained encoders; returns the arguments of a model's constructor: `config` and the two encoders.
+
+    `fields` are fields of the config, and arguments for the Hub (`_HUB_ARGUMENTS`).
+    """
+    hub = {name: fields.pop(name) for name in _HUB_ARGUMENTS if name in fields}
+    known = {field.name for field in dataclasses.fields(FoalNetConfig)} | {"num_labels", "attn_implementation"}
+    unknown = sorted(set(fields) - (known - {"audio_config", "vision_config", "dtype"}))
+    if unknown:
+        raise TypeError(
+            f"Unknown arguments: {', '.join(unknown)}; expected fields of FoalNetConfig or, for the Hub, "
+            f"{', '.join(_HUB_ARGUMENTS)}. For another precision call `.to(dtype)` on the model."
+        )
+    audio_config = AutoConfig.from_pretrained(audio_encoder, **hub)
+    vision_config = AutoConfig.from_pretrained(vision_encoder, **hub)
+    vision_config = getattr(vision_config, "vision_config", vision_config)  # of a model of images and text
+    config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
+    vision_class, arguments = vision_encoder_class(config)
+    audio = audio_encoder_class(config).from_pretrained(audio_encoder, config=config.audio_config, **hub)
+    use_channels_last(audio)
+    vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
+    # from_pretrained copies a config: ours must hold the same objects as the encoders.
+    config.audio_config, config.vision_config = audio.config, vision.config
+    config.audio_config._name_or_path, config.vision_config._name_or_path = audio_encoder, vision_encoder
+    return {"config": config, "audio_encoder": audio, "vision_encoder": vision}
+
+
+__all__ = ["load_encoders"]
