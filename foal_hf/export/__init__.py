@@ -71,7 +71,7 @@ def export_checkpoint(
         FileExistsError: If the folder holds an export of the other format.
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the results of the graphs differ from the checkpoint's.
-        ValueError: If an argument is none of the values above.
+        ValueError: If an argument is none of the values above, or the checkpoint takes features instead of an encoder.
 
     Example:
 
@@ -88,6 +88,11 @@ def export_checkpoint(
     model = FoalNetForEmotionClassification.from_pretrained(
         checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
     ).eval()
+    if model.config.audio_config is None or model.config.vision_config is None:
+        raise ValueError(
+            f"{checkpoint} has no {'audio' if model.config.audio_config is None else 'image'} encoder: it takes stored "
+            "features. An export speeds up the encoders, and needs both; run this checkpoint in torch."
+        )
     processor = FoalNetProcessor.from_pretrained(checkpoint)
     output.mkdir(parents=True, exist_ok=True)
     # Written to a temporary folder and then moved: an export that fails leaves no mixture of two exports behind.

@@ -78,11 +78,12 @@ class ExportedFoalNet:
         pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
     ) -> FoalNetClassifierOutput:
         """Classify the emotion of each clip.
 
         Args:
-            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features:
                 As in [`FoalNetModel.forward`].
 
         Returns:
@@ -92,7 +93,9 @@ class ExportedFoalNet:
             ValueError: If audio and video are both missing, in the batch or in one of its clips.
         """
         audio_input = video_input = None
-        if input_values is not None:
+        if audio_features is not None:
+            audio_input = audio_features.to(self.dtype), _mask_or_ones(attention_mask, audio_features)
+        elif input_values is not None:
             audio_input = self._encode_audio(input_values, attention_mask)
         if video_features is not None:
             video_input = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)

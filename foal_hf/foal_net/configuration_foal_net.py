@@ -54,14 +54,20 @@ class FoalNetConfig(PreTrainedConfig):
     Args:
         audio_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of a raw-waveform encoder: WavLM, HuBERT, wav2vec 2.0, UniSpeech-SAT, data2vec-audio.
-            Defaults to WavLM-large.
+            Defaults to WavLM-large; stays None with `audio_feature_dim`.
         vision_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of an image encoder: CLIP, SigLIP, DINOv2, ViT (the vision part only). Defaults to
-            CLIP ViT-L/14.
+            CLIP ViT-L/14; stays None with `video_feature_dim`.
         vision_pooling (`"projection"`, `"pooler"`, `"cls"` or `"mean"`, *optional*):
             Which vector represents a frame: CLIP's projected image embedding, the encoder's pooled output, its first
             token, or the mean over its tokens. Defaults to what the encoder was trained for: `"projection"` for CLIP,
             `"pooler"` for SigLIP, `"cls"` for all others.
+        audio_feature_dim, video_feature_dim (`int`, *optional*):
+            Makes a model without an audio (or image) encoder: it takes `audio_features` (or `video_features`) of this
+            width, computed elsewhere. Not together with `audio_config` (or `vision_config`).
+        audio_features_from, video_features_from (`str`, *optional*):
+            Where the features of such a model come from, in words: the extractor, its layer, the positions a second.
+            It is part of the card and of the errors about raw clips.
         projection_dim (`int`, defaults to 512):
             Width of the aligned embeddings `audio_embeds` and `video_embeds`.
         projection_dropout (`float`, defaults to 0.5):
@@ -168,6 +174,10 @@ class FoalNetConfig(PreTrainedConfig):
     # Set by `import foal_hf`, which registers the auto classes and the pipeline. What a checkpoint says of its own code
     # is then ignored: `pipeline` would ask for `trust_remote_code`.
     _is_registered: ClassVar[bool] = False
+    # Fields that only appear in saved files where they are not the default.
+    _saved_where_set: ClassVar[tuple[str, ...]] = (
+        *("audio_feature_dim", "video_feature_dim", "audio_features_from", "video_features_from"),
+    )
     # Former names of fields to present ones, so that checkpoints of older releases load.
     _renamed: ClassVar[dict[str, str]] = {}
 
@@ -175,6 +185,10 @@ class FoalNetConfig(PreTrainedConfig):
     audio_config: Any = None
     vision_config: Any = None
     vision_pooling: Literal["projection", "pooler", "cls", "mean"] | None = None
+    audio_feature_dim: int | None = None
+    video_feature_dim: int | None = None
+    audio_features_from: str | None = None
+    video_features_from: str | None = None
     projection_dim: int = 512
     projection_dropout: float | int = 0.5
     num_fusion_layers: int = 2
@@ -203,9 +217,11 @@ class FoalNetConfig(PreTrainedConfig):
                 setattr(self, present, kwargs.pop(former))
         if self._is_registered:
             kwargs = {name: value for name, value in kwargs.items() if name not in ("auto_map", "custom_pipelines")}
-        self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
-        self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
-        if self.vision_pooling is None:
+        if self.audio_config is not None or self.audio_feature_dim is None:
+            self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
+        if self.vision_config is not None or self.video_feature_dim is None:
+            self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
+        if self.vision_pooling is None and self.vision_config is not None:
             self.vision_pooling = _TRAINED_POOLING.get(self.vision_config.model_type, "cls")
         if self.id2label is None and self.label2id is not None:
             self.id2label = {int(index): name for name, index in self.label2id.items()}
@@ -256,11 +272,14 @@ class FoalNetConfig(PreTrainedConfig):
             name = encoder.get("_name_or_path", "")
             if os.path.isabs(name) or os.path.exists(name):
                 encoder["_name_or_path"] = ""
-        return values
+        unset = [name for name in self._saved_where_set if values.get(name) == getattr(type(self), name)]
+        return {name: value for name, value in values.items() if name not in unset}
 
     @property
     def audio_width(self) -> int:
-        """Width of the audio encoder's sequence."""
+        """Width of the audio encoder's sequence, or of the features in its place."""
+        if self.audio_config is None:
+            return self.audio_feature_dim or 0
         if getattr(self.audio_config, "add_adapter", False):
             return self.audio_config.output_hidden_size
         return self.audio_config.hidden_size
@@ -268,6 +287,8 @@ class FoalNetConfig(PreTrainedConfig):
     @property
     def min_audio_samples(self) -> int:
         """Samples that the audio encoder needs for one frame (400, which is 25 ms, in the published encoders)."""
+        if self.audio_config is None:
+            return 0
         samples = 1
         strides = zip(reversed(self.audio_config.conv_kernel), reversed(self.audio_config.conv_stride), strict=True)
         for kernel, stride in strides:
@@ -281,18 +302,32 @@ class FoalNetConfig(PreTrainedConfig):
 
     @property
     def video_width(self) -> int:
-        """Width of the vector that the image encoder returns for a frame."""
+        """Width of the vector that the image encoder returns for a frame, or of the features in its place."""
+        if self.vision_config is None:
+            return self.video_feature_dim or 0
         return getattr(self.vision_config, "projection_dim" if self.vision_pooling == "projection" else "hidden_size")
+
+    def describe_features(self, side: str) -> str:
+        """Which features a side without an encoder takes, in words, as in `"video features of width 768 from CLIP"`.
+
+        Args:
+            side (`"audio"` or `"video"`): The side.
+        """
+        width, source = getattr(self, f"{side}_width"), getattr(self, f"{side}_features_from")
+        origin = source or f"an extractor that the checkpoint does not name (`{side}_features_from` is not set)"
+        return f"{side} features of width {width} from {origin}"
 
     def validate_foal_net(self) -> None:
         """Part of the `@strict` validation, on construction."""
-        if not hasattr(self.audio_config, "conv_stride"):
+        self._validate_features()
+        if self.audio_config is not None and not hasattr(self.audio_config, "conv_stride"):
             raise ValueError(
                 f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
                 "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
             )
-        if not all(hasattr(self.vision_config, name) for name in ("patch_size", "hidden_size", "image_size")) or any(
-            hasattr(self.vision_config, name) for name in ("num_frames", "frames_per_clip", "tubelet_size")
+        if self.vision_config is not None and (
+            not all(hasattr(self.vision_config, name) for name in ("patch_size", "hidden_size", "image_size"))
+            or any(hasattr(self.vision_config, name) for name in ("num_frames", "frames_per_clip", "tubelet_size"))
         ):
             # Encoders of whole clips (VideoMAE, TimeSformer) take several frames at once, and NaFlex SigLIP 2 takes
             # patches and their positions: neither works one image at a time.
@@ -339,6 +374,29 @@ class FoalNetConfig(PreTrainedConfig):
             value = getattr(self, f"{name}_loss_weight")
             if not value >= 0:
                 raise ValueError(f"`{name}_loss_weight` is {value}; expected 0 (turns the loss off) or more.")
+
+    def _validate_features(self) -> None:
+        for side, encoder in (("audio", "audio_config"), ("video", "vision_config")):
+            width, source = getattr(self, f"{side}_feature_dim"), getattr(self, f"{side}_features_from")
+            if width is None and source is not None:
+                raise ValueError(
+                    f"`{side}_features_from` is {source!r} without `{side}_feature_dim`; set the width of the features "
+                    f"too, or, for a model with an encoder, neither."
+                )
+            if width is None:
+                continue
+            if getattr(self, encoder) is not None:
+                raise ValueError(
+                    f"`{encoder}` and `{side}_feature_dim` are both given; expected `{encoder}` for a model with that "
+                    f"encoder, or `{side}_feature_dim` for one that takes features in its place."
+                )
+            if width < 1:
+                raise ValueError(f"`{side}_feature_dim` is {width}; expected 1 or more.")
+        if self.vision_config is None and self.vision_pooling is not None:
+            raise ValueError(
+                f"`vision_pooling` is {self.vision_pooling!r}, but with `video_feature_dim` there is no image encoder "
+                "whose output is pooled; remove it."
+            )
 
 
 def _as_config(value: Any, default_type: str, defaults: dict[str, Any]) -> PreTrainedConfig:

@@ -7,7 +7,7 @@ result.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -45,6 +45,16 @@ if TYPE_CHECKING:
     # lines make a model that is loaded from the Hub bring the code of the whole checkpoint.
     from .pipeline_foal_net import AudioVideoEmotionPipeline  # noqa: F401
     from .processing_foal_net import FoalNetProcessor  # noqa: F401
+
+
+# The encoder of each side, and the input that needs it.
+_ENCODERS = {"audio": ("audio_encoder", "input_values"), "video": ("vision_encoder", "pixel_values_videos")}
+_SHAPES = {
+    "input_values": ("batch", "samples"),
+    "pixel_values_videos": ("batch", "frames", "channels", "height", "width"),
+    "audio_features": ("batch", "positions", "width"),
+    "video_features": ("batch", "frames", "width"),
+}
 
 
 @dataclass
@@ -140,6 +150,11 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         "attentions": OutputRecorder(FoalNetCrossAttention, index=1),
     }
 
+    def __init__(self, config: FoalNetConfig) -> None:
+        super().__init__(config)
+        if config.audio_config is None:
+            self.main_input_name = "audio_features"
+
     @classmethod
     def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> Self:
         """Make a model from two pretrained encoders; all other weights are random.
@@ -174,9 +189,9 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         what is trained. `train()` does not change it.
         """
         foal_net: Any = self.base_model
-        if self.config.freeze_vision_encoder:
+        if self.config.freeze_vision_encoder and foal_net.vision_encoder is not None:
             foal_net.vision_encoder.requires_grad_(False)
-        if self.config.freeze_audio_feature_encoder:
+        if self.config.freeze_audio_feature_encoder and foal_net.audio_encoder is not None:
             foal_net.audio_encoder.feature_extractor._freeze_parameters()
         foal_net.train(foal_net.training)
 
@@ -210,7 +225,12 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
 
 
 class FoalNetModel(FoalNetPreTrainedModel):
-    """Encoders, alignment and fusion, without a head."""
+    """Encoders, alignment and fusion, without a head.
+
+    Attributes:
+        audio_encoder, vision_encoder (`PreTrainedModel`, *optional*): None where the model takes features computed
+            elsewhere, see `audio_feature_dim` and `video_feature_dim` of [`FoalNetConfig`].
+    """
 
     # The heads of a classifier's checkpoint, which this model does not have.
     _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^(audio|video)_matching_head\."]
@@ -222,8 +242,12 @@ class FoalNetModel(FoalNetPreTrainedModel):
         vision_encoder: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(config)
-        self.audio_encoder: Any = audio_encoder or make_audio_encoder(config)
-        self.vision_encoder: Any = vision_encoder or make_vision_encoder(config)
+        self.audio_encoder: Any = audio_encoder
+        self.vision_encoder: Any = vision_encoder
+        if audio_encoder is None and config.audio_config is not None:
+            self.audio_encoder = make_audio_encoder(config)
+        if vision_encoder is None and config.vision_config is not None:
+            self.vision_encoder = make_vision_encoder(config)
         self.sequence_dropout = nn.Dropout(config.sequence_dropout)
         self.audio_projection = FoalNetProjection(config, config.audio_width)
         self.video_projection = FoalNetProjection(config, config.video_width)
@@ -235,29 +259,28 @@ class FoalNetModel(FoalNetPreTrainedModel):
     def train(self, mode: bool = True) -> "FoalNetModel":
         """As in torch, but an image encoder in which nothing is trained stays in evaluation mode."""
         super().train(mode)
-        if not is_trained(self.vision_encoder):
+        if self.vision_encoder is not None and not is_trained(self.vision_encoder):
             self.vision_encoder.eval()
         return self
 
     def get_input_embeddings(self) -> nn.Module:
-        """The first layer of the audio encoder, the model's main input."""
-        return self.audio_encoder.feature_extractor
+        """The first layer that the model's main input goes through: of the audio encoder, or of the features."""
+        return self.sequence_dropout if self.audio_encoder is None else self.audio_encoder.feature_extractor
 
     @can_return_tuple
     def get_audio_features(
         self,
-        input_values: torch.Tensor,
+        input_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """The audio encoder's output, with the aligned embedding of the audio alone as `pooler_output`.
 
-        Args:
-            input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms at 16 kHz, as the processor gives them.
-            attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for padding after.
+        Args as in [`FoalNetModel.forward`]. The sequence can be stored, and passed later as `audio_features`.
         """
-        encoded, mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask, **kwargs)
-        sequence = encoded.last_hidden_state.masked_fill(~mask[..., None], 0.0)
+        encoded, mask = self.encode_audio(input_values, attention_mask, audio_features, **kwargs)
+        sequence = encoded.last_hidden_state
         return BaseModelOutputWithPooling(
             last_hidden_state=sequence,
             pooler_output=self.align(sequence, mask, self.audio_projection),
@@ -296,6 +319,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FoalNetModelOutput:
         """Encode, align and fuse.
@@ -303,25 +327,29 @@ class FoalNetModel(FoalNetPreTrainedModel):
         Args:
             input_values (`torch.Tensor` of shape `(batch, samples)`, *optional*): Waveforms; None without any audio.
             attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for the padding
-                after them. All 0 for a clip without audio.
+                after them. All 0 for a clip without audio. Of `audio_features` it is `(batch, positions)`.
             pixel_values_videos (`torch.Tensor` of shape `(batch, frames, 3, height, width)`, *optional*): Frames.
             padding_mask_videos (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 for frames, 0 for padding.
                 All 0 for a clip without video.
             video_features (`torch.Tensor` of shape `(batch, frames, video_width)`, *optional*): Stored output of the
                 image encoder for these frames, in place of `pixel_values_videos`.
+            audio_features (`torch.Tensor` of shape `(batch, positions, audio_width)`, *optional*): Stored output of the
+                audio encoder, in place of `input_values`.
 
         Returns:
             [`FoalNetModelOutput`]
 
         Raises:
-            ValueError: If audio and video are both missing, frames and stored features are both given, batch sizes
-                differ, or a clip has neither audio nor video (the message names its index). That last check would make
-                every step wait for an accelerator: there, and in a compiled graph, such a clip's results are NaN.
+            ValueError: If audio and video are both missing, a modality is given raw and as features, a raw modality has
+                no encoder in this model, features have another width or belong to an encoder that is being trained,
+                batch sizes differ, or a clip has neither audio nor video (the message names its index). That last check
+                would make every step wait for an accelerator: there, and in a compiled graph, such a clip's results are
+                NaN.
         """
-        self._check_inputs(input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features)
-        last_audio, audio_mask, last_video, video_mask = self._encode(
-            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features
-        )
+        audio = {"input_values": input_values, "audio_features": audio_features}
+        video = {"pixel_values_videos": pixel_values_videos, "video_features": video_features}
+        self._check_inputs(audio, attention_mask, video, padding_mask_videos)
+        last_audio, audio_mask, last_video, video_mask = self._encode(audio, attention_mask, video, padding_mask_videos)
         is_empty = _find_empty_clips(audio_mask, video_mask)
         audio_mask, video_mask = self._drop_modalities(audio_mask, video_mask)
         audio = self.sequence_dropout(last_audio).masked_fill(~audio_mask[..., None], 0.0)
@@ -345,6 +373,21 @@ class FoalNetModel(FoalNetPreTrainedModel):
         embeds = projection(masked_mean(sequence, mask))
         return embeds.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
+    def encode_audio(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
+        """Encode audio, or take its stored features; returns also the mask, `(batch, audio_frames)`, bool."""
+        if audio_features is not None:
+            return self._take_features("audio", audio_features, attention_mask, self.audio_encoder)
+        self._check_has_encoder("audio", self.audio_encoder)
+        encoded, mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask, **kwargs)
+        encoded["last_hidden_state"] = encoded["last_hidden_state"].masked_fill(~mask[..., None], 0.0)
+        return encoded, mask
+
     def encode_video(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -353,86 +396,90 @@ class FoalNetModel(FoalNetPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[BaseModelOutput, torch.Tensor]:
         """Encode frames, or take their stored features; returns also the mask, `(batch, frames)`, bool."""
-        given = pixel_values_videos if video_features is None else video_features
+        if video_features is not None:
+            return self._take_features("video", video_features, padding_mask_videos, self.vision_encoder)
+        self._check_has_encoder("video", self.vision_encoder)
         mask = None if padding_mask_videos is None else padding_mask_videos.bool()
-        if video_features is None:
-            encoded = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask, **kwargs)
-        elif self.training and is_trained(self.vision_encoder):
+        encoded = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask, **kwargs)
+        return encoded, _all_true(encoded.last_hidden_state) if mask is None else mask
+
+    def _take_features(
+        self, side: str, features: torch.Tensor, mask: torch.Tensor | None, encoder: PreTrainedModel | None
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
+        """Features `(batch, positions, width)` as an encoder would give them, 0 at padding, and their mask."""
+        encoder_name, raw = _ENCODERS[side]
+        if self.training and encoder is not None and is_trained(encoder):
             raise ValueError(
-                "`video_features` hold the output of an image encoder that is not trained, but parameters of this one "
-                "require gradients, which they would never get. Give `pixel_values_videos`, or freeze it: "
-                "`vision_encoder.requires_grad_(False)`."
+                f"`{side}_features` hold the output of an encoder that is not trained, but parameters of this model's "
+                f"{encoder_name} require gradients, which they would never get. Give `{raw}`, or freeze it: "
+                f"`{encoder_name}.requires_grad_(False)`."
             )
-        elif video_features.shape[-1] == self.config.video_width:
-            features = video_features.to(self.temperature.dtype)
-            encoded = BaseModelOutput(features if mask is None else features.masked_fill(~mask[..., None], 0.0))
-        else:
+        width = getattr(self.config, f"{side}_width")
+        if features.shape[-1] != width:
+            expected = (
+                f"{width}, the width of this model's {encoder_name}. They come from another encoder: compute them with "
+                "this one."
+                if encoder is not None
+                else f"{width}: this checkpoint takes {self.config.describe_features(side)}."
+            )
+            raise ValueError(f"`{side}_features` are {features.shape[-1]} wide; expected {expected}")
+        features = features.to(self.temperature.dtype)
+        mask = _all_true(features) if mask is None else mask.bool()
+        return BaseModelOutput(features.masked_fill(~mask[..., None], 0.0)), mask
+
+    def _check_has_encoder(self, side: str, encoder: PreTrainedModel | None) -> None:
+        if encoder is None:
             raise ValueError(
-                f"`video_features` are {video_features.shape[-1]} wide; expected {self.config.video_width}, the width "
-                "of this model's image encoder. They come from another encoder: compute them with this one."
+                f"This checkpoint has no {_ENCODERS[side][0]} for `{_ENCODERS[side][1]}`; it takes "
+                f"{self.config.describe_features(side)}. Give them as `{side}_features`."
             )
-        return encoded, torch.ones(given.shape[:2], dtype=torch.bool, device=given.device) if mask is None else mask
 
     def _encode(
         self,
-        input_values: torch.Tensor | None,
+        audio: dict[str, Any],
         attention_mask: torch.Tensor | None,
-        pixel_values_videos: torch.Tensor | None,
+        video: dict[str, Any],
         padding_mask_videos: torch.Tensor | None,
-        video_features: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Both sequences, 0 at padding, and masks; a missing modality is one position that is False in every clip."""
-        audio = video = audio_mask = video_mask = None
-        if input_values is not None:
-            encoded, audio_mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask)
-            audio = encoded.last_hidden_state.masked_fill(~audio_mask[..., None], 0.0)
-        if pixel_values_videos is not None or video_features is not None:
-            encoded, video_mask = self.encode_video(pixel_values_videos, padding_mask_videos, video_features)
-            video = encoded.last_hidden_state
-        if audio is None:
-            audio, audio_mask = _absent_like(video, self.config.audio_width)
-        if video is None:
-            video, video_mask = _absent_like(audio, self.config.video_width)
-        return audio, audio_mask, video, video_mask
+        last_audio = last_video = audio_mask = video_mask = None
+        if any(value is not None for value in audio.values()):
+            encoded, audio_mask = self.encode_audio(attention_mask=attention_mask, **audio)
+            last_audio = encoded["last_hidden_state"]
+        if any(value is not None for value in video.values()):
+            encoded, video_mask = self.encode_video(padding_mask_videos=padding_mask_videos, **video)
+            last_video = encoded["last_hidden_state"]
+        if last_audio is None:
+            last_audio, audio_mask = _absent_like(last_video, self.config.audio_width)
+        if last_video is None:
+            last_video, video_mask = _absent_like(last_audio, self.config.video_width)
+        return last_audio, audio_mask, last_video, video_mask
 
     def _check_inputs(
         self,
-        input_values: torch.Tensor | None,
+        audio: dict[str, Any],
         attention_mask: torch.Tensor | None,
-        pixel_values_videos: torch.Tensor | None,
+        video: dict[str, Any],
         padding_mask_videos: torch.Tensor | None,
-        video_features: torch.Tensor | None,
     ) -> None:
-        if pixel_values_videos is not None and video_features is not None:
-            raise ValueError("Give either `pixel_values_videos` or `video_features`, not both.")
-        video = pixel_values_videos if video_features is None else video_features
-        if input_values is None and video is None:
+        of_audio, of_video = (_only_one(inputs) for inputs in (audio, video))
+        if of_audio is None and of_video is None:
+            raise ValueError(f"No input: give {_either(audio)} (audio), {_either(video)} (video), or both.")
+        given = [(of_audio, "attention_mask", attention_mask), (of_video, "padding_mask_videos", padding_mask_videos)]
+        present = [(*named, mask_name, mask) for named, mask_name, mask in given if named is not None]
+        for name, value, _, _ in present:
+            if value.ndim != len(_SHAPES[name]):
+                raise ValueError(f"`{name}` must be ({', '.join(_SHAPES[name])}), got shape {tuple(value.shape)}.")
+        sizes = [value.shape[0] for _, value, _, _ in present]
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
             raise ValueError(
-                "No input: give `input_values` (audio), `pixel_values_videos` or `video_features` (video), or both."
+                f"Audio of {sizes[0]} clips and video of {sizes[1]}: both must hold the same clips. A clip that lacks "
+                "one has a mask of zeros there."
             )
-        if input_values is not None and input_values.ndim != 2:
-            raise ValueError(f"`input_values` must be (batch, samples), got shape {tuple(input_values.shape)}.")
-        if pixel_values_videos is not None and pixel_values_videos.ndim != 5:
-            raise ValueError(
-                "`pixel_values_videos` must be (batch, frames, channels, height, width), got shape "
-                f"{tuple(pixel_values_videos.shape)}."
-            )
-        if video_features is not None and video_features.ndim != 3:
-            raise ValueError(
-                f"`video_features` must be (batch, frames, width), got shape {tuple(video_features.shape)}."
-            )
-        if input_values is not None and video is not None and input_values.shape[0] != video.shape[0]:
-            raise ValueError(
-                f"Audio of {input_values.shape[0]} clips and video of {video.shape[0]}: both must hold the same clips. "
-                "A clip that lacks one has a mask of zeros there."
-            )
-        for name, mask, of, given in (
-            ("attention_mask", attention_mask, "input_values", input_values),
-            ("padding_mask_videos", padding_mask_videos, "the video", video),
-        ):
-            if mask is not None and given is not None and mask.shape != given.shape[:2]:
+        for name, value, mask_name, mask in present:
+            if mask is not None and mask.shape != value.shape[:2]:
                 raise ValueError(
-                    f"`{name}` has shape {tuple(mask.shape)}, but {of} begins with {tuple(given.shape[:2])}."
+                    f"`{mask_name}` has shape {tuple(mask.shape)}, but `{name}` begins with {tuple(value.shape[:2])}."
                 )
 
     def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -470,7 +517,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         return super().from_pretrained(folder, *args, **kwargs) if exported is None else exported
 
     def get_input_embeddings(self) -> nn.Module:
-        """The first layer of the audio encoder, the model's main input."""
+        """The first layer that the model's main input goes through."""
         return self.foal_net.get_input_embeddings()
 
     @can_return_tuple
@@ -482,12 +529,13 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FoalNetClassifierOutput:
         """Classify the emotion of each clip.
 
         Args:
-            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features:
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features:
                 As in [`FoalNetModel.forward`].
             labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. For
                 several classes a clip, `(batch, num_labels)` of 0 and 1, -100 where unknown; for regression,
@@ -505,6 +553,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
             pixel_values_videos=pixel_values_videos,
             padding_mask_videos=padding_mask_videos,
             video_features=video_features,
+            audio_features=audio_features,
             **kwargs,
         )
         fused = torch.cat([outputs.audio_pooler_output, outputs.video_pooler_output], dim=-1)  # audio first
@@ -616,6 +665,22 @@ def _find_empty_clips(audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tor
             "video; remove them from the batch."
         )
     return is_empty
+
+
+def _only_one(inputs: dict[str, Any]) -> tuple[str, torch.Tensor] | None:
+    """The input of a modality that was given, with its name; None without any."""
+    given = [(name, value) for name, value in inputs.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"Give either {_either(inputs)}, not both.")
+    return given[0] if given else None
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
+
+
+def _all_true(sequence: torch.Tensor) -> torch.Tensor:
+    return torch.ones(sequence.shape[:2], dtype=torch.bool, device=sequence.device)
 
 
 def _absent_like(present: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:

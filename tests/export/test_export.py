@@ -135,6 +135,8 @@ def test_masks_may_be_left_out_and_pictures_given_as_stored_features(exported) -
     assert_same(model, graphs, {name: value for name, value in inputs.items() if "mask" not in name})
     stored = model.foal_net.get_video_features(inputs["pixel_values_videos"]).last_hidden_state
     assert_same(model, graphs, {"input_values": inputs["input_values"], "video_features": stored})
+    heard = model.foal_net.get_audio_features(inputs["input_values"]).last_hidden_state
+    assert_same(model, graphs, {"audio_features": heard, "video_features": stored})
 
 
 def test_the_export_reports_its_size_and_how_far_off_it_is(exported) -> None:
@@ -309,3 +311,11 @@ def test_openvino_reports_nothing_about_its_use() -> None:
 
     assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
     assert "openvino_telemetry" not in sys.modules
+
+
+def test_a_checkpoint_that_takes_features_is_not_exported(tmp_path) -> None:
+    need("openvino")
+    FoalNetForEmotionClassification(FoalNetConfig(audio_feature_dim=8, video_feature_dim=12)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has no audio encoder: it takes stored features\. An export speeds up"):
+        export_checkpoint(tmp_path, tmp_path / "export")
+    assert not (tmp_path / "export").exists()

@@ -86,8 +86,8 @@ def model_card(
         merged={label: results.merged_classes.get(label, []) if results else [] for label in labels},
         parameters=parameters,
         descriptions={
-            "audio encoder": _describe_encoder(config.audio_config, names[0], config.audio_width),
-            "image encoder": _describe_encoder(config.vision_config, names[1], config.video_width),
+            "audio encoder": _describe_encoder(config, "audio", config.audio_config, names[0]),
+            "image encoder": _describe_encoder(config, "video", config.vision_config, names[1]),
             "alignment, fusion and heads": f"aligned embeddings of width {config.projection_dim}; in each direction "
             f"{counted(config.num_fusion_layers, 'layer')} of {counted(config.num_fusion_heads, 'head')}",
             "all": "",
@@ -138,7 +138,12 @@ def _template() -> Any:
     return environment.get_template(TEMPLATE_NAME)
 
 
-def _describe_encoder(encoder_config: PreTrainedConfig, name: str | None, width: int) -> str:
+def _describe_encoder(
+    config: FoalNetConfig, side: str, encoder_config: PreTrainedConfig | None, name: str | None
+) -> str:
+    if encoder_config is None:
+        return f"none: takes {cell(config.describe_features(side))}"
+    width = getattr(config, f"{side}_width")
     origin = f" from `{name}`" if name else ""
     num_layers = encoder_config.num_hidden_layers
     return f"{encoder_config.model_type}{origin}: {counted(num_layers, 'layer')}, output of width {width}"

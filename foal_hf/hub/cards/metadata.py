@@ -57,11 +57,12 @@ def is_generated(config: FoalNetConfig, results: Results | None) -> bool:
 
 
 def encoder_names(config: FoalNetConfig, results: Results | None) -> tuple[str | None, str | None]:
-    """Names of audio and image encoder on the Hub; None for a local folder or no weights."""
+    """Names of audio and image encoder on the Hub; None for a local folder, no weights or no encoder."""
     found = []
     for part in ("audio", "vision"):
         encoder = encoder_of(results, part)
-        name = getattr(config, f"{part}_config")._name_or_path or (encoder.name if encoder else None)
+        own_name = getattr(getattr(config, f"{part}_config"), "_name_or_path", None)
+        name = own_name or (encoder.name if encoder else None)
         found.append(public_name(name))
     return found[0], found[1]
 

@@ -23,7 +23,7 @@ def count_parameters(config: FoalNetConfig) -> dict[str, tuple[int, int]]:
         model: Any = (FoalNetModel if is_headless(config) else FoalNetForEmotionClassification)(config)
     base = model if is_headless(config) else model.foal_net
     encoders = {"audio encoder": base.audio_encoder, "image encoder": base.vision_encoder}
-    counts = {name: _count(module) for name, module in encoders.items()}
+    counts = {name: (0, 0) if module is None else _count(module) for name, module in encoders.items()}
     all_parameters, trainable = _count(model)
     counts["alignment, fusion and heads"] = (
         all_parameters - sum(number for number, _ in counts.values()),
