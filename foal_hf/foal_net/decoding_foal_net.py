@@ -110,8 +110,6 @@ class MediaStreams:
                 raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
             index = stream_index or {}
             chosen = {kind: self._choose(container, kind, index.get(kind)) for kind in ("audio", "video")}
-            if source.has_appended_file:
-                self.note("another file is appended to it, which is not read; split them")
             self._has_times = not _FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(","))
             self._duration = container.duration and container.duration / self._av.time_base
             self._headers = {kind: _Header(stream) for kind, stream in chosen.items() if stream is not None}
@@ -185,7 +183,8 @@ class MediaStreams:
             clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
             streams = [container.streams[index] for index in sorted(header.index for header in self._headers.values())]
             bases = {item.index: float(item.time_base) for item in streams}
-            latest, following, may_renew = -math.inf, self.begin_seconds, False
+            latest, following, may_renew = -math.inf, self.begin_seconds, codec.name == "flac"
+            read_bytes = 0  # up to the end of the last packet
 
             def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
                 nonlocal latest, following, codec, may_renew
@@ -195,7 +194,7 @@ class MediaStreams:
                 except self._av.error.EOFError:  # behind a flush
                     pass
                 except self._av.error.FFmpegError as error:
-                    # Some decoders keep to the format of the first part (FLAC to its bits).
+                    # Some decoders keep to the format of the first part: FLAC to its bits, also before times change.
                     fresh = self._av.CodecContext.create(codec.name, "r") if may_renew and kind == "audio" else None
                     may_renew = False
                     with contextlib.suppress(self._av.error.FFmpegError):
@@ -203,6 +202,7 @@ class MediaStreams:
                     codec = fresh if frames else codec
                     if not frames:
                         clock.count_damage(error)
+                may_renew = may_renew or (bool(frames) and codec.name == "flac")
                 for frame in frames:
                     ticks = frame.dts if frame.pts is None else frame.pts
                     seconds = following if ticks is None else ticks * time_base + offset
@@ -214,6 +214,7 @@ class MediaStreams:
                 if not packet.size:
                     continue
                 index, ticks = packet.stream_index, packet.dts if packet.pts is None else packet.pts
+                read_bytes = max(read_bytes, (packet.pos or 0) + packet.size)
                 before = clock.offsets[stream.index]
                 if ticks is not None:
                     base = bases[index]
@@ -229,6 +230,8 @@ class MediaStreams:
                 if index == stream.index:
                     yield from decoded(packet, clock.offsets[stream.index])
             yield from decoded(None, clock.offsets[stream.index])
+            if read_bytes and self._source.has_appended_file(read_bytes):
+                self.note("another file is appended to it, which is not read; split them")
 
     def _open(self) -> tuple[Any, Any]:
         reader = self._source.open()

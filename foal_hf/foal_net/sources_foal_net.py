@@ -7,6 +7,7 @@ addresses (playlists, concat scripts, session descriptions), whatever its name.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -42,7 +43,7 @@ MEDIA_ENDINGS = AUDIO_ENDINGS | VIDEO_ENDINGS
 _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
-_MOST_BOXES = 1000
+_MOST_BOXES = 100_000
 _PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
@@ -57,6 +58,11 @@ _MARKS_OF_HEADERS = (
 _OTHER_MARKS = (
     *(b"OggS", b"ID3", b"FLV", b"caff", b"wvpk", b"#!AMR", b".snd", b"NIST_1A", b"ADIF", b"\x0bw", b"MAC ", b"TTA1"),
     *(b"\0\0\1\xba", b"\0\0\1\xb3", b".RMF", b"riff", b"Creative Voice File"),
+)
+# Those that stand at the beginning of a file alone: RIFF, ASF, Matroska, ..., the first page of an Ogg stream.
+_MARKS_OF_FILES = (
+    *(b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"wvpk", b"TTA1", b"Creative Voice File", b"FLV\x01"),
+    *(b"\x30\x26\xb2\x75", b"\x1aE\xdf\xa3", b".RMF", b"OggS\0\x02", b"DKIF", b"\xb7\xd8\0\x20", b"\x89PNG"),
 )
 _TS_PACKET_BYTES = 188
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4, QuickTime
@@ -96,8 +102,11 @@ class OpenSource:
     head: bytes
 
     def open(self) -> FileView:
-        """The file from its beginning, for one reader."""
-        return FileView(self.file)
+        """The file from its beginning, for one reader.
+
+        A second MP4 behind it is not shown: FFmpeg takes its fragments for some of the first, in places of the first.
+        """
+        return FileView(self.file, self._appended_mp4)
 
     @property
     def has_streams_in_header(self) -> bool:
@@ -112,23 +121,29 @@ class OpenSource:
         """Whether the first bytes are those of a common format. Others may be media too; the decoder finds out."""
         return self.has_streams_in_header or self.head.startswith(_OTHER_MARKS) or _is_transport_stream(self.head)
 
-    @property
-    def has_appended_file(self) -> bool:
-        """Whether a second file follows behind the first, which FFmpeg does not read: WAV and MP4 joined by `cat`."""
-        if self.head.startswith((b"RIFF", b"RF64")):
-            end = 8 + int.from_bytes(self.head[4:8], "little")
-            return _read_at(self.file, end, 5).strip(b"\0").startswith((b"RIFF", b"RF64"))
+    def has_appended_file(self, offset: int) -> bool:
+        """Whether another file of its kind begins at this offset or not far behind: files joined by `cat`.
+
+        Of most formats FFmpeg reads the first file only. Behind its media there may be an index or tags.
+        """
+        mark = next((mark for mark in _MARKS_OF_FILES if self.head.startswith(mark)), None)
+        is_behind = mark is not None and mark in _read_at(self.file, offset, _PROBE_BYTES)
+        return is_behind or self._appended_mp4 < math.inf
+
+    @functools.cached_property
+    def _appended_mp4(self) -> float:
+        """Where an MP4 or QuickTime file begins that is appended to one."""
         position = 0
-        for index in range(_MOST_BOXES if self.head[4:8] == b"ftyp" else 0):
+        for _ in range(_MOST_BOXES if self.head[4:8] == b"ftyp" else 0):
             box = _read_at(self.file, position, 16)
-            if index and box[4:8] == b"ftyp":
-                return True
+            if position and box[4:8] == b"ftyp":
+                return position
             size = int.from_bytes(box[:4], "big")
             size = int.from_bytes(box[8:], "big") if size == 1 else size
             if size < 8:
                 break
             position += size
-        return False
+        return math.inf
 
 
 def has_media_ending(name: str | os.PathLike[str]) -> bool:
@@ -227,10 +242,11 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
 
 
 class FileView:
-    """One reader's own position in a file that several readers share."""
+    """One reader's own position in a file that several readers share, which ends for it at `num_bytes` or earlier."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: Any, num_bytes: float = math.inf):
         self._file = file
+        self._num_bytes = num_bytes
         self._position = 0
         self._bytes_left = math.inf
 
@@ -242,6 +258,7 @@ class FileView:
         """The next bytes, at most `size`."""
         if self._bytes_left <= 0:
             raise MediaError("file", "holds nothing that can be decoded in a long part; the rest is skipped")
+        size = int(max(min(size, self._num_bytes - self._position), 0))
         data = _read_at(self._file, self._position, size)[:size]
         self._position += len(data)
         self._bytes_left -= len(data)
@@ -250,7 +267,7 @@ class FileView:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position, as in a file."""
         if whence == os.SEEK_END:
-            self._position = self._file.seek(offset, os.SEEK_END)
+            self._position = int(min(self._file.seek(0, os.SEEK_END), self._num_bytes)) + offset
         else:
             self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
         return self._position

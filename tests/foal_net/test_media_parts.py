@@ -117,9 +117,19 @@ def test_a_beep_behind_a_change_of_the_rate_lies_where_it_was_recorded(folder: P
     assert loudest_hertz(beep_part, RATE) == pytest.approx(1000, abs=10)
 
 
-def test_a_sample_format_that_changes_on_the_way_keeps_its_scale(folder: Path) -> None:
-    parts = [sine(folder, f"{kind}.flac", 440, "-sample_fmt", kind) for kind in ("s16", "s32")]
-    check_halves(b"".join(parts), 440, 440, 2.0, 4.0)
+@pytest.mark.parametrize("ending", ["flac", "oga"])
+@pytest.mark.parametrize("kinds", [("s16", "s32"), ("s32", "s16")])
+def test_a_sample_format_that_changes_on_the_way_keeps_its_scale(
+    folder: Path, ending: str, kinds: tuple[str, ...]
+) -> None:
+    codec = ("-c:a", "flac", "-sample_fmt")
+    parts = [
+        sine(folder, f"{kind}.{ending}", hertz, *codec, kind) for kind, hertz in zip(kinds, (440, 880), strict=True)
+    ]
+    check_halves(b"".join(parts), 440, 880, 2.0, 4.0)
+    clip = read_clip(b"".join(parts), max_seconds=None)
+    assert (clip.waveform.unfold(0, 800, 800).square().mean(1).sqrt() > 0.3).all()  # no moment is lost
+    assert clip.notes == (ANEW,)
 
 
 @pytest.mark.parametrize(
@@ -139,15 +149,40 @@ def test_a_recording_of_several_parts_is_read_to_its_end(folder: Path, name: str
     check_halves(data, 440, 880, 2.0, 4.0)
 
 
-@pytest.mark.parametrize("name", ["joined.wav", "joined.mp4", "joined_fast.mp4"])
-def test_a_file_behind_the_first_that_no_player_reads_is_noted(folder: Path, name: str) -> None:
-    options = ("-movflags", "+faststart") if "fast" in name else ()
-    part = sine(folder, name, 440, *options)
+APPENDED = "another file is appended to it, which is not read; split them"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((f"joined.{ending}", ()) for ending in ("wav", "w64", "aiff", "caf", "tta", "voc", "flv", "wma", "mp4")),
+        ("rf64.wav", ("-rf64", "always")),
+        ("fast.mp4", ("-movflags", "+faststart")),
+        ("fragments.mp4", ("-movflags", "+frag_keyframe+empty_moov")),  # whose second one was read as the first again
+    ],
+)
+def test_a_file_behind_the_first_that_no_player_reads_is_noted(
+    folder: Path, name: str, options: tuple[object, ...]
+) -> None:
+    part = sine(folder, name, 440, *options, rate=44_100)
     assert read_clip(part).notes == ()
     for source in (part * 2, part + part[:1000]):
         clip = read_clip(source)
-        assert clip.end_seconds == pytest.approx(2.0, abs=0.05)
-        assert clip.notes == ("another file is appended to it, which is not read; split them",)
+        assert clip.end_seconds == pytest.approx(2.0, abs=0.1)
+        assert clip.notes == (APPENDED,)
+
+
+def test_parts_of_an_avi_that_are_read_are_not_said_to_be_skipped(folder: Path) -> None:
+    data = [sine(folder, f"{hertz}.avi", hertz, "-c:a", "pcm_s16le") for hertz in (440, 880)]
+    check_halves(b"".join(data), 440, 880, 2.0, 4.0)
+    assert APPENDED not in read_clip(b"".join(data), max_seconds=None).notes
+
+
+def test_theora_in_chained_ogg_is_said_to_be_skipped(folder: Path) -> None:
+    """FFmpeg reads no further where a second part has several streams with other serial numbers."""
+    video = ("-f", "lavfi", "-i", "color=c=red:s=62x46:r=5:d=2", "-c:v", "libtheora", "-c:a", "libvorbis")
+    data = [sine(folder, f"{hertz}.ogv", hertz, *video) for hertz in (440, 880)]
+    assert APPENDED in read_clip(b"".join(data), max_seconds=None).notes
 
 
 @pytest.mark.parametrize("name", ["film.ts", "film.webm", "film.ogv"])
