@@ -158,7 +158,7 @@ def make_encoder(options: argparse.Namespace) -> tuple[Callable[[], object], flo
 
     def encode() -> object:
         with torch.inference_mode():
-            return encode_frames(encoder, config, pictures).last_hidden_state.cpu()
+            return encode_frames(encoder, config.vision_interface, pictures).last_hidden_state.cpu()
 
     encode()
     return encode, num_layers / options.encoder_layers

@@ -133,7 +133,7 @@ class _VisionEncoder(nn.Module):
         self.encoder = model.foal_net.vision_encoder
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        output: Any = encode_frames(self.encoder, self.config, pixel_values[:, None])
+        output: Any = encode_frames(self.encoder, self.config.vision_interface, pixel_values[:, None])
         return output.last_hidden_state[:, 0]  # (frames, video_width)
 
 
@@ -176,9 +176,7 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
 
     samples = 20 * config.min_audio_samples + 1
     audio = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
-    size = config.vision_config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    frames = {"pixel_values": noise(2, config.vision_config.num_channels, height, width)}
+    frames = {"pixel_values": noise(2, 3, *config.vision_interface.image_size)}
     sequences = {
         "audio": noise(3, 11, config.audio_width),
         "audio_mask": mask(3, 11, torch.bool),

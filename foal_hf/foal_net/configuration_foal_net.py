@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
+from .vision_interface_foal_net import VisionInterface, vision_interface
 
 
 logger = logging.get_logger(__name__)
@@ -39,9 +40,6 @@ _CLIP_VIT_LARGE = {
     "projection_dim": 768,
 }
 
-# The output that an image encoder was trained for, if that is not its first token.
-_TRAINED_POOLING: dict[str, Any] = {"clip_vision_model": "projection", "siglip_vision_model": "pooler"}
-
 
 @strict
 class FoalNetConfig(PreTrainedConfig):
@@ -56,12 +54,14 @@ class FoalNetConfig(PreTrainedConfig):
             Configuration of a raw-waveform encoder: WavLM, HuBERT, wav2vec 2.0, UniSpeech-SAT, data2vec-audio.
             Defaults to WavLM-large; stays None with `audio_feature_dim`.
         vision_config (`PreTrainedConfig` or `dict`, *optional*):
-            Configuration of an image encoder: CLIP, SigLIP, DINOv2, ViT (the vision part only). Defaults to
-            CLIP ViT-L/14; stays None with `video_feature_dim`.
+            Configuration of an image encoder (of a model of images and text, the vision part only): CLIP, SigLIP,
+            DINOv2, DINOv3, ViT, Swin, ConvNeXt, ResNet, EfficientNet, MobileNet, timm's through `timm_wrapper`, or any
+            other that takes `pixel_values` of one size. Defaults to CLIP ViT-L/14; stays None with `video_feature_dim`.
         vision_pooling (`"projection"`, `"pooler"`, `"cls"` or `"mean"`, *optional*):
             Which vector represents a frame: CLIP's projected image embedding, the encoder's pooled output, its first
-            token, or the mean over its tokens. Defaults to what the encoder was trained for: `"projection"` for CLIP,
-            `"pooler"` for SigLIP, `"cls"` for all others.
+            token, or the mean over its tokens or over space. Defaults to what the encoder was trained for:
+            `"projection"` for CLIP, `"pooler"` for SigLIP; else `"cls"` where there is a class token, `"pooler"` where
+            there is a pooled output, and `"mean"`.
         audio_feature_dim, video_feature_dim (`int`, *optional*):
             Makes a model without an audio (or image) encoder: it takes `audio_features` (or `video_features`) of this
             width, computed elsewhere. Not together with `audio_config` (or `vision_config`).
@@ -222,7 +222,7 @@ class FoalNetConfig(PreTrainedConfig):
         if self.vision_config is not None or self.video_feature_dim is None:
             self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None and self.vision_config is not None:
-            self.vision_pooling = _TRAINED_POOLING.get(self.vision_config.model_type, "cls")
+            self.vision_pooling = self.vision_interface.pooling  # type: ignore[assignment]
         if self.id2label is None and self.label2id is not None:
             self.id2label = {int(index): name for name, index in self.label2id.items()}
         num_labels = kwargs.get("num_labels")
@@ -303,9 +303,12 @@ class FoalNetConfig(PreTrainedConfig):
     @property
     def video_width(self) -> int:
         """Width of the vector that the image encoder returns for a frame, or of the features in its place."""
-        if self.vision_config is None:
-            return self.video_feature_dim or 0
-        return getattr(self.vision_config, "projection_dim" if self.vision_pooling == "projection" else "hidden_size")
+        return self.vision_interface.width if self.vision_config is not None else self.video_feature_dim or 0
+
+    @property
+    def vision_interface(self) -> VisionInterface:
+        """How the image encoder is made and called, and how its output becomes one vector a frame."""
+        return vision_interface(self.vision_config, self.vision_pooling)
 
     def describe_features(self, side: str) -> str:
         """Which features a side without an encoder takes, in words, as in `"video features of width 768 from CLIP"`.
@@ -324,22 +327,6 @@ class FoalNetConfig(PreTrainedConfig):
             raise ValueError(
                 f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
                 "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
-            )
-        if self.vision_config is not None and (
-            not all(hasattr(self.vision_config, name) for name in ("patch_size", "hidden_size", "image_size"))
-            or any(hasattr(self.vision_config, name) for name in ("num_frames", "frames_per_clip", "tubelet_size"))
-        ):
-            # Encoders of whole clips (VideoMAE, TimeSformer) take several frames at once, and NaFlex SigLIP 2 takes
-            # patches and their positions: neither works one image at a time.
-            raise ValueError(
-                f"`vision_config` is of type {self.vision_config.model_type!r}; expected an image encoder of single "
-                "images of one size, such as clip_vision_model, siglip_vision_model (also SigLIP 2 of a fixed size), "
-                "dinov2 or vit (for a model of images and text its `vision_config`)."
-            )
-        if self.vision_pooling == "projection" and self.vision_config.model_type != "clip_vision_model":
-            raise ValueError(
-                f"`vision_pooling='projection'` needs a CLIP vision encoder, not {self.vision_config.model_type!r}; "
-                "use 'pooler', 'cls' or 'mean'."
             )
         for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
             value = getattr(self, name)

@@ -7,7 +7,6 @@ from transformers import AutoConfig
 
 from .audio_encoders_foal_net import audio_encoder_class
 from .configuration_foal_net import FoalNetConfig
-from .vision_encoders_foal_net import vision_encoder_class
 from .wavlm_attention_foal_net import use_channels_last
 
 
@@ -31,10 +30,12 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
     vision_config = AutoConfig.from_pretrained(vision_encoder, **hub)
     vision_config = getattr(vision_config, "vision_config", vision_config)  # of a model of images and text
     config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
-    vision_class, arguments = vision_encoder_class(config)
+    interface = config.vision_interface
     audio = audio_encoder_class(config).from_pretrained(audio_encoder, config=config.audio_config, **hub)
     use_channels_last(audio)
-    vision = vision_class.from_pretrained(vision_encoder, config=config.vision_config, **arguments, **hub)
+    vision = interface.encoder_class.from_pretrained(
+        vision_encoder, config=config.vision_config, **interface.arguments, **hub
+    )
     # from_pretrained copies a config: ours must hold the same objects as the encoders.
     config.audio_config, config.vision_config = audio.config, vision.config
     config.audio_config._name_or_path, config.vision_config._name_or_path = audio_encoder, vision_encoder

@@ -248,6 +248,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
             self.audio_encoder = make_audio_encoder(config)
         if vision_encoder is None and config.vision_config is not None:
             self.vision_encoder = make_vision_encoder(config)
+        # Read once: a compiled graph cannot look into configs.
+        self.vision_interface = None if config.vision_config is None else config.vision_interface
+        self._widths = {side: getattr(config, f"{side}_width") for side in _ENCODERS}
         self.sequence_dropout = nn.Dropout(config.sequence_dropout)
         self.audio_projection = FoalNetProjection(config, config.audio_width)
         self.video_projection = FoalNetProjection(config, config.video_width)
@@ -400,7 +403,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             return self._take_features("video", video_features, padding_mask_videos, self.vision_encoder)
         self._check_has_encoder("video", self.vision_encoder)
         mask = None if padding_mask_videos is None else padding_mask_videos.bool()
-        encoded = encode_frames(self.vision_encoder, self.config, pixel_values_videos, mask, **kwargs)
+        encoded = encode_frames(self.vision_encoder, self.vision_interface, pixel_values_videos, mask, **kwargs)
         return encoded, _all_true(encoded.last_hidden_state) if mask is None else mask
 
     def _take_features(
@@ -414,7 +417,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 f"{encoder_name} require gradients, which they would never get. Give `{raw}`, or freeze it: "
                 f"`{encoder_name}.requires_grad_(False)`."
             )
-        width = getattr(self.config, f"{side}_width")
+        width = self._widths[side]
         if features.shape[-1] != width:
             expected = (
                 f"{width}, the width of this model's {encoder_name}. They come from another encoder: compute them with "
@@ -450,9 +453,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
             encoded, video_mask = self.encode_video(padding_mask_videos=padding_mask_videos, **video)
             last_video = encoded["last_hidden_state"]
         if last_audio is None:
-            last_audio, audio_mask = _absent_like(last_video, self.config.audio_width)
+            last_audio, audio_mask = _absent_like(last_video, self._widths["audio"])
         if last_video is None:
-            last_video, video_mask = _absent_like(last_audio, self.config.video_width)
+            last_video, video_mask = _absent_like(last_audio, self._widths["video"])
         return last_audio, audio_mask, last_video, video_mask
 
     def _check_inputs(

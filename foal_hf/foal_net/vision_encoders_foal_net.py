@@ -3,25 +3,32 @@
 Shapes: `batch` clips of `frames`. Masks are True for frames, False for padding.
 """
 
-import inspect
 from typing import Any
 
 import torch
-from transformers import MODEL_MAPPING, CLIPVisionModelWithProjection, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from .configuration_foal_net import FoalNetConfig
+from .vision_interface_foal_net import VisionInterface
+
+
+_ATTENTION = ("sdpa", "flash_attn", "flex_attn", "attention_backend")
 
 
 def make_vision_encoder(config: FoalNetConfig) -> PreTrainedModel:
     """Make the image encoder that `config` describes, with random weights and only the parts that its pooling uses."""
-    vision_class, arguments = vision_encoder_class(config)
-    return vision_class._from_config(config.vision_config, **arguments)
+    interface = config.vision_interface
+    arguments = dict(interface.arguments)
+    if not any(getattr(interface.encoder_class, f"_supports_{kind}", False) for kind in _ATTENTION):
+        # The implementation that the whole model was asked for means nothing to an encoder of convolutions.
+        arguments["attn_implementation"] = "eager"
+    return interface.encoder_class._from_config(config.vision_config, **arguments)
 
 
 def encode_frames(
     encoder: PreTrainedModel,
-    config: FoalNetConfig,
+    interface: VisionInterface,
     frames: torch.Tensor,
     mask: torch.Tensor | None = None,
     **kwargs: Any,
@@ -30,7 +37,7 @@ def encode_frames(
 
     Args:
         encoder (`PreTrainedModel`): An image encoder.
-        config (`FoalNetConfig`): Says how a frame is pooled.
+        interface (`VisionInterface`): Says how a frame is pooled.
         frames (`torch.Tensor` of shape `(batch, frames, 3, height, width)`): Images.
         mask (`torch.Tensor` of shape `(batch, frames)`, bool, *optional*): True for frames, False for padding.
         **kwargs: For the encoder, such as `output_hidden_states`.
@@ -48,7 +55,7 @@ def encode_frames(
         # the frames waits for the device, which costs less than padded images.
         rows = mask.flatten().nonzero().squeeze(1)
         if rows.numel() == 0:
-            return BaseModelOutput(flat.new_zeros(*mask.shape, config.video_width, dtype=encoder.dtype))
+            return BaseModelOutput(flat.new_zeros(*mask.shape, interface.width, dtype=encoder.dtype))
         flat = flat[rows]
     needs_gradient = flat.requires_grad or is_trained(encoder)
     with torch.set_grad_enabled(torch.is_grad_enabled() and needs_gradient):
@@ -64,7 +71,7 @@ def encode_frames(
         return tuple(unflatten(layer) for layer in output[name]) if output.get(name) else None
 
     return BaseModelOutput(
-        last_hidden_state=unflatten(_pool(output, config.vision_pooling)),
+        last_hidden_state=unflatten(_pool(output, interface)),
         hidden_states=unflatten_layers("hidden_states"),
         attentions=unflatten_layers("attentions"),
     )
@@ -75,26 +82,17 @@ def is_trained(module: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _pool(output: Any, pooling: str | None) -> torch.Tensor:
-    """The output of an image encoder to `(images, video_width)`."""
-    match pooling:
+def _pool(output: Any, interface: VisionInterface) -> torch.Tensor:
+    """The output of an image encoder to `(images, width)`."""
+    match interface.pooling:
         case "projection":
             return output.image_embeds
         case "pooler":
-            return output.pooler_output
+            return output.pooler_output.flatten(1)  # (images, width, 1, 1) in ResNet
         case "mean":
-            return output.last_hidden_state.mean(dim=1)
+            return output.last_hidden_state.mean(dim=interface.space_dims)
         case _:
             return output.last_hidden_state[:, 0]
 
 
-def vision_encoder_class(config: FoalNetConfig) -> tuple[type[PreTrainedModel], dict[str, Any]]:
-    """The class of the image encoder, and arguments that drop the parts its pooling does not use."""
-    if config.vision_pooling == "projection":
-        return CLIPVisionModelWithProjection, {}
-    vision_class: Any = MODEL_MAPPING[type(config.vision_config)]
-    has_pooler = "add_pooling_layer" in inspect.signature(vision_class).parameters
-    return vision_class, {"add_pooling_layer": config.vision_pooling == "pooler"} if has_pooler else {}
-
-
-__all__ = ["encode_frames", "is_trained", "make_vision_encoder", "vision_encoder_class"]
+__all__ = ["encode_frames", "is_trained", "make_vision_encoder"]

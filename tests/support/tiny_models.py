@@ -6,11 +6,19 @@ import torch
 from torch import nn
 from transformers import (
     CLIPVisionConfig,
+    ConvNextConfig,
+    ConvNextV2Config,
     Data2VecAudioConfig,
     Dinov2Config,
+    DINOv3ConvNextConfig,
+    DINOv3ViTConfig,
+    EfficientNetConfig,
     HubertConfig,
+    MobileNetV2Config,
     PreTrainedConfig,
+    ResNetConfig,
     SiglipVisionConfig,
+    SwinConfig,
     UniSpeechSatConfig,
     ViTConfig,
     Wav2Vec2Config,
@@ -47,6 +55,10 @@ _VISION = {
     "patch_size": 13,
 }
 
+_STAGES = {"hidden_sizes": [12, 20], "depths": [1, 2], "image_size": 26}
+# Their defaults multiply the last stage by 1e-6, and the tiny models would not show what it does.
+_SCALED = {**_STAGES, "layer_scale_init_value": 0.3}
+
 AUDIO_ENCODERS: dict[str, PreTrainedConfig] = {
     "wavlm": WavLMConfig(**_AUDIO, **LAYER_NORM, num_buckets=22, max_bucket_distance=41),
     "wavlm-group": WavLMConfig(**_AUDIO, **GROUP_NORM, num_buckets=22, max_bucket_distance=41),
@@ -64,6 +76,34 @@ VISION_ENCODERS: dict[str, tuple[PreTrainedConfig, dict[str, Any]]] = {
     "dinov2": (Dinov2Config(**_VISION), {}),
     "vit": (ViTConfig(**_VISION), {}),
     "vit-mean": (ViTConfig(**_VISION), {"vision_pooling": "mean"}),
+    "dinov3": (DINOv3ViTConfig(**_VISION, num_register_tokens=3), {}),
+    "dinov3-convnext": (DINOv3ConvNextConfig(**_SCALED), {}),
+    "swin": (SwinConfig(image_size=26, patch_size=2, embed_dim=12, depths=[1, 1], num_heads=[2, 3], window_size=5), {}),
+    "convnext": (ConvNextConfig(**_SCALED, num_stages=2), {}),
+    "convnext-mean": (ConvNextConfig(**_SCALED, num_stages=2), {"vision_pooling": "mean"}),
+    "convnextv2": (ConvNextV2Config(**_STAGES, num_stages=2), {}),
+    "resnet": (ResNetConfig(embedding_size=8, hidden_sizes=[12, 20], depths=[1, 2], layer_type="basic"), {}),
+    "efficientnet": (
+        EfficientNetConfig(
+            image_size=26,
+            in_channels=[32, 16],
+            out_channels=[16, 24],
+            kernel_sizes=[3, 5],
+            strides=[1, 2],
+            num_block_repeats=[1, 1],
+            expand_ratios=[1, 3],
+            width_coefficient=1 / 64,  # of 1280, whatever `hidden_dim` says
+            depth_coefficient=1.0,
+            depth_divisor=4,
+            hidden_dim=20,
+            initializer_range=0.6,
+        ),
+        {},
+    ),
+    "mobilenetv2": (
+        MobileNetV2Config(image_size=26, depth_multiplier=0.1, finegrained_output=False, initializer_range=0.28),
+        {},
+    ),
 }
 
 

@@ -295,7 +295,7 @@ def _encoder(model: Any, processor: FoalNetProcessor, batch_frames: int) -> Call
             for start in range(0, len(frames), batch_frames):
                 part = frames[start : start + batch_frames].to(encoder.device)
                 pixel_values = processor.video_processor.scale_and_normalize(part)
-                encoded: Any = encode_frames(encoder, base.config, pixel_values[None])
+                encoded: Any = encode_frames(encoder, base.vision_interface, pixel_values[None])
                 features.append(encoded.last_hidden_state[0].float().cpu())
         return torch.cat(features)
 

@@ -145,8 +145,9 @@ def _describe_encoder(
         return f"none: takes {cell(config.describe_features(side))}"
     width = getattr(config, f"{side}_width")
     origin = f" from `{name}`" if name else ""
-    num_layers = encoder_config.num_hidden_layers
-    return f"{encoder_config.model_type}{origin}: {counted(num_layers, 'layer')}, output of width {width}"
+    num_layers = getattr(encoder_config, "num_hidden_layers", None)  # ResNet and others count stages and blocks
+    layers = f"{counted(num_layers, 'layer')}, " if num_layers else ""
+    return f"{encoder_config.model_type}{origin}: {layers}output of width {width}"
 
 
 def _training_facts(results: Results) -> dict[str, Any]:
