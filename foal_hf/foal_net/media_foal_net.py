@@ -285,6 +285,7 @@ class MediaFile:
         max_seconds: float | None = None,
         crop_box: Sequence[int] | None = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        windows: Sequence[tuple[float, float]] = (),
     ) -> Clip:
         """Read the part `[start_seconds, end_seconds)`.
 
@@ -298,6 +299,8 @@ class MediaFile:
                 pixels `(left, top, right, bottom)`, right and bottom exclusive.
             transform (`Callable`, *optional*): Applied to each small group of cropped frames `(n, 3, height, width)`
                 as it is decoded, for example to shrink them; has to keep the first axis.
+            windows (`Sequence[tuple[float, float]]`, *optional*): Start and end of the ranges that are to be cut from
+                this part and others: the frames are then those of each of these ranges (see `frame_times`).
 
         Returns:
             [`Clip`]: A modality that the source has, but not in this range, is None.
@@ -326,7 +329,15 @@ class MediaFile:
                     f"source is opened with `in_order=True`; got {start_seconds}."
                 )
             self._read_until = stop
-        return self._read(start_seconds, stop, audio_start, crop_box, transform)
+        return self._read(start_seconds, stop, audio_start, crop_box, transform, windows)
+
+    def frame_times(self, start_seconds: float, end_seconds: float, from_seconds: float = 0.0) -> list[float]:
+        """At which times `read` takes the frames of a range; those before `from_seconds` are left out."""
+        if self._video is None or not self._video.prepare():
+            return []
+        if self._video.is_still:
+            return [start_seconds]
+        return list(_frame_times(start_seconds, end_seconds, self.frames_per_second, self._video, from_seconds))
 
     def _read(
         self,
@@ -335,6 +346,7 @@ class MediaFile:
         audio_start: float,
         crop_box: Sequence[int] | None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
+        windows: Sequence[tuple[float, float]],
     ) -> Clip:
         waveform = frames = None
         frame_times: list[float] = []
@@ -349,7 +361,7 @@ class MediaFile:
         if self._video is not None and self._video.prepare():
             box = _checked_box(crop_box, self._video)
             frames, frame_times, shown_until = self._read_video(
-                start_seconds, stop, max(ends, default=0.0), box, transform
+                start_seconds, stop, max(ends, default=0.0), box, transform, windows
             )
             if frames is not None:
                 ends.append(shown_until)
@@ -375,6 +387,7 @@ class MediaFile:
         audio_end: float,
         box: tuple[int, int, int, int],
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
+        windows: Sequence[tuple[float, float]],
     ) -> tuple[torch.Tensor | None, list[float], float]:
         """The frames of a range, their times, and the end of the video where it lies in the range."""
         video = self._video
@@ -382,6 +395,10 @@ class MediaFile:
         size = max(1, _FRAME_GROUP_BYTES // (3 * video.height * video.width))
         wanted = _frame_times(start, stop, self.frames_per_second, video)
         expected = math.ceil((stop - start) * self.frames_per_second - 1e-6) if math.isfinite(stop) else 0
+        if windows and not video.is_still:
+            times_of_all = (time for first, last in windows for time in self.frame_times(first, min(last, stop), start))
+            in_order = sorted({round(time, 8): time for time in times_of_all if time > start - 1e-6}.values())
+            wanted, expected = iter(in_order), len(in_order)
         if video.is_still:  # as long as the audio lasts
             shown_until = max(video.end_seconds or 0.0, self.duration_seconds or 0.0, audio_end)
             wanted = iter([start] if start < min(stop, shown_until) - 1e-6 else [])
@@ -487,7 +504,9 @@ class _FrameStore:
         return (frames if len(frames) == self._num_frames else frames[: self._num_frames].clone()).contiguous()
 
 
-def _frame_times(start: float, stop: float, frames_per_second: float, track: Any) -> Iterator[float]:
+def _frame_times(
+    start: float, stop: float, frames_per_second: float, track: Any, from_seconds: float = 0.0
+) -> Iterator[float]:
     """When frames are wanted: the grid `start + k / frames_per_second` inside the range and behind the first frame.
 
     Where the grid misses a short range, its first moment is taken. A video that begins less than half a step behind a
@@ -497,7 +516,7 @@ def _frame_times(start: float, stop: float, frames_per_second: float, track: Any
     begin = max(start, track.first_seconds)
     step = 1 / frames_per_second
     first = max(math.ceil((begin - start) / step - 0.5), 0)
-    for index in itertools.count(first):
+    for index in itertools.count(max(first, math.ceil((from_seconds - start) / step - 1e-6))):
         time = max(start + index / frames_per_second, begin)
         if index == first and begin < stop - 1e-6 and not time < stop - step * 1e-6:
             time = begin

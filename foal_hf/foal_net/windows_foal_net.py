@@ -5,13 +5,15 @@
                       |------------ window 1 -------------|
                                         |------------ window 2 -----------|      the first to reach the end is the last
 
-Audio and video are decoded from start to end in blocks, each block once; windows and segments are cut from the blocks
-that are still in memory.
+Audio and video are decoded from start to end in blocks of one stride, each block once; windows and segments are cut
+from the blocks that are still in memory.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +29,6 @@ from .sources_foal_net import MediaError
 _EPSILON_SECONDS = 1e-6
 _ENDS_SECONDS = 1e-3  # a block that is shorter than asked for by more has reached an end
 _REST_STRIDES = 0.1  # less than this is not a segment of its own
-_MOST_STRIDES_OF_A_BLOCK = 10
-_MISFIT_FRAMES = 0.1  # between the frames of one block and those of the next
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def read_windows(
 ) -> Iterator[Stride]:
     """Read a recording from start to end.
 
-    Frames of the whole recording lie on one grid, `start_seconds + k / frames_per_second`. Where the stride is a whole
-    number of frames, a window equals a clip of these seconds that is read alone. A remainder of less than a tenth of a
-    stride at the end belongs to the segment and the window before it.
+    A window, or a segment, equals a clip of these seconds that is read alone: its frames lie at `start_seconds + k /
+    frames_per_second`, from its own start on. A remainder of less than a tenth of a stride at the end belongs to the
+    segment and the window before it.
 
     Args:
         media ([`MediaFile`]): Open, and used for nothing else; with `in_order=True`, memory does not grow.
@@ -86,14 +86,14 @@ def read_windows(
     Raises:
         MediaError: If the recording has nothing from `start_seconds` on, or decoding fails.
     """
-    grid = _Grid(start_seconds, stride_seconds, media.sampling_rate)
+    grid = _Grid(start_seconds, stride_seconds, window_seconds, media.sampling_rate)
     blocks = _blocks(media, grid, end_seconds, audio_start_seconds, crop_box=crop_box, transform=transform)
     rest = _REST_STRIDES * stride_seconds
     held: deque[Clip] = deque()
     is_complete = False  # the last window has been read
     for index in itertools.count():
         start, next_start = grid.at(index), grid.at(index + 1)
-        window_end = grid.at(index, plus_seconds=window_seconds)
+        window_end = grid.window_end(index)
         # Read a little further than needed, to see which stride is the last.
         while not held or held[-1].end_seconds < window_end + rest + _EPSILON_SECONDS:
             block = next(blocks, None)
@@ -121,27 +121,38 @@ class _Grid:
 
     start_seconds: float
     stride_seconds: float
+    window_seconds: float
     sampling_rate: int
 
-    def at(self, index: int, plus_seconds: float = 0.0) -> float:
-        samples = round((index * self.stride_seconds + plus_seconds) * self.sampling_rate)
-        return self.start_seconds + samples / self.sampling_rate
+    def at(self, index: int) -> float:
+        return self.start_seconds + round(index * self.stride_seconds * self.sampling_rate) / self.sampling_rate
+
+    def window_end(self, index: int) -> float:
+        seconds = index * self.stride_seconds + self.window_seconds
+        return self.start_seconds + round(seconds * self.sampling_rate) / self.sampling_rate
+
+    def windows_in(self, index: int) -> list[tuple[float, float]]:
+        """The windows that cover a part of a stride, each with the remainder that may belong to it."""
+        rest = _REST_STRIDES * self.stride_seconds
+        first = index - math.ceil((self.window_seconds + rest) / self.stride_seconds)
+        ends = {each: self.window_end(each) + rest for each in range(max(first, 0), index + 1)}
+        return [(self.at(each), end) for each, end in ends.items() if end > self.at(index)]
 
 
 def _blocks(
     media: MediaFile, grid: _Grid, end_seconds: float | None, audio_start_seconds: float | None, **settings: Any
 ) -> Iterator[Clip]:
-    """The recording block by block. A block is as many strides as make a whole number of frames, or nearly."""
-    strides = _strides_of_a_block(grid.stride_seconds * media.frames_per_second)
+    """The recording block by block, each with the frames of all windows that cover it."""
     late = 0.0 if audio_start_seconds is None else audio_start_seconds - grid.start_seconds
     empty: list[Clip] = []  # only yielded if something follows
-    for index in itertools.count(step=strides):
-        start, stop = grid.at(index), grid.at(index + strides)
+    for index in itertools.count():
+        start, stop = grid.at(index), grid.at(index + 1)
         if end_seconds is not None:
             stop = min(stop, end_seconds)
             if stop - start <= _EPSILON_SECONDS:
                 return
         settings["audio_start_seconds"] = None if audio_start_seconds is None else start + late
+        settings["windows"] = grid.windows_in(index)
         clip = _read_block(media, start, stop, is_first=index == 0, **settings)
         if clip is not None:
             yield from empty
@@ -158,15 +169,6 @@ def _blocks(
             yield clip
         else:
             empty.append(clip)
-
-
-def _strides_of_a_block(frames_per_stride: float) -> int:
-    """The fewest strides that hold a whole number of frames, or nearly; where none do, those that come closest."""
-    counts = range(1, _MOST_STRIDES_OF_A_BLOCK + 1)
-    frames = {count: count * frames_per_stride for count in counts}
-    misfits = {count: abs(number - round(number)) if number >= 0.5 else 1.0 for count, number in frames.items()}
-    fitting = [count for count in counts if misfits[count] <= _MISFIT_FRAMES]
-    return fitting[0] if fitting else min(counts, key=lambda count: misfits[count])
 
 
 def _read_block(media: MediaFile, start: float, stop: float, *, is_first: bool, **settings: Any) -> Clip | None:
@@ -192,7 +194,7 @@ def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) ->
     """The range `[start, stop)` of adjacent blocks."""
     blocks = [block for block in blocks if block.start_seconds < stop and block.end_seconds > start]
     waveform = _cut_audio(blocks, start, stop, media.sampling_rate)
-    shown = _cut_frames(blocks, start, stop, 1 / media.frames_per_second)
+    shown = _cut_frames(blocks, media.frame_times(start, stop))
     return Clip(
         waveform=waveform,
         sampling_rate=None if waveform is None else media.sampling_rate,
@@ -217,23 +219,19 @@ def _cut_audio(blocks: Sequence[Clip], start: float, stop: float, sampling_rate:
     return waveform[:end].clone() if end else None  # a clone: a view would keep all of it in memory
 
 
-def _cut_frames(
-    blocks: Sequence[Clip], start: float, stop: float, step_seconds: float
-) -> list[tuple[torch.Tensor, float]]:
-    """Frames and their times. Where no frame lies in the range, the one that is still shown counts."""
-    frames: list[tuple[torch.Tensor, float]] = []
+def _cut_frames(blocks: Sequence[Clip], wanted: list[float]) -> list[tuple[torch.Tensor, float]]:
+    """The frames at the wanted times, as far as there are any, and their times."""
+    held: list[tuple[torch.Tensor, float]] = []
     for block in blocks:
-        if block.frames is None or block.frame_seconds is None:
-            continue
-        times = [block.start_seconds + time for time in block.frame_seconds.tolist()]
-        shown = [
-            index for index, time in enumerate(times) if start - _EPSILON_SECONDS <= time < stop - _EPSILON_SECONDS
-        ]
-        earlier = [index for index, time in enumerate(times) if time < start]
-        if not shown and earlier and (len(times) == 1 or start - times[earlier[-1]] < step_seconds):
-            shown = earlier[-1:]
-        frames += [(block.frames[index], max(times[index], start)) for index in shown]
-    return frames
+        if block.frames is not None and block.frame_seconds is not None:
+            held += zip(block.frames, (block.frame_seconds + block.start_seconds).tolist(), strict=True)
+    times = [time for _, time in held]
+    places = [bisect_left(times, time - _EPSILON_SECONDS) for time in wanted]
+    return [
+        held[place]
+        for place, time in zip(places, wanted, strict=True)
+        if place < len(held) and times[place] <= time + _EPSILON_SECONDS
+    ]
 
 
 __all__ = ["Stride", "read_windows"]

@@ -1,6 +1,5 @@
 """Recordings window by window: what a segment is, how windows are merged, and how a recording is read."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from tiny_processors import picture, tiny_processor
 from torch.utils.data import Dataset
 from transformers import pipeline
 
-from foal_hf import AudioVideoEmotionPipeline, MediaError, MediaFile
+from foal_hf import AudioVideoEmotionPipeline, MediaError, MediaFile, read_clip
 from foal_hf.foal_net.timeline_foal_net import ScoredSegment, merge_windows, runs_of_one_label
 from foal_hf.foal_net.windows_foal_net import read_windows
 from foal_hf.plots import draw_timeline
@@ -42,6 +41,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         endless=endless,
         broken=broken,
         brief=make_clip(folder / "brief.mp4"),  # 3 s
+        late=make_clip(folder / "late.ts", video=CLOCK, inputs=("-itsoffset", 0.53)),  # the video begins later
         sound=make_clip(folder / "sound.wav", video=None, audio=sweep),
         picture=make_clip(folder / "picture.mp4", video=moving, audio=None),
         long_sound=make_clip(folder / "long_sound.mp4", video=CLOCK, audio=sweep),
@@ -283,16 +283,33 @@ def test_sound_that_is_held_does_not_grow_with_the_recording(media: Any) -> None
     assert max(seconds) < 1.5
 
 
-@pytest.mark.parametrize("stride", [0.5, 0.7, 1 / 3, 1.0])
-def test_frames_of_strides_that_together_hold_whole_frames_lie_on_one_grid(media: Any, stride: float) -> None:
-    with MediaFile(media.film) as opened:
-        strides = list(read_windows(opened, window_seconds=2.0, stride_seconds=stride))
-    for one in strides:
-        for clip in (one.segment, one.window):
-            if clip is not None and clip.end_seconds - clip.start_seconds > 0.4:
-                shown = (clip.frame_seconds + clip.start_seconds) * 5
-                first, end = (math.ceil(round(each * 5, 3)) for each in (clip.start_seconds, clip.end_seconds))
-                assert shown.tolist() == pytest.approx(list(range(first, end)), abs=1e-3)
+@pytest.mark.parametrize("source", ["brief", "late", "still", "array"])
+@pytest.mark.parametrize(
+    ("window", "stride", "rate"), [(1.0, 0.5, 5.0), (1.31, 0.47, 5.0), (0.83, 0.83, 7.0), (1.0, 1 / 3, 3.0)]
+)
+def test_windows_and_segments_equal_clips_that_are_read_alone(
+    media: Any, source: str, window: float, stride: float, rate: float
+) -> None:
+    sources = {
+        "brief": {"source": media.brief},
+        "late": {"source": media.late},
+        "still": {"video": [picture(41, 31)], "audio": media.brief},
+        "array": {"video": np.random.default_rng(0).integers(0, 255, (29, 5, 7, 3), np.uint8)},
+    }
+    settings = {**sources[source], "frames_per_second": rate, "source_frames_per_second": 11}
+    with MediaFile(**settings, in_order=True) as opened:
+        strides = list(read_windows(opened, window_seconds=window, stride_seconds=stride))
+    clips = [clip for one in strides for clip in (one.segment, one.window) if clip is not None]
+    assert len(clips) > len(strides) >= 3
+    for clip in clips:
+        alone = read_clip(**settings, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds)
+        assert clip.modalities == alone.modalities
+        if alone.frames is not None:
+            assert clip.frame_seconds.tolist() == pytest.approx(alone.frame_seconds.tolist(), abs=1e-6)
+            assert clip.frames.equal(alone.frames)
+        if alone.waveform is not None:
+            assert len(clip.waveform) == len(alone.waveform)
+            assert (clip.waveform - alone.waveform).abs().max() < 1e-4
 
 
 def test_the_sound_of_the_segments_is_the_sound_of_the_recording(media: Any) -> None:
