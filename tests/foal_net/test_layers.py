@@ -8,7 +8,13 @@ from tiny_models import tiny_config, with_random_biases
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from foal_hf.foal_net.layers_foal_net import FoalNetFusion, FoalNetFusionLayer, FoalNetProjection, masked_mean
+from foal_hf.foal_net.layers_foal_net import (
+    FoalNetFusion,
+    FoalNetFusionLayer,
+    FoalNetProjection,
+    eager_attention_forward,
+    masked_mean,
+)
 
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -105,3 +111,16 @@ def test_another_kind_of_attention_gets_the_mask_and_the_scale_and_gives_the_sam
     for output, exact in zip(fusion(*arguments, note="kept"), expected, strict=True):
         torch.testing.assert_close(output, exact, **CLOSE)
     assert calls == [{"is_causal": False, "dropout": 0.0, "note": "kept"}] * 2 * config.num_fusion_layers
+
+
+def attend_eagerly(module: torch.nn.Module, **settings: Any) -> Any:
+    states = torch.randn(3, 2, 2, 7, 5, generator=torch.Generator().manual_seed(1))
+    return eager_attention_forward(module, *states, attention_mask=None, scaling=0.3, **settings)
+
+
+def test_eager_attention_drops_weights_in_training_only() -> None:
+    module = torch.nn.Identity()
+    for settings in ({}, {"dropout": 1.0}):
+        attended, weights = attend_eagerly(module.train(), **settings)
+        assert bool(attended.any()) is bool(weights.any()) is (not settings)
+    assert torch.equal(attend_eagerly(module.eval(), dropout=1.0)[0], attend_eagerly(module)[0])

@@ -141,6 +141,11 @@ def test_cross_entropy_leaves_out_unknown_labels() -> None:
     assert cross_entropy(logits, torch.full((3,), -100)) == 0
 
 
+def test_the_loss_of_one_known_label_is_its_own() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [5.0, 1.0]]), torch.tensor([1, -100])
+    torch.testing.assert_close(cross_entropy(logits, labels), torch.tensor(math.log(1 + math.exp(2))))
+
+
 def test_gathering_outside_a_distributed_run_changes_nothing() -> None:
     tensor = torch.randn(3, 2)
     assert gather_over_ranks(tensor) is tensor
@@ -190,6 +195,17 @@ def test_only_clips_without_another_label_are_drawn_from_their_own() -> None:
     labels, scores = torch.tensor([0, 1, 1]), torch.zeros(3, 3)
     either, has_negative = negative_weights(scores, labels, needs_other_label=False)
     assert has_negative.all() and either.equal(negative_weights(scores, labels)[0])
+
+
+def test_whether_a_clip_has_another_label_is_asked_clip_by_clip() -> None:
+    shared = torch.tensor([[True, True, True], [True, True, False], [True, False, True]])  # clip 0 shares with all
+    weights, has_negative = negative_weights(torch.randn(3, 3), shared, needs_other_label=False)
+    assert weights.tolist() == [[0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]] and has_negative.all()
+
+
+def test_one_clip_without_a_mask_has_no_negative() -> None:
+    weights, has_negative = negative_weights(torch.zeros(1, 1), torch.tensor([3]))
+    assert weights.tolist() == [[1.0]] and has_negative.tolist() == [False]
 
 
 @pytest.mark.parametrize("needs_other_label", [True, False])

@@ -50,6 +50,17 @@ def test_the_loss_of_a_regression_is_the_mean_squared_error() -> None:
     assert classification_loss(logits, torch.full((3, 2), math.nan), REGRESSION) == 0
 
 
+def test_one_number_of_one_clip_has_its_own_squared_error() -> None:
+    assert classification_loss(torch.tensor([[3.0]]), torch.tensor([[1.0]]), REGRESSION) == 4.0
+
+
+def test_single_labels_may_be_named_or_not() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([1])
+    named = classification_loss(logits, labels, "single_label_classification")
+    assert named == classification_loss(logits, labels)
+    torch.testing.assert_close(named, torch.tensor(math.log1p(math.exp(2))))
+
+
 def test_unknown_labels_are_found() -> None:
     assert known_labels(torch.tensor([0, -100, 2])).tolist() == [True, False, True]
     assert known_labels(torch.tensor([[0.0, 1.0], [-100.0, 1.0]]), MULTI).tolist() == [True, False]
