@@ -174,7 +174,8 @@ class DecoderVideo:
         with decoding(self._name):
             if self.is_still:
                 return [self._channels_first(self._decoder.get_frame_at(0).data)] * len(seconds)
-            times = [self.zero_seconds + time + TIME_TOLERANCE_SECONDS for time in seconds if time < self.end_seconds]
+            times = [self.zero_seconds + time + TIME_TOLERANCE_SECONDS for time in seconds]
+            times = [time for time in times if time < self._last]
             if not times:
                 return []
             times = [max(min(time, self._last - 1e-6), self._first) for time in times]

@@ -216,7 +216,8 @@ class VideoTrack:
         images = []
         with decoding(self._name):
             for time in seconds:
-                self._go_to(self.zero_seconds + time + TIME_TOLERANCE_SECONDS)
+                time += TIME_TOLERANCE_SECONDS
+                self._go_to(self.zero_seconds + time)
                 if self._next is None and not self.is_still and time >= (self.end_seconds or 0.0):
                     break
                 assert self._current is not None and self._display is not None
@@ -314,8 +315,12 @@ class ArrayVideo:
     def frames_at(self, seconds: list[float]) -> list[torch.Tensor]:
         """The frames shown at these times, `(3, height, width)` each; none behind the end."""
         last = len(self._frames) - 1
-        seconds = [time for time in seconds if self.is_still or time < self.end_seconds]
-        return [self._frames[min(int((time + TIME_TOLERANCE_SECONDS) * self._rate), last)] for time in seconds]
+        times = [time + TIME_TOLERANCE_SECONDS for time in seconds]
+        return [
+            self._frames[min(int(time * self._rate), last)]
+            for time in times
+            if self.is_still or time < self.end_seconds
+        ]
 
     def prepare(self) -> bool:
         """Whether there is any frame."""

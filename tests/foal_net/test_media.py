@@ -108,6 +108,23 @@ def test_every_wanted_time_shows_its_own_frame(silent, frames_per_second):
     assert clock_seconds(clip.frames) == pytest.approx([int(time * 30 + 1e-6) / 30 for time in times])
 
 
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("num_frames", [2, 7, 30, 42, 44])
+def test_no_frame_is_shown_behind_the_end_of_the_video(folder, container, num_frames):
+    """42 frames at 30 a second end at 1.4000000000000001 s by the arithmetic of floating point."""
+    expected = pytest.approx([index / 30 for index in range(num_frames)], abs=1e-3)
+    for audio_seconds in (num_frames / 30 + 0.008, 5.0):  # hardly longer than the video, or much
+        path = folder / f"end.{container}"
+        codec = "pcm_s16le" if container == "mkv" else "aac"
+        audio = f"sine=d={audio_seconds}:r=16000"
+        make_clip(path, "-bf", 0, "-frames:v", num_frames, "-c:a", codec, audio=audio)
+        for source in ({"source": path}, {"video": path if container == "ts" else VideoDecoder(path)}):
+            clip = read_clip(**source, max_seconds=None, frames_per_second=30)
+            assert clock_seconds(clip.frames) == expected
+    array = read_clip(video=clip.frames, source_frames_per_second=30, frames_per_second=30, max_seconds=None)
+    assert len(array.frames) == num_frames
+
+
 def test_a_range_shorter_than_a_step_has_one_frame(clock):
     clip = read_clip(clock, start_seconds=1.25, end_seconds=1.27)
     assert clip.frame_seconds.tolist() == [0.0]
