@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import recalls_of_matrix
-from .style import MARGIN_INCHES, checked_labels, checked_path, choose_fonts, percent, save, text_colour
+from .style import MARGIN_INCHES, checked_labels, checked_path, choose_fonts, percent, save, text_colour, write_heading
 
 
 if TYPE_CHECKING:
@@ -97,17 +97,7 @@ def draw_confusion_matrix(matrix: Any, labels: Sequence[str], *, title: str | No
     axes.set_yticks(range(num_labels), labels, fontsize=11)
     axes.set_xlabel("predicted", fontsize=12, labelpad=8)
     axes.set_ylabel("truth", fontsize=12, labelpad=8)
-    axes.annotate(
-        _accuracies(matrix),
-        (0.5, 1),
-        xytext=(0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="center",
-        fontsize=11,
-    )
-    if title is not None:
-        axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
+    write_heading(axes, title, _accuracies(matrix))
     choose_fonts(figure, [*labels, title])
     return figure
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import NUM_BINS, ReliabilityBins, reliability_bins
-from .style import OKABE_ITO, checked_path, choose_fonts, percent, save
+from .style import OKABE_ITO, checked_path, choose_fonts, percent, save, write_heading
 
 
 if TYPE_CHECKING:
@@ -88,17 +88,7 @@ def draw_reliability_diagram(
         axes.set_axisbelow(True)
     count_axes.set_xlim(0, 1)
     count_axes.set_xlabel("confidence: highest probability", fontsize=11)
-    accuracy_axes.annotate(
-        _summary(bins),
-        (0.5, 1),
-        xytext=(0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="center",
-        fontsize=11,
-    )
-    if title is not None:
-        accuracy_axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
+    write_heading(accuracy_axes, title, _summary(bins))
     choose_fonts(figure, [title])
     return figure
 

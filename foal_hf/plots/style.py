@@ -17,6 +17,7 @@ from ..atomic_files import replacing
 
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
@@ -135,3 +136,18 @@ def _families_for(characters: frozenset[str]) -> tuple[list[str], list[str]]:
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage."""
     return f"{100 * share:.1f} %"
+
+
+def write_heading(axes: "Axes", title: str | None, summary: str) -> None:
+    """Write the numbers of a figure above its axes, and a title above them."""
+    axes.annotate(
+        summary,
+        (0.5, 1),
+        xytext=(0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=11,
+    )
+    if title is not None:
+        axes.set_title(title, fontsize=13, fontweight="bold", pad=26)
