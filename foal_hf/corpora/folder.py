@@ -12,8 +12,10 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
+from ..foal_net.features_foal_net import FEATURE_FILES
 from ..foal_net.media_foal_net import find_fault
 from .class_folders import Row
+from .feature_files import find_feature_faults
 from .file_names import is_utf8, printable
 from .folder_table import read_folder
 from .folds import split_groups
@@ -45,7 +47,7 @@ class FolderCorpusConfig(datasets.BuilderConfig):
         allow_speaker_overlap (`bool`, defaults to `False`): Only warn if the splits of the corpus share a speaker; by
             default that is an error.
         on_error (`str`, defaults to `"raise"`): What to do with clips whose file is missing, empty or neither audio nor
-            video: `"raise"`, or `"skip"` them.
+            video, or whose features cannot be used: `"raise"`, or `"skip"` them.
     """
 
     labels: list[str] | None = None
@@ -68,7 +70,7 @@ class FolderCorpusConfig(datasets.BuilderConfig):
         digest.update(json.dumps(skipped).encode())
         for row in rows:
             digest.update(json.dumps(row).encode())
-            for path in _files(row):
+            for path in (*_files(row), *_feature_files(row)):
                 digest.update(_stamp(path))
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
@@ -108,7 +110,7 @@ class FolderCorpus(datasets.GeneratorBasedBuilder):
         self._rows_of: dict[str, list[Row]] = defaultdict(list)
         for row, split in zip(rows, _divide(rows, config), strict=True):
             self._rows_of[split].append(row)
-        return datasets.DatasetInfo(features=corpus_features(labels))
+        return datasets.DatasetInfo(features=corpus_features(labels, rows[0].keys()))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         known = [name for name in SPLITS if name in self._rows_of]
@@ -144,7 +146,8 @@ class FolderCorpus(datasets.GeneratorBasedBuilder):
         return [row for row in rows if row["emotion"] in labels]
 
     def _readable(self, rows: list[Row]) -> list[Row]:
-        faults = [(row, fault) for row in rows if (fault := _fault_of(row))]
+        of_features = find_feature_faults(rows)
+        faults = [(row, fault) for row in rows if (fault := _fault_of(row) or of_features.get(row["clip_id"]))]
         if faults and self.config.on_error == "raise":
             first = "; ".join(f"{printable(row['clip_id'])}: {fault}" for row, fault in faults[:5])
             more = "; ..." if len(faults) > 5 else ""
@@ -269,9 +272,10 @@ def _check_disjoint(rows: Sequence[Row], config: FolderCorpusConfig) -> None:
 
 
 def _fault_of(row: Row) -> str | None:
-    for path in _files(row):
+    for path in (*_files(row), *_feature_files(row)):
         if not is_utf8(path):
             return f"{printable(path)}: the name of the file or of a folder above it is not UTF-8; rename it"
+    for path in _files(row):
         if fault := find_fault(path):
             return f"{path}: {fault.rstrip('.')}"
     return None
@@ -279,6 +283,10 @@ def _fault_of(row: Row) -> str | None:
 
 def _files(row: Row) -> list[str]:
     return [path for path in dict.fromkeys((row["video"], row["audio"])) if path is not None]
+
+
+def _feature_files(row: Row) -> list[str]:
+    return [row[name] for name in FEATURE_FILES if row.get(name) is not None]
 
 
 def _stamp(path: str) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
+from ..foal_net.features_foal_net import FEATURE_FILES
 from .class_folders import Row, read_class_folders
 from .file_names import has_video
 from .schema import FEATURES, find_misspelt
@@ -47,9 +48,10 @@ def read_folder(
             split, whatever its name.
 
     Returns:
-        Rows with the columns of the schema (`emotion` by name or None, `audio` and `video` as absolute paths or None),
-        sorted by `clip_id`: the column of that name, or else the name of the file in the folder, with the start if it
-        has one, as in `talks/one.mp4@12.5`. And `{"clip_id", "reason"}` of every skipped file.
+        Rows with the columns of the schema (`emotion` by name or None, files as absolute paths or None; those of
+        features only if the table has some), sorted by `clip_id`: the column of that name, or else the name of the file
+        in the folder, with the start if it has one, as in `talks/one.mp4@12.5`. And `{"clip_id", "reason"}` of every
+        skipped file.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -74,6 +76,8 @@ def _rows_of_table(table: Path) -> list[Row]:
         raise ValueError(f"{table} has no rows.")
     _check_columns({column: None for cells in cells_of.values() for column in cells}, table)
     rows = [_to_row(cells, table.parent, f"{table}, {where}") for where, cells in cells_of.items()]
+    unused = [name for name in FEATURE_FILES if all(row[name] is None for row in rows)]
+    rows = [{name: value for name, value in row.items() if name not in unused} for row in rows]
     splits = as_splits({row["partition"] for row in rows} - {None}, f"{table}, partition")
     return [{**row, "partition": splits.get(row["partition"])} for row in rows]
 
@@ -83,15 +87,21 @@ def _to_row(cells: Row, folder: Path, place: str) -> Row:
     file_name, audio_name, video_name = names.values()
     if file_name is not None and (audio_name or video_name):
         raise ValueError(f"{place}: give either `file_name`, or `audio_file_name` and `video_file_name`, not both.")
-    if not any(names.values()):
+    features = {column: _inside(_text(cells.get(column)), place) for column in FEATURE_FILES}
+    audio_features, video_features = features.values()
+    if not any((*names.values(), *features.values())):
         raise ValueError(f"{place}: no file name.")
-    if file_name is not None:
-        audio_name = file_name
-        video_name = file_name if has_video(str(folder / file_name)) else None
+    for side, name in (("audio", audio_name), ("video", video_name)):
+        if name is not None and features[f"{side}_features_file"] is not None:
+            raise ValueError(f"{place}: give either `{side}_file_name` or `{side}_features_file`, not both.")
+    if file_name is not None:  # features take the place of what the file has
+        audio_name = file_name if audio_features is None else None
+        video_name = file_name if video_features is None and has_video(str(folder / file_name)) else None
     audio, video = (_inside(name, place) for name in (audio_name, video_name))
 
     row: Row = {**dict.fromkeys(FEATURES), "clip_id": _text(cells.get("clip_id"))}
     row["audio"], row["video"] = (None if name is None else str(folder / name) for name in (audio, video))
+    row |= {column: None if name is None else str(folder / name) for column, name in features.items()}
     row |= {column: _number(cells.get(column), column, place) for column in _NUMBER_COLUMNS}
     row["crop_box"] = _box(cells.get("crop_box"), place)
     row |= {column: _text(cells.get(column)) for column in _TEXT_COLUMNS}
@@ -99,7 +109,8 @@ def _to_row(cells: Row, folder: Path, place: str) -> Row:
     _check_times(row, place)
     if row["clip_id"] is None:
         start = row["start_seconds"]
-        row["clip_id"] = f"{video or audio}" + ("" if start is None else f"@{start:g}")
+        name = video or audio or video_features or audio_features
+        row["clip_id"] = f"{name}" + ("" if start is None else f"@{start:g}")
     return row
 
 
@@ -113,14 +124,15 @@ def _check_unique(rows: list[Row], source: Path) -> None:
 
 
 def _check_columns(columns: Iterable[str], table: Path) -> None:
-    known = [*(name for name in FEATURES if name not in ("audio", "video")), *_FILE_COLUMNS, *_UNUSED_COLUMNS]
+    own = [name for name in FEATURES if name not in ("audio", "video")]
+    known = [*own, *_FILE_COLUMNS, *FEATURE_FILES, *_UNUSED_COLUMNS]
     if misspelt := find_misspelt(columns, known):
         guesses = ", ".join(f"{name} (did you mean {guess}?)" for name, guess in misspelt.items())
         raise ValueError(f"{table} has unknown columns: {guesses}. Rename or remove them.")
-    if "emotion" not in columns or not any(name in columns for name in _FILE_COLUMNS):
+    if "emotion" not in columns or not any(name in columns for name in (*_FILE_COLUMNS, *FEATURE_FILES)):
         raise ValueError(
             f"{table} has the columns {', '.join(columns)}; it needs emotion, and file_name (or audio_file_name and "
-            "video_file_name)."
+            "video_file_name; for features audio_features_file and video_features_file)."
         )
     if unused := [name for name in columns if name not in known]:
         logger.warning("%s: the columns %s are unknown and not used.", table, ", ".join(unused))

@@ -4,7 +4,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..atomic_files import replacing, write_json
+from ..foal_net.features_foal_net import SIDES, read_features
 from ..foal_net.media_foal_net import MediaFile, find_fault
 from ..foal_net.sources_foal_net import MediaError
 from . import make_builder
@@ -52,6 +53,7 @@ class CorpusReport:
         missing (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip with a file that does not exist, is
             empty, or is neither audio nor video.
         skipped (`list[dict[str, str]]`): `{"clip_id", "reason"}` of every clip that is not in the corpus.
+        features (`dict[str, dict[str, int]]`): `{"clips", "width"}` of the features in place of `"audio"` or `"video"`.
     """
 
     total: GroupCounts
@@ -59,6 +61,7 @@ class CorpusReport:
     seconds: list[float]
     missing: list[dict[str, str]]
     skipped: list[dict[str, str]]
+    features: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON. Lengths are summarised: `histogram` counts clips of 0 to 1 s, 1 to 2 s, and so on."""
@@ -86,6 +89,10 @@ class CorpusReport:
         kinds = [kind for kind in GROUPINGS if len(self.groups[kind]) > 1] or ["split"]
         parts += [self._render_groups(kind) for kind in kinds]
         parts.append(self._render_lengths())
+        parts += [
+            f"{found['clips']} clips have {side} features of width {found['width']} instead of {side}."
+            for side, found in self.features.items()
+        ]
         parts += [
             _render_entries(title, entries)
             for title, entries in (
@@ -156,6 +163,7 @@ def corpus_report(
     labels = list(next(iter(splits.values())).features["emotion"].names)
     members: dict[str, dict[str, list[dict[str, Any]]]] = {kind: defaultdict(list) for kind in GROUPINGS}
     clips, seconds, missing = [], [], []
+    features: dict[str, dict[str, int]] = {}
     rows = ((split, row) for split, part in splits.items() for row in undecoded(part))
     for split, row in tqdm(rows, total=sum(map(len, splits.values())), unit="clip", disable=not progress):
         clip = {"split": split, "label": labels[row["emotion"]]}
@@ -168,6 +176,11 @@ def corpus_report(
             missing.append({"clip_id": row["clip_id"], "reason": "; ".join(faults)})
         elif (length := _length(row, read_headers)) is not None:
             seconds.append(length)
+        for side in SIDES:
+            if (path := row.get(f"{side}_features_file")) is not None:
+                found = features.setdefault(side, {"clips": 0, "width": 0})
+                found["width"] = found["width"] or read_features(path).shape[1]
+                found["clips"] += 1
     return CorpusReport(
         total=_count(clips, labels),
         groups={
@@ -177,6 +190,7 @@ def corpus_report(
         seconds=seconds,
         missing=missing,
         skipped=[dict(entry) for entry in skipped],
+        features=features,
     )
 
 
@@ -245,7 +259,7 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
 
 def _length(row: Mapping[str, Any], read_headers: bool) -> float | None:
     start, end = row["start_seconds"] or 0.0, row["end_seconds"]
-    if end is None and read_headers:
+    if end is None and read_headers and (row["audio"] or row["video"]):
         try:
             with MediaFile(audio=row["audio"], video=row["video"]) as media:
                 end = media.duration_seconds

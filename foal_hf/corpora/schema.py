@@ -2,13 +2,15 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from datasets import Audio, ClassLabel, Features, List, Value, Video
 
+from ..foal_net.features_foal_net import FEATURE_FILES
 
-def corpus_features(labels: Sequence[str]) -> Features:
+
+def corpus_features(labels: Sequence[str], feature_files: Collection[str] = ()) -> Features:
     """The columns of a corpus whose emotions have these names.
 
     | column | |
@@ -23,9 +25,11 @@ def corpus_features(labels: Sequence[str]) -> Features:
     | `valence`, `activation`, `dominance` | on the scale of the corpus |
     | `transcript` | the words |
     | `partition` | the split that the corpus defines; null if it defines none |
+    | `audio_features_file`, `video_features_file` | in folders of features: files in place of `audio`, `video` |
 
     Args:
         labels (`Sequence[str]`): Names of the classes, by index.
+        feature_files (`Collection[str]`, *optional*): Which of the last two columns there are.
 
     Returns:
         `datasets.Features`: In a fixed order.
@@ -48,6 +52,7 @@ def corpus_features(labels: Sequence[str]) -> Features:
             "dominance": Value("float32"),
             "transcript": Value("string"),
             "partition": Value("string"),
+            **{name: Value("string") for name in FEATURE_FILES if name in feature_files},
         }
     )
 

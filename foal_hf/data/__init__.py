@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from ..corpora.schema import undecoded
+from ..foal_net.features_foal_net import SIDES, features_of
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..foal_net.rows_foal_net import check_columns
+from ..foal_net.sources_foal_net import MediaError
 
 
 class ClipDataset(Dataset):
@@ -19,8 +21,10 @@ class ClipDataset(Dataset):
         rows (`datasets.Dataset` or `Sequence[Mapping]`): A corpus of [`~foal_hf.corpora.load_corpus`], whose files each
             worker opens when it needs them; or rows, each with `audio` and/or `video` (anything that [`read_clip`]
             reads), `emotion` (the name of a class) and optionally `start_seconds`, `end_seconds`,
-            `audio_start_seconds`, `crop_box` and the `sampling_rate` of audio given as an array. Other columns are not
-            read; one whose name is almost that of a field is an error.
+            `audio_start_seconds`, `crop_box` and the `sampling_rate` of audio given as an array. In place of `audio` or
+            `video`, a row may have features of the clip: an array as `audio_features` or `video_features`, or a file as
+            `audio_features_file` or `video_features_file` (see [`read_features`]). Other columns are not read; one
+            whose name is almost that of a field is an error.
         processor ([`FoalNetProcessor`]): Reads the clips.
         label2id (`Mapping[str, int]`): Index of each class, from the model's config. The index of a class in the corpus
             does not matter.
@@ -75,6 +79,7 @@ class ClipDataset(Dataset):
         return {"clip": clip, "labels": self.labels[index]}
 
     def _read(self, row: Mapping[str, Any]) -> Any:
+        features = {f"{side}_features": self._features_of(row, side) for side in SIDES if side in self.modalities}
         times = {"start_seconds": row.get("start_seconds") or 0.0, "end_seconds": row.get("end_seconds")}
         if row.get("audio_start_seconds") is not None:
             times["audio_start_seconds"] = row["audio_start_seconds"]
@@ -84,8 +89,15 @@ class ClipDataset(Dataset):
             crop_box=row.get("crop_box"),
             modalities=self.modalities,
             source_sampling_rate=row.get("sampling_rate"),
+            **features,
             **times,
         )
+
+    def _features_of(self, row: Mapping[str, Any], side: str) -> torch.Tensor | None:
+        try:
+            return features_of(row, side)
+        except MediaError as error:
+            raise MediaError(f"{row.get('clip_id') or 'a row'}, {error.source}", error.reason) from error
 
 
 class ClipCollator:

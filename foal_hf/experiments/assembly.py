@@ -14,7 +14,7 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Encoder, public_name
 from ..training.arguments import FoalNetTrainingArguments
-from .recipe import Recipe
+from .recipe import FEATURES, Recipe
 from .tiny import make_tiny_model, make_tiny_processor
 
 
@@ -24,19 +24,27 @@ _VIDEO_FIELDS = (
 )
 
 
-def make_model(recipe: Recipe, labels: Sequence[str], *, generated: bool = False) -> FoalNetForEmotionClassification:
+def make_model(
+    recipe: Recipe,
+    labels: Sequence[str],
+    *,
+    generated: bool = False,
+    feature_widths: Mapping[str, int] | None = None,
+) -> FoalNetForEmotionClassification:
     """The model of a recipe before training. New weights come from torch's global random generator.
 
     Args:
         recipe ([`Recipe`]): Names the encoders and fields of the config.
         labels (`Sequence[str]`): Names of the classes, by index.
         generated (`bool`, defaults to `False`): Whether the clips are generated; the config records it.
+        feature_widths (`Mapping[str, int]`, *optional*): Width of the features by side, `"audio"` or `"video"`, of the
+            sides where the recipe says `"features"`; see [`~foal_hf.corpora.feature_files.feature_widths`].
     """
     fields = {**recipe.config, "id2label": dict(enumerate(labels)), "trained_on_generated_data": generated}
-    if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
-        return FoalNetForEmotionClassification.from_encoders_pretrained(
-            recipe.audio_encoder, recipe.vision_encoder, **fields
-        )
+    of_features = {f"{side}_feature_dim": width for side, width in (feature_widths or {}).items()}
+    audio, vision = recipe.encoder_names()
+    if audio is not None or vision is not None:
+        return FoalNetForEmotionClassification.from_encoders_pretrained(audio, vision, **of_features, **fields)
     tiny = make_tiny_model().config
     inherited = {entry.name for entry in dataclasses.fields(PreTrainedConfig)}
     of_tiny = {
@@ -44,18 +52,27 @@ def make_model(recipe: Recipe, labels: Sequence[str], *, generated: bool = False
         for entry in dataclasses.fields(FoalNetConfig)
         if entry.name not in inherited
     }
-    return FoalNetForEmotionClassification(FoalNetConfig(**{**of_tiny, **fields}))
+    if "audio_feature_dim" in of_features:
+        of_tiny |= {"audio_config": None}
+    if "video_feature_dim" in of_features:
+        of_tiny |= {"vision_config": None, "vision_pooling": None}
+    return FoalNetForEmotionClassification(FoalNetConfig(**{**of_tiny, **of_features, **fields}))
 
 
 def make_processor(recipe: Recipe) -> FoalNetProcessor:
     """The processor of the recipe's encoders, with its settings."""
-    if recipe.audio_encoder is not None and recipe.vision_encoder is not None:
-        processor = FoalNetProcessor.from_encoders_pretrained(recipe.audio_encoder, recipe.vision_encoder)
+    audio, vision = recipe.encoder_names()
+    if (recipe.audio_encoder, recipe.vision_encoder) == (FEATURES, FEATURES):
+        return FoalNetProcessor()
+    if audio is not None or vision is not None:
+        processor = FoalNetProcessor.from_encoders_pretrained(audio, vision)
     else:
         processor = make_tiny_processor()
+        if recipe.audio_encoder == FEATURES:
+            processor.feature_extractor = None
     settings = dict(recipe.processor)
     normalize = settings.pop("normalize_waveform", None)
-    if normalize is not None:
+    if normalize is not None and processor.feature_extractor is not None:
         processor.feature_extractor.do_normalize = normalize
     video_processor = processor.video_processor
     fields = {name: getattr(video_processor, name) for name in _VIDEO_FIELDS}
@@ -86,11 +103,13 @@ def make_arguments(recipe: Recipe, output_dir: Path, *, seed: int, evaluates: bo
     return FoalNetTrainingArguments(output_dir=str(output_dir), **{**settings, **recipe.training, "seed": seed})
 
 
-def describe_encoders(recipe: Recipe) -> tuple[Encoder, Encoder]:
-    """The audio and the image encoder for results files, without names of folders."""
-    pretrained = recipe.audio_encoder is not None
-    audio, vision = public_name(recipe.audio_encoder), public_name(recipe.vision_encoder)
-    return Encoder(audio, pretrained=pretrained), Encoder(vision, pretrained=pretrained)
+def describe_encoders(recipe: Recipe) -> tuple[Encoder | None, Encoder | None]:
+    """The audio and the image encoder for results files, without names of folders; None for features."""
+    audio, vision = (
+        None if name == FEATURES else Encoder(public_name(name), pretrained=name is not None)
+        for name in (recipe.audio_encoder, recipe.vision_encoder)
+    )
+    return audio, vision
 
 
 class FixedLengthCollator:
@@ -101,22 +120,24 @@ class FixedLengthCollator:
         processor ([`FoalNetProcessor`]): Its `max_seconds` is the maximum length.
 
     Raises:
-        ValueError: If the processor has no `max_seconds`.
+        ValueError: If the processor has no `max_seconds`, as with features of both sides.
     """
 
     def __init__(self, collator: Any, processor: FoalNetProcessor) -> None:
         if processor.max_seconds is None:
             raise ValueError("The padding 'max_length' needs `max_seconds`, which is null: change one of them.")
         self.collator = collator
-        self._num_samples = round(processor.max_seconds * processor.sampling_rate)
+        self._num_samples = 0
+        if processor.feature_extractor is not None:
+            self._num_samples = round(processor.max_seconds * processor.sampling_rate)
         self._num_frames = round(processor.max_seconds * processor.frames_per_second)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The batch, padded with zeros, as are its masks."""
         batch = self.collator(examples)
+        audio = ("input_values", "attention_mask") if "input_values" in batch else ()  # features have no known rate
         lengths = {
-            "input_values": self._num_samples,
-            "attention_mask": self._num_samples,
+            **dict.fromkeys(audio, self._num_samples),
             **dict.fromkeys(("pixel_values_videos", "video_features", "padding_mask_videos"), self._num_frames),
         }
         return {name: _extended(value, lengths[name]) if name in lengths else value for name, value in batch.items()}

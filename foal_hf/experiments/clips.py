@@ -47,8 +47,9 @@ class Clips:
         self.corpus, self.processor, self.modalities = corpus, processor, tuple(modalities)
         self._recipe, self._model, self._num_workers = recipe, model, num_workers
         self._label2id = model.config.label2id if label2id is None else label2id
-        has_features = "video" in self.modalities and model.config.freeze_vision_encoder
-        self._store_dir = store_dir if has_features else None
+        _check_sides(corpus, model.config, self.modalities)
+        is_frozen = model.config.vision_config is not None and model.config.freeze_vision_encoder
+        self._store_dir = store_dir if "video" in self.modalities and is_frozen else None
 
     @property
     def collator(self) -> Any:
@@ -83,6 +84,16 @@ class Clips:
             self._store_dir.mkdir(parents=True, exist_ok=True)
             store = FeatureStore(self._store_dir)
         return FeatureClipDataset(clips, store, self._model, keep_in_memory=self._recipe.keep_in_memory)
+
+
+def _check_sides(corpus: Any, config: Any, modalities: Sequence[str]) -> None:
+    """Raise `ValueError` if the model takes features of a side that the corpus does not have."""
+    for side, encoder in (("audio", config.audio_config), ("video", config.vision_config)):
+        if side in modalities and encoder is None and f"{side}_features_file" not in corpus.features:
+            raise ValueError(
+                f"This checkpoint takes {config.describe_features(side)}, and the corpus has no column "
+                f"`{side}_features_file`. Compute them with that extractor and add the column."
+            )
 
 
 def _fast_precision(recipe: Recipe, model: Any) -> contextlib.AbstractContextManager[Any]:

@@ -10,14 +10,15 @@
     training: {learning_rate: 1e-4}               # fields of FoalNetTrainingArguments, so all of TrainingArguments
 
 Every part is optional, but an empty file is an error. Without encoders the tiny model of `tiny.py` is trained from
-scratch. Errors are found when the recipe is read, not after training has started.
+scratch. A side that the corpus has as features needs no encoder: the recipe's is not used, and the run records
+`features` in its place. Errors are found when the recipe is read, not after training has started.
 """
 
 import dataclasses
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -35,7 +36,12 @@ _FOLDER = Path(__file__).parent / "recipes"
 _SECTIONS = ("config", "processor", "data", "training")
 _KEYS = ("description", "base", "encoders", "precision", *_SECTIONS)
 # Determined by the corpus, the encoders and the folder of the run.
-_NOT_IN_CONFIG = ("audio_config", "vision_config", "trained_on_generated_data", "calibration_temperature")
+_NOT_IN_CONFIG = (
+    *("audio_config", "vision_config", "audio_feature_dim", "video_feature_dim"),
+    *("trained_on_generated_data", "calibration_temperature"),
+)
+FEATURES = "features"
+"""In place of an encoder: that side of the corpus is features."""
 # Determined by `--output` and `--select`.
 _NOT_IN_TRAINING = ("output_dir", "load_best_model_at_end", "resume_from_checkpoint")
 _PROCESSOR_FIELDS: dict[str, Any] = {
@@ -63,8 +69,8 @@ class Recipe:
     Args:
         name (`str`): Its file name without the extension.
         description (`str`): A sentence.
-        audio_encoder, vision_encoder (`str`, *optional*): Hub names or folders. Both or neither: without them the tiny
-            model is trained from scratch.
+        audio_encoder, vision_encoder (`str`, *optional*): Hub names or folders, or `"features"`. Both or neither:
+            without them the tiny model is trained from scratch.
         precision (`"fp32"`, `"bf16"` or `"fp16"`): Of the training on a GPU; on a CPU it is fp32.
         config (`dict`): Fields of [`FoalNetConfig`] that differ from its defaults.
         processor (`dict`): Fields of [`FoalNetVideoProcessor`] that differ from those of the encoder, and
@@ -89,7 +95,8 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.audio_encoder is None) != (self.vision_encoder is None):
+        encoders = {self.audio_encoder, self.vision_encoder} - {FEATURES}
+        if None in encoders and len(encoders) > 1:
             raise ValueError(f"The recipe {self.name} names one encoder; `encoders` has to name audio and vision.")
         object.__setattr__(self, "precision", _typed(self.precision, Precision, "precision"))
         for section in _SECTIONS:
@@ -113,6 +120,19 @@ class Recipe:
     def with_encoders(self, audio_encoder: str, vision_encoder: str) -> "Recipe":
         """The same with other encoders (Hub names or folders)."""
         return dataclasses.replace(self, audio_encoder=audio_encoder, vision_encoder=vision_encoder)
+
+    def with_features(self, sides: Collection[str]) -> "Recipe":
+        """The same with `"features"` instead of the encoders of these sides, `"audio"` or `"video"`."""
+        return dataclasses.replace(
+            self,
+            audio_encoder=FEATURES if "audio" in sides else self.audio_encoder,
+            vision_encoder=FEATURES if "video" in sides else self.vision_encoder,
+        )
+
+    def encoder_names(self) -> tuple[str | None, str | None]:
+        """Hub names or folders of the audio and the image encoder to load; None for features and the tiny model."""
+        audio, vision = (None if name == FEATURES else name for name in (self.audio_encoder, self.vision_encoder))
+        return audio, vision
 
     def with_settings(self, settings: Mapping[str, Any]) -> "Recipe":
         """The same with other settings.
@@ -141,8 +161,9 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as in its file, with bases resolved: plain values for JSON or YAML."""
-        encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder} if self.audio_encoder else None
+        encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder}
         sections = {section: getattr(self, section) for section in _SECTIONS}
+        encoders = encoders if any(encoders.values()) else {}
         plain = {"description": self.description, "encoders": encoders, "precision": self.precision, **sections}
         return {name: value for name, value in plain.items() if value}
 
@@ -294,4 +315,4 @@ def _kind_words(kind: Any) -> str:
     return "null" if kind is types.NoneType else getattr(kind, "__name__", str(kind))
 
 
-__all__ = ["Precision", "Recipe", "available_recipes", "load_recipe"]
+__all__ = ["FEATURES", "Precision", "Recipe", "available_recipes", "load_recipe"]

@@ -14,7 +14,7 @@ Each file is complete or absent, so a run can be killed at any moment.
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from transformers import TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..corpora.feature_files import feature_widths
 from ..corpora.folds import Fold
+from ..corpora.schema import undecoded
 from ..hub import CARD_NAME, RESULTS_NAME
 from ..hub.cards import model_card
 from ..results import Corpus, Protocol, Results, Selection, Split, installed_versions
@@ -37,7 +39,7 @@ from .checks import check_corpus, check_splits
 from .clips import BOTH, Clips
 from .corpus_facts import merged_classes
 from .predictions import Predictions, conditions_of
-from .recipe import Recipe
+from .recipe import FEATURES, Recipe
 from .records import PREDICTIONS_NAME, claim, describe_run, publishable_settings, source_commit
 
 
@@ -104,6 +106,8 @@ def train_and_test(
     output = Path(output_dir)
     seed = recipe.seed if seed is None else seed
     labels = check_corpus(corpus)
+    widths = feature_widths(undecoded(corpus))
+    recipe = _for_features(recipe, widths)
     rows = _rows_of(fold, select)
     chosen_on = _CHOSEN_ON[select]
     ids = {name: list(corpus.select(split)["clip_id"]) for name, split in rows.items()}
@@ -129,7 +133,7 @@ def train_and_test(
     )
     results.check_publishable()  # before training instead of after it
     set_seed(seed)
-    model: Any = make_model(recipe, labels, generated=bool(about.generated))
+    model: Any = make_model(recipe, labels, generated=bool(about.generated), feature_widths=widths)
     processor = make_processor(recipe)
     clips = Clips(
         corpus,
@@ -215,6 +219,22 @@ def last_checkpoint(folder: Path, *, delete: bool = True) -> Path | None:
             logger.warning("%s is incomplete and is deleted.", path)
             shutil.rmtree(path)
     return None
+
+
+def _for_features(recipe: Recipe, widths: Mapping[str, int]) -> Recipe:
+    """The recipe without the encoders of the sides that the corpus has as features."""
+    for side, encoder in (("audio", recipe.audio_encoder), ("video", recipe.vision_encoder)):
+        if encoder == FEATURES and side not in widths:
+            raise ValueError(
+                f"The recipe {recipe.name} takes {side} features, but the corpus has none: give its clips a column "
+                f"`{side}_features_file`, or the recipe an encoder."
+            )
+        if side in widths and encoder not in (None, FEATURES):
+            logger.warning(
+                "The corpus has %s features of width %d, so the encoder %s of the recipe is not used.",
+                *(side, widths[side], encoder),
+            )
+    return recipe.with_features(widths)
 
 
 def _rows_of(fold: Fold, select: Selection) -> dict[str, list[int]]:

@@ -185,10 +185,6 @@ class FoalNetConfig(PreTrainedConfig):
     audio_config: Any = None
     vision_config: Any = None
     vision_pooling: Literal["projection", "pooler", "cls", "mean"] | None = None
-    audio_feature_dim: int | None = None
-    video_feature_dim: int | None = None
-    audio_features_from: str | None = None
-    video_features_from: str | None = None
     projection_dim: int = 512
     projection_dropout: float | int = 0.5
     num_fusion_layers: int = 2
@@ -210,6 +206,10 @@ class FoalNetConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     calibration_temperature: float | int | None = None
     trained_on_generated_data: bool = False
+    audio_feature_dim: int | None = None
+    video_feature_dim: int | None = None
+    audio_features_from: str | None = None
+    video_features_from: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         for former, present in self._renamed.items():

@@ -13,10 +13,11 @@ from .wavlm_attention_foal_net import use_channels_last
 _HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download")
 
 
-def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dict[str, Any]:
+def load_encoders(audio_encoder: str | None, vision_encoder: str | None, **fields: Any) -> dict[str, Any]:
     """Load both pretrained encoders; returns the arguments of a model's constructor: `config` and the two encoders.
 
-    `fields` are fields of the config, and arguments for the Hub (`_HUB_ARGUMENTS`).
+    An encoder is None where the model takes features, see `audio_feature_dim` and `video_feature_dim`. `fields` are
+    fields of the config, and arguments for the Hub (`_HUB_ARGUMENTS`).
     """
     hub = {name: fields.pop(name) for name in _HUB_ARGUMENTS if name in fields}
     known = {field.name for field in dataclasses.fields(FoalNetConfig)} | {"num_labels", "attn_implementation"}
@@ -26,20 +27,31 @@ def load_encoders(audio_encoder: str, vision_encoder: str, **fields: Any) -> dic
             f"Unknown arguments: {', '.join(unknown)}; expected fields of FoalNetConfig or, for the Hub, "
             f"{', '.join(_HUB_ARGUMENTS)}. For another precision call `.to(dtype)` on the model."
         )
-    audio_config = AutoConfig.from_pretrained(audio_encoder, **hub)
-    vision_config = AutoConfig.from_pretrained(vision_encoder, **hub)
+    for name, encoder, field in (
+        ("audio_encoder", audio_encoder, "audio_feature_dim"),
+        ("vision_encoder", vision_encoder, "video_feature_dim"),
+    ):
+        if encoder is None and fields.get(field) is None:
+            raise ValueError(f"`{name}` is None; expected a name or folder, or `{field}` for a model without it.")
+    audio_config = None if audio_encoder is None else AutoConfig.from_pretrained(audio_encoder, **hub)
+    vision_config = None if vision_encoder is None else AutoConfig.from_pretrained(vision_encoder, **hub)
     vision_config = getattr(vision_config, "vision_config", vision_config)  # of a model of images and text
     config = FoalNetConfig(audio_config=audio_config, vision_config=vision_config, **fields)
-    interface = config.vision_interface
-    audio = audio_encoder_class(config).from_pretrained(audio_encoder, config=config.audio_config, **hub)
-    use_channels_last(audio)
-    vision = interface.encoder_class.from_pretrained(
-        vision_encoder, config=config.vision_config, **interface.arguments, **hub
-    )
+    made: dict[str, Any] = {"config": config}
     # from_pretrained copies a config: ours must hold the same objects as the encoders.
-    config.audio_config, config.vision_config = audio.config, vision.config
-    config.audio_config._name_or_path, config.vision_config._name_or_path = audio_encoder, vision_encoder
-    return {"config": config, "audio_encoder": audio, "vision_encoder": vision}
+    if audio_encoder is not None:
+        audio = audio_encoder_class(config).from_pretrained(audio_encoder, config=config.audio_config, **hub)
+        use_channels_last(audio)
+        config.audio_config, made["audio_encoder"] = audio.config, audio
+        config.audio_config._name_or_path = audio_encoder
+    if vision_encoder is not None:
+        interface = config.vision_interface
+        vision = interface.encoder_class.from_pretrained(
+            vision_encoder, config=config.vision_config, **interface.arguments, **hub
+        )
+        config.vision_config, made["vision_encoder"] = vision.config, vision
+        config.vision_config._name_or_path = vision_encoder
+    return made
 
 
 __all__ = ["load_encoders"]

@@ -46,6 +46,8 @@ class Clip:
         start_seconds (`float`): Start of the clip on the time axis of the source.
         end_seconds (`float`): End of what was really there of the range, exclusive.
         notes (`tuple[str, ...]`): What was skipped, moved or converted in the source so far, in words.
+        audio_features, video_features (`torch.Tensor` of shape `(positions, width)`, *optional*): Stored output of an
+            encoder, or features of another extractor, in place of the waveform or the frames.
     """
 
     waveform: torch.Tensor | None
@@ -55,12 +57,14 @@ class Clip:
     start_seconds: float
     end_seconds: float
     notes: tuple[str, ...] = ()
+    audio_features: torch.Tensor | None = None
+    video_features: torch.Tensor | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """What the clip has: a subset of `("audio", "video")`, in this order."""
-        present = {"audio": self.waveform is not None, "video": self.frames is not None}
-        return tuple(name for name, is_there in present.items() if is_there)
+        present = {"audio": (self.waveform, self.audio_features), "video": (self.frames, self.video_features)}
+        return tuple(name for name, parts in present.items() if any(part is not None for part in parts))
 
 
 def read_clip(

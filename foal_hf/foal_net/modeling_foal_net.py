@@ -47,8 +47,11 @@ if TYPE_CHECKING:
     from .processing_foal_net import FoalNetProcessor  # noqa: F401
 
 
-# The encoder of each side, and the input that needs it.
-_ENCODERS = {"audio": ("audio_encoder", "input_values"), "video": ("vision_encoder", "pixel_values_videos")}
+# The encoder of each side in words and by name, and the input that needs it.
+_ENCODERS = {
+    "audio": ("audio encoder", "audio_encoder", "input_values"),
+    "video": ("image encoder", "vision_encoder", "pixel_values_videos"),
+}
 _SHAPES = {
     "input_values": ("batch", "samples"),
     "pixel_values_videos": ("batch", "frames", "channels", "height", "width"),
@@ -156,13 +159,14 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
             self.main_input_name = "audio_features"
 
     @classmethod
-    def from_encoders_pretrained(cls, audio_encoder: str, vision_encoder: str, **kwargs: Any) -> Self:
+    def from_encoders_pretrained(cls, audio_encoder: str | None, vision_encoder: str | None, **kwargs: Any) -> Self:
         """Make a model from two pretrained encoders; all other weights are random.
 
         Args:
-            audio_encoder (`str`): Hub name or folder of a raw-waveform encoder, e.g. `"microsoft/wavlm-large"`.
-            vision_encoder (`str`): Hub name or folder of an image encoder, or of a model of images and text whose image
-                encoder is used, e.g. `"openai/clip-vit-large-patch14"`.
+            audio_encoder (`str`, *optional*): Hub name or folder of a raw-waveform encoder, e.g.
+                `"microsoft/wavlm-large"`. None with `audio_feature_dim`, for a model that takes features instead.
+            vision_encoder (`str`, *optional*): Hub name or folder of an image encoder, or of a model of images and text
+                whose image encoder is used, e.g. `"openai/clip-vit-large-patch14"`. None with `video_feature_dim`.
             **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
                 `local_files_only`, `force_download`.
 
@@ -410,17 +414,17 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self, side: str, features: torch.Tensor, mask: torch.Tensor | None, encoder: PreTrainedModel | None
     ) -> tuple[BaseModelOutput, torch.Tensor]:
         """Features `(batch, positions, width)` as an encoder would give them, 0 at padding, and their mask."""
-        encoder_name, raw = _ENCODERS[side]
+        words, encoder_name, raw = _ENCODERS[side]
         if self.training and encoder is not None and is_trained(encoder):
             raise ValueError(
                 f"`{side}_features` hold the output of an encoder that is not trained, but parameters of this model's "
-                f"{encoder_name} require gradients, which they would never get. Give `{raw}`, or freeze it: "
+                f"{words} require gradients, which they would never get. Give `{raw}`, or freeze it: "
                 f"`{encoder_name}.requires_grad_(False)`."
             )
         width = self._widths[side]
         if features.shape[-1] != width:
             expected = (
-                f"{width}, the width of this model's {encoder_name}. They come from another encoder: compute them with "
+                f"{width}, the width of this model's {words}. They come from another encoder: compute them with "
                 "this one."
                 if encoder is not None
                 else f"{width}: this checkpoint takes {self.config.describe_features(side)}."
@@ -433,7 +437,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
     def _check_has_encoder(self, side: str, encoder: PreTrainedModel | None) -> None:
         if encoder is None:
             raise ValueError(
-                f"This checkpoint has no {_ENCODERS[side][0]} for `{_ENCODERS[side][1]}`; it takes "
+                f"This checkpoint has no {_ENCODERS[side][0]} for `{_ENCODERS[side][2]}`; it takes "
                 f"{self.config.describe_features(side)}. Give them as `{side}_features`."
             )
 

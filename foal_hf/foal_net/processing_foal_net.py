@@ -1,6 +1,8 @@
 """Clips to model inputs: `FoalNetProcessor` bundles the audio encoder's feature extractor and our video processor."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +10,10 @@ import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.utils import PROCESSOR_NAME
 
-from .checkpoint_foal_net import CheckpointPart
+from .checkpoint_foal_net import AUTO_MAP, CheckpointPart, write_code
+from .features_foal_net import SIDES, pad_features, read_features
 from .media_foal_net import Clip, read_clip
 from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
 from .video_processing_foal_net import (
@@ -60,17 +64,32 @@ class _CheckpointProcessor(CheckpointPart, ProcessorMixin):
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; what is only said in files does not stay on the processor."""
-        written = super().save_pretrained(save_directory, *args, **kwargs)
+        if None in (self.feature_extractor, self.video_processor):  # transformers would save None as a part
+            written = self._save_without_a_part(save_directory)
+            if kwargs.get("push_to_hub") or (args and args[0]):
+                self.push_to_hub(kwargs.get("repo_id") or os.path.basename(save_directory))
+        else:
+            written = super().save_pretrained(save_directory, *args, **kwargs)
         self.__dict__.pop("auto_map", None)
         return written
+
+    def _save_without_a_part(self, save_directory: Any) -> list[str]:
+        os.makedirs(save_directory, exist_ok=True)
+        self.auto_map = {"AutoProcessor": AUTO_MAP["AutoProcessor"]}
+        path = os.path.join(save_directory, PROCESSOR_NAME)
+        self.to_json_file(path)
+        write_code(save_directory)
+        return [path]
 
 
 class FoalNetProcessor(_CheckpointProcessor):
     r"""Audio and video of one or many clips to the inputs of Foal-Net.
 
     Args:
-        feature_extractor (`SequenceFeatureExtractor`): The audio encoder's own.
-        video_processor ([`FoalNetVideoProcessor`]): Holds `frames_per_second` and `max_seconds` for both modalities.
+        feature_extractor (`SequenceFeatureExtractor`, *optional*): The audio encoder's own. None for a checkpoint that
+            takes `audio_features` instead: the processor then reads no audio.
+        video_processor ([`FoalNetVideoProcessor`], *optional*): Holds `frames_per_second` and `max_seconds` for both
+            modalities. None for a checkpoint that takes features of both.
 
     Example:
 
@@ -94,17 +113,21 @@ class FoalNetProcessor(_CheckpointProcessor):
     )
 
     def __init__(self, feature_extractor: Any = None, video_processor: Any = None) -> None:
+        if feature_extractor is not None and video_processor is None:
+            raise ValueError("`video_processor` is None; expected one that holds the length of a clip, also for audio.")
         super().__init__(feature_extractor, video_processor)
 
     @classmethod
     def from_encoders_pretrained(
-        cls, audio_encoder: str, vision_encoder: str, *, setting: str = "default", **kwargs: Any
+        cls, audio_encoder: str | None, vision_encoder: str | None, *, setting: str = "default", **kwargs: Any
     ) -> "FoalNetProcessor":
         """The processor for two pretrained encoders.
 
         Args:
-            audio_encoder (`str`): Hub name or folder of the audio encoder, for its feature extractor.
-            vision_encoder (`str`): Hub name or folder of the image encoder, for its image processor.
+            audio_encoder (`str`, *optional*): Hub name or folder of the audio encoder, for its feature extractor. None
+                for a model that takes audio features.
+            vision_encoder (`str`, *optional*): Hub name or folder of the image encoder, for its image processor. None
+                for a model that takes video features.
             setting (`"default"` or `"paper"`): `"paper"` takes 30 frames per second and does not normalize the
                 waveform, whatever the checkpoint says, as published.
             **kwargs: Fields of [`FoalNetVideoProcessor`], such as `frames_per_second` and `max_seconds`.
@@ -114,11 +137,16 @@ class FoalNetProcessor(_CheckpointProcessor):
         """
         if setting not in ("default", "paper"):
             raise ValueError(f"`setting` must be 'default' or 'paper', got {setting!r}.")
-        feature_extractor = AutoFeatureExtractor.from_pretrained(audio_encoder)
-        image_processor = AutoImageProcessor.from_pretrained(vision_encoder)
         if setting == "paper":
             kwargs = {**PAPER_SETTING, **kwargs}
+        if audio_encoder is None and vision_encoder is None:
+            return cls()
+        feature_extractor = None if audio_encoder is None else AutoFeatureExtractor.from_pretrained(audio_encoder)
+        if setting == "paper" and feature_extractor is not None:
             feature_extractor.do_normalize = False
+        if vision_encoder is None:  # it still holds the maximum length of the audio
+            return cls(feature_extractor, FoalNetVideoProcessor(**kwargs))
+        image_processor = AutoImageProcessor.from_pretrained(vision_encoder)
         return cls(feature_extractor, FoalNetVideoProcessor.from_image_processor(image_processor, **kwargs))
 
     @property
@@ -134,12 +162,14 @@ class FoalNetProcessor(_CheckpointProcessor):
     @property
     def max_seconds(self) -> float | None:
         """Maximum length of a clip; longer clips are cut. None for no limit."""
-        return self.video_processor.max_seconds
+        return getattr(self.video_processor, "max_seconds", None)
 
     @property
     def model_input_names(self) -> list[str]:
         """The keys that a call can return."""
-        return ["input_values", "attention_mask", *self.video_processor.model_input_names]
+        audio = "audio_features" if self.feature_extractor is None else "input_values"
+        video = getattr(self.video_processor, "model_input_names", ["video_features", "padding_mask_videos"])
+        return [audio, "attention_mask", *video]
 
     def __call__(
         self,
@@ -185,6 +215,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             TypeError: If an argument is none of these.
             ValueError: If there is nothing to read, the numbers of audios and videos differ, or a rate is missing.
         """
+        self._check_reads([*(["audio"] if audio is not None else []), *(["video"] if videos is not None else [])])
         processor_kwargs, audio_kwargs, videos_kwargs = self._sorted_kwargs(kwargs)
         load_audio_from_video = processor_kwargs.pop("load_audio_from_video", False)
         if audio is None and videos is None:
@@ -254,11 +285,31 @@ class FoalNetProcessor(_CheckpointProcessor):
         )
         return own, audio, videos
 
-    def read(self, source: Any = None, **kwargs: Any) -> Clip:
+    def read(
+        self, source: Any = None, *, audio_features: Any = None, video_features: Any = None, **kwargs: Any
+    ) -> Clip:
         """Read one clip at the rates and for the length of this processor; frames are resized and cropped.
 
-        The arguments are those of [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
+        Args:
+            source, **kwargs: As in [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
+            audio_features, video_features (*optional*): Features of the clip, as [`read_features`] takes them, in place
+                of its audio or its video, which are then not read. Times and crop box do not apply to them.
         """
+        given = {"audio": audio_features, "video": video_features}
+        wanted = kwargs.pop("modalities", SIDES)
+        features: dict[str, Any] = {
+            f"{side}_features": read_features(value, f"{side}_features")
+            for side, value in given.items()
+            if value is not None and side in wanted
+        }
+        raw = tuple(side for side in wanted if f"{side}_features" not in features)
+        if features and source is None and all(kwargs.get(side) is None for side in raw):
+            start = kwargs.get("start_seconds") or 0.0
+            return Clip(None, None, None, None, start, kwargs.get("end_seconds") or start, **features)
+        return replace(self._read_media(source, modalities=raw, **kwargs), **features)
+
+    def _read_media(self, source: Any, **kwargs: Any) -> Clip:
+        self._check_reads(kwargs["modalities"])
         source = checked_source(source)
         kwargs |= {name: checked_source(kwargs[name]) for name in MEDIA_FIELDS if name in kwargs}
         if "audio" in kwargs.get("modalities", ("audio",)):
@@ -272,7 +323,18 @@ class FoalNetProcessor(_CheckpointProcessor):
         }
         if kwargs.get("frames_per_second", 0) is None:
             kwargs.pop("frames_per_second")
-        return read_clip(source, sampling_rate=self.sampling_rate, **{**settings, **kwargs})
+        if self.feature_extractor is not None:
+            settings["sampling_rate"] = self.sampling_rate
+        return read_clip(source, **{**settings, **kwargs})
+
+    def _check_reads(self, sides: Sequence[str]) -> None:
+        """Raise `ValueError` for a side that this processor cannot read."""
+        for side, part in (("audio", self.feature_extractor), ("video", self.video_processor)):
+            if side in sides and part is None:
+                raise ValueError(
+                    f"This processor reads no {side}: its checkpoint takes {side} features, of the extractor that its "
+                    f"card and `config.{side}_features_from` name. Give them as `{side}_features`."
+                )
 
     def batch(
         self,
@@ -330,13 +392,14 @@ class FoalNetProcessor(_CheckpointProcessor):
         if padding in (False, "do_not_pad"):
             _check_one_length("samples", waveforms)
             _check_one_length("frames", frames)
-        data = self._batch_audio(waveforms, 0 if max_length else round(seconds * self.sampling_rate), **audio_padding)
+        num_samples = round(seconds * self.sampling_rate) if seconds and not max_length else 0
+        data = self._batch_audio(waveforms, num_samples, **audio_padding)
         if return_attention_mask is False:
             data.pop("attention_mask", None)
         if any(clip is not None for clip in frames):
             num_frames = round(seconds * (frames_per_second or self.frames_per_second))
             data |= video_processor.pad(frames, num_frames=num_frames)
-        return data
+        return data | _batch_features(clips, data)
 
     def _batch_audio(
         self, waveforms: Sequence[torch.Tensor | None], num_samples: int, **padding: Any
@@ -369,9 +432,12 @@ class FoalNetProcessor(_CheckpointProcessor):
         cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **kwargs: Any
     ) -> list[Any]:
         """Load both parts by class: the library would use AutoVideoProcessor, which needs torchvision."""
+        loaders: dict[str, Any] = {"feature_extractor": AutoFeatureExtractor, "video_processor": FoalNetVideoProcessor}
         return [
-            AutoFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs),
-            FoalNetVideoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
+            None
+            if (processor_dict or {}).get(name, loader) is None
+            else loader.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            for name, loader in loaders.items()
         ]
 
 
@@ -388,6 +454,24 @@ def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:
         if all(given is None for given in pair):
             raise ValueError(f"Clip {row} has neither audio nor video: remove it, or give one of them.")
     return audios, videos
+
+
+def _batch_features(clips: Sequence[Clip], media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The features of clips as a batch, with their masks."""
+    batch = {}
+    for side, mask_name, raw in (
+        ("audio", "attention_mask", "input_values"),
+        ("video", "padding_mask_videos", "pixel_values_videos"),
+    ):
+        sequences = [getattr(clip, f"{side}_features") for clip in clips]
+        if all(sequence is None for sequence in sequences):
+            continue
+        if raw in media:
+            raise ValueError(
+                f"Some clips of the batch have {side} and others {side} features: a batch has one or the other."
+            )
+        batch[f"{side}_features"], batch[mask_name] = pad_features(sequences)
+    return batch
 
 
 def _spread(value: Any, rows: int) -> list[Any]:

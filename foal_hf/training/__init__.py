@@ -138,7 +138,7 @@ class FoalNetTrainer(Trainer):
             if not (is_training or self.args.allow_shared_speakers):
                 check_speakers(self.train_dataset, dataset, split)
             if hasattr(dataset, "__getitem__"):
-                check_features(self.data_collator([dataset[0]]), config.video_width, split)
+                check_features(self.data_collator([dataset[0]]), config, split)
         if self.args.save_strategy != "no":
             with_optimizer = not self.args.save_only_model
             check_disk_space(self._folder, checkpoint_bytes(self.model, with_optimizer=with_optimizer))

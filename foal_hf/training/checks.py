@@ -105,13 +105,21 @@ def check_speakers(train: Any, other: Any, split: str) -> None:
         )
 
 
-def check_features(batch: Mapping[str, Any], video_width: int, split: str) -> None:
-    """Raise `ValueError` if stored video features have another width than the model's image encoder gives."""
-    features = batch.get("video_features")
-    if features is not None and features.shape[-1] != video_width:
+def check_features(batch: Mapping[str, Any], config: Any, split: str) -> None:
+    """Raise `ValueError` if features have another width than the encoders of the model give, or it takes instead."""
+    for side, encoder, part in (
+        ("audio", "audio_config", "audio encoder"),
+        ("video", "vision_config", "image encoder"),
+    ):
+        features, width = batch.get(f"{side}_features"), getattr(config, f"{side}_width")
+        if features is None or features.shape[-1] == width:
+            continue
+        has = f"The {side} features of the {split} split have width {features.shape[-1]}"
+        if getattr(config, encoder) is None:
+            raise ValueError(f"{has}, but this model takes {config.describe_features(side)}.")
         raise ValueError(
-            f"The video features of the {split} split have width {features.shape[-1]}, but the image encoder of this "
-            f"model has width {video_width}: they come from another encoder. Compute them with this one."
+            f"{has}, but the {part} of this model has width {width}: they come from another encoder. Compute them with "
+            "this one."
         )
 
 

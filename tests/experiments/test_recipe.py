@@ -86,7 +86,8 @@ def test_every_field_of_the_arguments_and_of_the_method_can_be_set() -> None:
     assert arguments - set(_fields("training")) == {"output_dir", "load_best_model_at_end", "resume_from_checkpoint"}
     own = {name for name in vars(FoalNetConfig)["__annotations__"] if not name.startswith("_") and name.islower()}
     own -= {"model_type", "sub_configs", "keys_to_ignore_at_inference"}
-    others = {"audio_config", "vision_config", "trained_on_generated_data", "calibration_temperature"}
+    others = {"audio_config", "vision_config", "audio_feature_dim", "video_feature_dim"}
+    others |= {"trained_on_generated_data", "calibration_temperature"}
     assert own - set(_fields("config")) == others
 
 

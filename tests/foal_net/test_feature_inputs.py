@@ -160,7 +160,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 def test_features_of_an_audio_encoder_that_is_trained_are_refused_in_training() -> None:
     model, features = tiny_model(), torch.zeros(1, 3, 32)
     model(audio_features=features)
-    with pytest.raises(ValueError, match=r"audio_encoder require gradients.*Give `input_values`, or freeze it"):
+    with pytest.raises(ValueError, match=r"audio encoder require gradients.*Give `input_values`, or freeze it"):
         model.train()(audio_features=features)
     model.foal_net.audio_encoder.requires_grad_(False)
     model.train()(audio_features=features)
@@ -180,11 +180,11 @@ def test_features_of_an_audio_encoder_that_is_trained_are_refused_in_training() 
         ),
         (
             {"input_values": torch.zeros(1, 4003)},
-            rf"no audio_encoder for `input_values`.*from {CLIP}. Give",
+            rf"no audio encoder for `input_values`.*from {CLIP}. Give",
         ),
         (
             {"pixel_values_videos": torch.zeros(1, 2, 3, 26, 26)},
-            "no vision_encoder for `pixel_values_videos`",
+            "no image encoder for `pixel_values_videos`",
         ),
         (
             {"audio_features": torch.zeros(1, 3, 28), "input_values": torch.zeros(1, 4003)},
