@@ -1,4 +1,4 @@
-"""`foal-hf train`, `cross-validate`, `ablate` and `evaluate`: the paper's experiments on a corpus."""
+"""`foal-hf train`, `cross-validate`, `ablate`, `evaluate` and `estimate`: the paper's experiments on a corpus."""
 
 import argparse
 import contextlib
@@ -19,6 +19,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     _add_cross_validate_options(add(cross_validate))
     _add_cross_validate_options(add(ablate))
     _add_evaluate_options(add(evaluate))
+    _add_estimate_options(add(estimate))
 
 
 def train(options: argparse.Namespace) -> int:
@@ -134,6 +135,24 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def estimate(options: argparse.Namespace) -> int:
+    """Estimate parameters, memory and time of a recipe before it is run; no weight is downloaded."""
+    from ..experiments.estimate import estimate as run
+    from ..experiments.lengths import assumed_lengths, corpus_lengths
+    from ..experiments.machines import gpu
+
+    machine = None if options.gpu is None else gpu(options.gpu)
+    if options.clips is not None:
+        corpus = assumed_lengths(options.clips, options.seconds, options.folds)
+    elif options.corpus is not None:
+        corpus = corpus_lengths(_load_splits(options), options.by)
+    else:
+        raise ValueError("Give --corpus, or --clips and --seconds of a corpus that is not at hand.")
+    found = run(_recipe(options), corpus, machine)
+    _print(json.dumps(found.as_dict(), indent=2) if options.json else found.render())
+    return 0
+
+
 def _add_train_options(command: argparse.ArgumentParser) -> None:
     """Options of [`train`]."""
     _add_run_options(command)
@@ -188,11 +207,26 @@ def _add_evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--store", metavar="STORE", help="folder of stored features (see foal-hf embed)")
 
 
-def _add_run_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--recipe", default="default", help="paper, default, tiny, or a YAML file (%(default)s)")
-    command.add_argument("--corpus", required=True, help=CORPUS_HELP)
+def _add_estimate_options(command: argparse.ArgumentParser) -> None:
+    """Options of [`estimate`]."""
+    _add_recipe_options(command)
+    command.add_argument("--corpus", help=CORPUS_HELP)
     add_corpus_options(command, settings="--corpus-set")
-    command.add_argument("--output", required=True, help="folder of the run; an interrupted run resumes there")
+    command.add_argument(
+        "--by", choices=("session", "speaker"), default="session", help="hold out sessions or speakers (%(default)s)"
+    )
+    command.add_argument("--clips", type=int, metavar="N", help="instead of a corpus at hand: so many clips")
+    command.add_argument(
+        "--seconds", type=float, default=4.55, help="their mean length (%(default)s, that of IEMOCAP's 5531 clips)"
+    )
+    command.add_argument("--folds", type=int, default=5, metavar="N", help="and so many folds (%(default)s)")
+    command.add_argument(
+        "--gpu", metavar="NAME", help="such as A100-80GB or RTX-3090 (default: this machine, measured)"
+    )
+
+
+def _add_recipe_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--recipe", default="default", help="paper, default, base, tiny, or a YAML file (%(default)s)")
     command.add_argument(
         "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"
     )
@@ -204,6 +238,13 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change a setting of the recipe: any of TrainingArguments, FoalNetConfig or the processor",
     )
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    _add_recipe_options(command)
+    command.add_argument("--corpus", required=True, help=CORPUS_HELP)
+    add_corpus_options(command, settings="--corpus-set")
+    command.add_argument("--output", required=True, help="folder of the run; an interrupted run resumes there")
     command.add_argument(
         "--select",
         choices=("validation", "last", "test-best-epoch"),

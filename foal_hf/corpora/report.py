@@ -174,7 +174,7 @@ def corpus_report(
                 members[kind][clip[kind]].append(clip)
         if faults := _faults(row):
             missing.append({"clip_id": row["clip_id"], "reason": "; ".join(faults)})
-        elif (length := _length(row, read_headers)) is not None:
+        elif (length := clip_seconds(row, read_headers)) is not None:
             seconds.append(length)
         for side in SIDES:
             if (path := row.get(f"{side}_features_file")) is not None:
@@ -257,7 +257,16 @@ def _faults(row: Mapping[str, Any]) -> list[str]:
     return [f"{path}: {fault.rstrip('.')}" for path in paths if (fault := find_fault(path))]
 
 
-def _length(row: Mapping[str, Any], read_headers: bool) -> float | None:
+def clip_seconds(row: Mapping[str, Any], read_headers: bool = True) -> float | None:
+    """The length of the clip of a row.
+
+    Args:
+        row (`Mapping[str, Any]`): With undecoded audio and video, see [`~foal_hf.corpora.schema.undecoded`].
+        read_headers (`bool`, defaults to `True`): Read the length from the file if the row does not have its end.
+
+    Returns:
+        `float`, *optional*: Seconds; None if the length is not known.
+    """
     start, end = row["start_seconds"] or 0.0, row["end_seconds"]
     if end is None and read_headers and (row["audio"] or row["video"]):
         try:

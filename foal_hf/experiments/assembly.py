@@ -45,6 +45,11 @@ def make_model(
     audio, vision = recipe.encoder_names()
     if audio is not None or vision is not None:
         return FoalNetForEmotionClassification.from_encoders_pretrained(audio, vision, **of_features, **fields)
+    return FoalNetForEmotionClassification(tiny_config({**of_features, **fields}))
+
+
+def tiny_config(fields: Mapping[str, Any]) -> FoalNetConfig:
+    """The config of the tiny model, with some fields of its own."""
     tiny = make_tiny_model().config
     inherited = {entry.name for entry in dataclasses.fields(PreTrainedConfig)}
     of_tiny = {
@@ -52,11 +57,11 @@ def make_model(
         for entry in dataclasses.fields(FoalNetConfig)
         if entry.name not in inherited
     }
-    if "audio_feature_dim" in of_features:
+    if "audio_feature_dim" in fields:
         of_tiny |= {"audio_config": None}
-    if "video_feature_dim" in of_features:
+    if "video_feature_dim" in fields:
         of_tiny |= {"vision_config": None, "vision_pooling": None}
-    return FoalNetForEmotionClassification(FoalNetConfig(**{**of_tiny, **of_features, **fields}))
+    return FoalNetConfig(**{**of_tiny, **fields})
 
 
 def make_processor(recipe: Recipe) -> FoalNetProcessor:
@@ -149,4 +154,4 @@ def _extended(batch: torch.Tensor, length: int) -> torch.Tensor:
     return F.pad(batch, (*(0, 0) * (batch.ndim - 2), 0, missing))
 
 
-__all__ = ["FixedLengthCollator", "describe_encoders", "make_arguments", "make_model", "make_processor"]
+__all__ = ["FixedLengthCollator", "describe_encoders", "make_arguments", "make_model", "make_processor", "tiny_config"]
