@@ -133,7 +133,11 @@ class _VisionEncoder(nn.Module):
         self.encoder = model.foal_net.vision_encoder
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        output: Any = encode_frames(self.encoder, self.config.vision_interface, pixel_values[:, None])
+        interface = self.config.vision_interface
+        if interface.window_frames > 1:
+            windows: Any = encode_frames(self.encoder, interface, pixel_values)
+            return windows.last_hidden_state  # (windows, positions, video_width)
+        output: Any = encode_frames(self.encoder, interface, pixel_values[:, None])
         return output.last_hidden_state[:, 0]  # (frames, video_width)
 
 
@@ -176,7 +180,9 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
 
     samples = 20 * config.min_audio_samples + 1
     audio = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
-    frames = {"pixel_values": noise(2, 3, *config.vision_interface.image_size)}
+    vision = config.vision_interface
+    window = () if vision.window_frames == 1 else (vision.window_frames,)
+    frames = {"pixel_values": noise(2, *window, 3, *vision.image_size)}
     sequences = {
         "audio": noise(3, 11, config.audio_width),
         "audio_mask": mask(3, 11, torch.bool),
@@ -235,8 +241,10 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
     parts = _parts(model)
     frames = parts[VISION_ENCODER][1]["pixel_values"]
     batch = dict(parts[AUDIO_ENCODER][1])
-    batch["pixel_values_videos"] = frames[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
-    batch["padding_mask_videos"] = torch.tensor([[1, 1], [0, 0], [1, 0]])
+    window = model.config.vision_interface.window_frames
+    windows = frames[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
+    batch["pixel_values_videos"] = windows if window == 1 else windows.flatten(1, 2)
+    batch["padding_mask_videos"] = torch.tensor([[1, 1], [0, 0], [1, 0]]).repeat_interleave(window, dim=1)
     with torch.no_grad(), _quiet():
         expected, got = model(**batch), load_exported(folder)(**batch)
     names = ("logits", "audio_embeds", "video_embeds")

@@ -10,6 +10,7 @@ for padding.
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from ..foal_net.audio_encoders_foal_net import encode_waveforms, make_audio_encoder
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
+from ..foal_net.vision_encoders_foal_net import encode_frames, position_mask
 
 
 AUDIO_ENCODER, VISION_ENCODER, FUSION = "audio_encoder", "vision_encoder", "fusion"
@@ -134,10 +136,11 @@ class ExportedFoalNet:
         self, frames: torch.Tensor, padding_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         mask = _mask_or_ones(padding_mask, frames)
-        sequence = torch.zeros(*mask.shape, self.config.video_width)
-        if mask.any():
-            (sequence[mask],) = self._vision_encoder(frames[mask].to(self.dtype))
-        return sequence, mask
+        vision = self.config.vision_interface
+        # The graph pools, so that nothing of the encoder's tokens is left to do.
+        pooled = replace(vision, pooling="pooler", num_class_tokens=0, time_first=True, call={})
+        encoded: Any = encode_frames(self._vision_encoder, pooled, frames, mask)
+        return encoded.last_hidden_state, position_mask(mask, vision)
 
     @cached_property
     def _audio_encoder(self) -> Any:
@@ -155,13 +158,26 @@ class ExportedFoalNet:
         return encoder
 
     @cached_property
-    def _vision_encoder(self) -> Graph:
-        return self._open_graph(VISION_ENCODER, True)
+    def _vision_encoder(self) -> Any:
+        """An encoder for `encode_frames`: it calls the graph."""
+        return _GraphEncoder(self._open_graph(VISION_ENCODER, True))
 
     @cached_property
     def _fusion(self) -> Graph:
         # Never in half precision: it is cheap beside the encoders, and its errors go into the result directly.
         return self._open_graph(FUSION, False)
+
+
+class _GraphEncoder(torch.nn.Module):
+    dtype = torch.float32
+
+    def __init__(self, run: Graph) -> None:
+        super().__init__()
+        self._run = run
+
+    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
+        (vectors,) = self._run(pixel_values)
+        return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=vectors)
 
 
 def formats_in(folder: str | os.PathLike[str]) -> list[str]:

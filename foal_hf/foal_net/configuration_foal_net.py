@@ -56,12 +56,19 @@ class FoalNetConfig(PreTrainedConfig):
         vision_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of an image encoder (of a model of images and text, the vision part only): CLIP, SigLIP,
             DINOv2, DINOv3, ViT, Swin, ConvNeXt, ResNet, EfficientNet, MobileNet, timm's through `timm_wrapper`, or any
-            other that takes `pixel_values` of one size. Defaults to CLIP ViT-L/14; stays None with `video_feature_dim`.
+            other that takes `pixel_values` of one size. Or of an encoder of whole clips: VideoMAE, V-JEPA 2,
+            TimeSformer, ViViT, or any other whose config has `num_frames` or `frames_per_clip`. Defaults to
+            CLIP ViT-L/14; stays None with `video_feature_dim`.
         vision_pooling (`"projection"`, `"pooler"`, `"cls"` or `"mean"`, *optional*):
             Which vector represents a frame: CLIP's projected image embedding, the encoder's pooled output, its first
             token, or the mean over its tokens or over space. Defaults to what the encoder was trained for:
             `"projection"` for CLIP, `"pooler"` for SigLIP; else `"cls"` where there is a class token, `"pooler"` where
-            there is a pooled output, and `"mean"`.
+            there is a pooled output, and `"mean"`, which an encoder of whole clips always has: the mean over space.
+        vision_window_frames (`int`, *optional*):
+            The number of consecutive frames that an encoder of whole clips sees at once. Defaults to that of its
+            config; V-JEPA 2 and TimeSformer also take others. A clip is cut into such windows. The last one, if it is
+            not full, is filled with the clip's last frame, and what the encoder gives for the filled places is not
+            used. The sequence has one position for each tubelet of the encoder.
         audio_feature_dim, video_feature_dim (`int`, *optional*):
             Makes a model without an audio (or image) encoder: it takes `audio_features` (or `video_features`) of this
             width, computed elsewhere. Not together with `audio_config` (or `vision_config`).
@@ -210,6 +217,7 @@ class FoalNetConfig(PreTrainedConfig):
     video_feature_dim: int | None = None
     audio_features_from: str | None = None
     video_features_from: str | None = None
+    vision_window_frames: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         for former, present in self._renamed.items():
@@ -308,7 +316,7 @@ class FoalNetConfig(PreTrainedConfig):
     @property
     def vision_interface(self) -> VisionInterface:
         """How the image encoder is made and called, and how its output becomes one vector a frame."""
-        return vision_interface(self.vision_config, self.vision_pooling)
+        return vision_interface(self.vision_config, self.vision_pooling, self.vision_window_frames)
 
     def describe_features(self, side: str) -> str:
         """Which features a side without an encoder takes, in words, as in `"video features of width 768 from CLIP"`.

@@ -37,7 +37,7 @@ from .losses_foal_net import (
     shared_emotion,
     similarity,
 )
-from .vision_encoders_foal_net import encode_frames, is_trained, make_vision_encoder
+from .vision_encoders_foal_net import encode_frames, is_trained, make_vision_encoder, position_mask
 
 
 if TYPE_CHECKING:
@@ -408,7 +408,9 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self._check_has_encoder("video", self.vision_encoder)
         mask = None if padding_mask_videos is None else padding_mask_videos.bool()
         encoded = encode_frames(self.vision_encoder, self.vision_interface, pixel_values_videos, mask, **kwargs)
-        return encoded, _all_true(encoded.last_hidden_state) if mask is None else mask
+        if mask is None:
+            return encoded, _all_true(encoded.last_hidden_state)
+        return encoded, position_mask(mask, self.vision_interface)
 
     def _take_features(
         self, side: str, features: torch.Tensor, mask: torch.Tensor | None, encoder: PreTrainedModel | None

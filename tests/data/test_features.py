@@ -22,7 +22,7 @@ import pytest
 import torch
 from media_builders import make_clip
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_config, with_random_biases
+from tiny_models import tiny_config, tiny_model, with_random_biases
 from tiny_processors import tiny_processor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -239,6 +239,20 @@ def test_lengths_are_known_without_reading(rows, odd_rows, complete: Path, model
     assert sum(opened[row["video"]] for row in rows) == 0
     some = [rows[0], odd_rows["no picture"]]
     assert FeatureClipDataset(ClipDataset(some, processor, model.config.label2id), store, model).lengths is None
+
+
+@torch.no_grad()
+def test_an_encoder_of_clips_stores_its_positions(rows, processor, tmp_path: Path) -> None:
+    videomae = tiny_model(vision="videomae", id2label=dict(enumerate(EMOTIONS)))  # 4 frames at once, in pairs
+    embed(rows[:2], videomae, processor, tmp_path, num_workers=0, progress=False, batch_frames=5)
+    clips = ClipDataset(rows[:2], processor, videomae.config.label2id)
+    features = FeatureClipDataset(clips, FeatureStore(tmp_path), videomae)
+    for index in range(2):
+        frames = clips[index]["clip"].frames
+        expected = videomae.foal_net.get_video_features(**processor.video_processor.pad([frames])).last_hidden_state[0]
+        assert len(expected) == -(-len(frames) // 2)
+        torch.testing.assert_close(features[index]["video_features"].float(), expected, atol=1e-2, rtol=1e-3)
+        assert features.lengths[index] == pytest.approx(len(expected) * 2 / 5)
 
 
 def test_the_plain_trainer_trains_on_features(rows, complete, processor, model, tmp_path: Path) -> None:

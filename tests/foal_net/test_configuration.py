@@ -14,10 +14,6 @@ from transformers import (
     Qwen2VLConfig,
     ResNetConfig,
     Siglip2VisionConfig,
-    TimesformerConfig,
-    VideoMAEConfig,
-    VivitConfig,
-    VJEPA2Config,
 )
 
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
@@ -137,10 +133,6 @@ def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooli
             {"vision_config": Siglip2VisionConfig()},
             "type 'siglip2_vision_model', and its encoder takes .*spatial_shapes",
         ),
-        ({"vision_config": VideoMAEConfig()}, "type 'videomae', whose encoder does not take images"),
-        ({"vision_config": TimesformerConfig()}, "type 'timesformer', whose encoder does not take images"),
-        ({"vision_config": VivitConfig()}, "type 'vivit', whose encoder does not take images"),
-        ({"vision_config": VJEPA2Config()}, "type 'vjepa2', and its encoder takes `pixel_values_videos`"),
         (
             {"vision_config": Qwen2VLConfig().vision_config},
             "type 'qwen2_vl_vision', for which `AutoModel` has no class",

@@ -1,5 +1,6 @@
 """Encoders of images of every kind: pooled as by hand, frozen and trained, saved and loaded, or refused."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from media_builders import tone
 from requirements import need
-from tiny_models import VISION_ENCODERS, tiny_batch, tiny_config, tiny_model
+from tiny_models import FRAMES, VISION_ENCODERS, tiny_batch, tiny_config, tiny_model
 from tiny_processors import tiny_processor
 from torch import nn
 from transformers import (
@@ -20,9 +21,12 @@ from transformers import (
     ResNetConfig,
     Siglip2VisionConfig,
     SwinConfig,
+    TimesformerConfig,
+    VideoMAEConfig,
     pipeline,
 )
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
 
 from foal_hf import FoalNetConfig, FoalNetForEmotionClassification
 from foal_hf.export import export_checkpoint
@@ -44,8 +48,21 @@ BY_HAND = {
     "efficientnet": lambda output: output.pooler_output,
     "mobilenetv2": lambda output: output.pooler_output,
 }
-FAMILIES = pytest.mark.parametrize("name", BY_HAND)
+CLIP_ENCODERS = ["videomae", "vjepa2", "timesformer", "vivit"]
+FAMILIES = pytest.mark.parametrize("name", [*BY_HAND, *CLIP_ENCODERS])
+OF_IMAGES = pytest.mark.parametrize("name", BY_HAND)
+OF_CLIPS = pytest.mark.parametrize("name", CLIP_ENCODERS)
 WITH_BATCH_NORM = pytest.mark.parametrize("name", ["resnet", "efficientnet", "mobilenetv2"])
+
+
+@pytest.fixture
+def warnings_of(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+    """What the loggers of transformers said; a message that comes once may come again."""
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    logger.warning_once.cache_clear()
+    yield lambda: caplog.text
+    logger.removeHandler(caplog.handler)
 
 
 def encoder_tensors(model: Any) -> dict[str, torch.Tensor]:
@@ -60,7 +77,7 @@ def train_one_step(model: FoalNetForEmotionClassification) -> None:
     optimizer.step()
 
 
-@FAMILIES
+@OF_IMAGES
 @torch.no_grad()
 def test_a_frame_is_what_the_encoder_called_by_hand_gives(name: str) -> None:
     model, inputs = tiny_model(vision=name), tiny_batch()
@@ -89,8 +106,13 @@ def test_a_training_step_moves_an_encoder_that_is_not_frozen(name: str) -> None:
     before = {tensor: weight.clone() for tensor, weight in model.foal_net.vision_encoder.named_parameters()}
     train_one_step(model)
     unmoved = {n for n, weight in model.foal_net.vision_encoder.named_parameters() if torch.equal(weight, before[n])}
-    # No image is masked, the mean of a map needs no norm, and softmax takes no offset of the keys.
-    assert not {n for n in unmoved if not any(part in n for part in ("mask_token", "layernorm", "key.bias", "k_proj"))}
+    # No image is masked, the mean of a map needs no norm, softmax takes no offset of the keys, and only V-JEPA 2's own
+    # training has a use for its predictor.
+    assert not {
+        n
+        for n in unmoved
+        if not any(part in n for part in ("mask_token", "layernorm", "key.bias", "k_proj", "predictor"))
+    }
 
 
 @WITH_BATCH_NORM
@@ -140,7 +162,7 @@ def test_bfloat16_is_finite(name: str) -> None:
     assert output.logits.isfinite().all() and output.loss.isfinite()
 
 
-@pytest.mark.parametrize("name", ["convnext"])
+@pytest.mark.parametrize("name", ["convnext", "timesformer"])
 def test_a_recording_of_forty_seconds_becomes_a_timeline(name: str) -> None:
     classify: Any = pipeline(
         "audio-video-emotion", model=tiny_model(vision=name), processor=tiny_processor()
@@ -154,7 +176,7 @@ def test_a_recording_of_forty_seconds_becomes_a_timeline(name: str) -> None:
     assert len({round(segment["score"], 6) for segment in segments}) > 1
 
 
-@pytest.mark.parametrize("name", ["convnext"])
+@pytest.mark.parametrize("name", ["convnext", "videomae"])
 def test_an_exported_model_gives_the_same(tmp_path: Path, name: str) -> None:
     need("openvino")
     model = tiny_model(vision=name)
@@ -164,6 +186,104 @@ def test_an_exported_model_gives_the_same(tmp_path: Path, name: str) -> None:
     with torch.no_grad():
         expected = model(**tiny_batch()).logits
     torch.testing.assert_close(load_exported(tmp_path / "export")(**tiny_batch()).logits, expected, atol=1e-4, rtol=0)
+
+
+# Encoders of whole clips
+
+
+def windows_by_hand(name: str, encoder: Any, clip: torch.Tensor) -> torch.Tensor:
+    """Positions of one clip: windows of four frames, filled with the last frame, the mean over their 2 x 2 places."""
+    positions = []
+    for start in range(0, len(clip), 4):
+        frames = [clip[min(place, len(clip) - 1)] for place in range(start, start + 4)]
+        tokens = encoder(torch.stack(frames)[None]).last_hidden_state[0]
+        if name in ("timesformer", "vivit"):
+            tokens = tokens[1:]
+        if name == "timesformer":  # all times of one place, then those of the next
+            positions += [tokens[time::4].mean(dim=0) for time in range(4)]
+        else:  # all places of one pair of frames, then those of the next
+            positions += [tokens[:4].mean(dim=0), tokens[4:].mean(dim=0)]
+    return torch.stack(positions)[: len(clip) if name == "timesformer" else (len(clip) + 1) // 2]
+
+
+@OF_CLIPS
+@torch.no_grad()
+def test_the_positions_of_a_clip_are_those_of_its_windows(name: str) -> None:
+    model, inputs = tiny_model(vision=name).foal_net, tiny_batch()
+    output = model(**inputs)
+    for row, num_frames in enumerate(FRAMES.tolist()):
+        expected = windows_by_hand(name, model.vision_encoder, inputs["pixel_values_videos"][row, :num_frames])
+        assert output.video_mask[row].sum() == len(expected)
+        torch.testing.assert_close(output.video_last_hidden_state[row, : len(expected)], expected, **CLOSE)
+        assert not output.video_last_hidden_state[row, len(expected) :].any()
+
+
+@OF_CLIPS
+@torch.no_grad()
+def test_a_position_shows_its_own_frames(name: str) -> None:
+    config = tiny_config(vision=name)
+    config.vision_config.num_hidden_layers = 0  # attention would mix all of them
+    torch.manual_seed(0)
+    model = FoalNetForEmotionClassification(config).foal_net.eval()
+    frames = tiny_batch()["pixel_values_videos"][:1]
+    frames_per_position = 1 if name == "timesformer" else 2
+    before = model.get_video_features(frames).last_hidden_state[0]
+    for frame in range(7):
+        changed = frames.clone()
+        changed[0, frame] += 1.0
+        after = model.get_video_features(changed).last_hidden_state[0]
+        differs = (after - before).abs().amax(dim=1) > 1e-4
+        assert differs.nonzero().flatten().tolist() == [frame // frames_per_position]
+
+
+@torch.no_grad()
+def test_a_clip_shorter_than_a_window_is_filled_with_a_warning(warnings_of) -> None:
+    model, frames = tiny_model(vision="videomae").foal_net, tiny_batch()["pixel_values_videos"][:1]
+    model.get_video_features(frames)
+    assert "fewer frames" not in warnings_of()  # only its second window is
+    short = model.get_video_features(frames[:, :3]).last_hidden_state
+    assert "fewer frames than the 4 that the encoder takes at once" in warnings_of()
+    filled = model.get_video_features(frames[:, [0, 1, 2, 2]]).last_hidden_state
+    torch.testing.assert_close(short, filled, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_the_window_of_a_clip_can_be_changed_where_the_encoder_takes_it(tmp_path: Path) -> None:
+    model, inputs = tiny_model(vision="vjepa2", vision_window_frames=2), tiny_batch()
+    frames = inputs["pixel_values_videos"][:1, :4]
+    apart = [model.foal_net.get_video_features(frames[:, start : start + 2]).last_hidden_state for start in (0, 2)]
+    torch.testing.assert_close(
+        model.foal_net.get_video_features(frames).last_hidden_state, torch.cat(apart, dim=1), **CLOSE
+    )
+    model.save_pretrained(tmp_path)
+    loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
+
+
+@OF_CLIPS
+@torch.no_grad()
+def test_stored_features_of_a_clip_stand_for_its_frames(name: str) -> None:
+    model, inputs = tiny_model(vision=name), tiny_batch()
+    output = model.foal_net(**inputs)
+    stored = {
+        "input_values": inputs["input_values"],
+        "attention_mask": inputs["attention_mask"],
+        "video_features": output.video_last_hidden_state,
+        "padding_mask_videos": output.video_mask,
+    }
+    torch.testing.assert_close(model(**stored).logits, model(**inputs).logits, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["videomae", "timesformer"])
+@torch.no_grad()
+def test_the_layers_of_a_clip_come_window_by_window(name: str) -> None:
+    model, inputs = tiny_model(vision=name).foal_net, tiny_batch()
+    output = model.get_video_features(
+        inputs["pixel_values_videos"], inputs["padding_mask_videos"], output_hidden_states=True
+    )
+    tokens = 17 if name == "timesformer" else 8
+    assert {tuple(layer.shape) for layer in output.hidden_states} == {(5, 2, tokens, 24)}
+    assert not output.hidden_states[-1][1, 1].any()  # of the second clip, which has one window
 
 
 # What an encoder is like is found out from the encoder
@@ -234,6 +354,9 @@ def test_finding_out_draws_no_random_number() -> None:
         (Siglip2VisionConfig(), None, "takes `pixel_values, pixel_attention_mask, spatial_shapes`; expected"),
         (ResNetConfig(num_channels=1), None, "'resnet' with 1 channels; expected 3: frames are RGB"),
         (SwinConfig(image_size=2, patch_size=4), None, "'swin', whose encoder does not take images of 2x2"),
+        (TimesformerConfig(attention_type="space_only"), None, r"output for 8 frames has shape \(8, 197, 768\)"),
+        (VISION_ENCODERS["videomae"][0], "cls", "'cls', which .* 'videomae' does not give; expected 'mean'"),
+        (VideoMAEConfig(num_frames=5), None, "with windows of 5 frames; expected a multiple of its tubelet, 2"),
         (PreTrainedConfig(), None, "for which `AutoModel` has no class. Register it"),
     ],
 )
@@ -242,13 +365,20 @@ def test_an_encoder_that_cannot_be_served_is_refused_with_the_reason(config, poo
         vision_interface(config, pooling)
 
 
+def test_a_window_that_the_encoder_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="'videomae', whose encoder does not take 2 frames of 26x26"):
+        vision_interface(VISION_ENCODERS["videomae"][0], None, 2)
+    with pytest.raises(ValueError, match=r"`vision_window_frames` is 2; expected None.* 'vit' takes single images"):
+        vision_interface(VISION_ENCODERS["vit"][0], None, 2)
+
+
 def test_an_encoder_without_any_hidden_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlainModel, "forward", lambda self, pixel_values: {"feature_maps": pixel_values})
     with pytest.raises(ValueError, match=r"neither `last_hidden_state` .* nor `pooler_output`; it has feature_maps"):
         vision_interface(PlainConfig(depth=7))
 
 
-def test_the_first_token_of_an_encoder_without_class_token_is_taken_with_a_warning(caplog) -> None:
+def test_the_first_token_of_an_encoder_without_class_token_is_taken_with_a_warning(warnings_of) -> None:
     config = SwinConfig(**{**VISION_ENCODERS["swin"][0].to_dict(), "window_size": 4})
     assert vision_interface(config, "cls").pooling == "cls"
-    assert "no class token" in caplog.text and "Use 'pooler'" in caplog.text
+    assert "no class token" in warnings_of() and "Use 'pooler'" in warnings_of()

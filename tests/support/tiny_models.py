@@ -19,8 +19,12 @@ from transformers import (
     ResNetConfig,
     SiglipVisionConfig,
     SwinConfig,
+    TimesformerConfig,
     UniSpeechSatConfig,
+    VideoMAEConfig,
     ViTConfig,
+    VivitConfig,
+    VJEPA2Config,
     Wav2Vec2Config,
     WavLMConfig,
 )
@@ -58,6 +62,11 @@ _VISION = {
 _STAGES = {"hidden_sizes": [12, 20], "depths": [1, 2], "image_size": 26}
 # Their defaults multiply the last stage by 1e-6, and the tiny models would not show what it does.
 _SCALED = {**_STAGES, "layer_scale_init_value": 0.3}
+
+# Windows of four frames, in pairs but for TimeSformer. Their initial weights let hardly anything of a frame through.
+_CLIPS = {**_VISION, "num_frames": 4, "initializer_range": 0.3}
+
+_NOT_OF_VJEPA = ("intermediate_size", "image_size", "num_frames", "initializer_range")
 
 AUDIO_ENCODERS: dict[str, PreTrainedConfig] = {
     "wavlm": WavLMConfig(**_AUDIO, **LAYER_NORM, num_buckets=22, max_bucket_distance=41),
@@ -104,6 +113,23 @@ VISION_ENCODERS: dict[str, tuple[PreTrainedConfig, dict[str, Any]]] = {
         MobileNetV2Config(image_size=26, depth_multiplier=0.1, finegrained_output=False, initializer_range=0.28),
         {},
     ),
+    "videomae": (VideoMAEConfig(**_CLIPS), {}),
+    "vjepa2": (
+        VJEPA2Config(
+            **{
+                name: _CLIPS[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size")
+            },
+            crop_size=26,
+            frames_per_clip=4,
+            initializer_range=0.3,
+            pred_hidden_size=24,
+            pred_num_attention_heads=2,
+            pred_num_hidden_layers=1,
+        ),
+        {},
+    ),
+    "timesformer": (TimesformerConfig(**_CLIPS), {}),
+    "vivit": (VivitConfig(**_CLIPS, tubelet_size=[2, 13, 13]), {}),
 }
 
 

@@ -21,7 +21,7 @@ from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
 from .. import ClipDataset, clips_of
 from .extraction import embed
-from .keys import FeatureKeys, video_rows
+from .keys import FeatureKeys, base_model, video_rows
 from .store import FeatureStore, FeatureStoreError
 
 
@@ -83,9 +83,11 @@ class FeatureClipDataset(Dataset):
         self.rows, self.labels, self.processor = clips.rows, clips.labels, clips.processor
         self.label2id, self.modalities = clips.label2id, clips.modalities
         self._clips, self._store, self._names = clips, store, names
+        frames_per_position = base_model(model).config.vision_interface.frames_per_position
+        self._positions_per_second = clips.processor.frames_per_second / frames_per_position
         self.lengths: list[float] | None = None
         if None not in names:
-            self.lengths = [store.num_frames(str(name)) / clips.processor.frames_per_second for name in names]
+            self.lengths = [store.num_frames(str(name)) / self._positions_per_second for name in names]
         self._audio = None
         if "audio" in clips.modalities:
             self._audio = ClipDataset(
@@ -107,12 +109,12 @@ class FeatureClipDataset(Dataset):
         if features is None or len(features) == 0:
             return {**self._clips[index], "video_features": None}
         return {
-            "clip": self._audio_clip(index, len(features)),
+            "clip": self._audio_clip(index, len(features) / self._positions_per_second),
             "video_features": features,
             "labels": self.labels[index],
         }
 
-    def _audio_clip(self, index: int, num_frames: int) -> Clip:
+    def _audio_clip(self, index: int, seconds: float) -> Clip:
         """The audio of a clip that has video; a clip without a waveform if it has no audio."""
         if self._audio is not None and index not in self._without_audio:
             try:
@@ -125,7 +127,7 @@ class FeatureClipDataset(Dataset):
                         return replace(clip, frames=None, frame_seconds=None)
                 self._without_audio.add(index)
         start = self.rows[index].get("start_seconds") or 0.0
-        return Clip(None, None, None, None, start, start + num_frames / self.processor.frames_per_second)
+        return Clip(None, None, None, None, start, start + seconds)
 
 
 class FeatureCollator:

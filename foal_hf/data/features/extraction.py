@@ -107,7 +107,9 @@ def embed(
     missing = {index: key for index, key in wanted.items() if key not in store}
     if not missing:
         return store
-    _check_space(store, [rows[index] for index in missing], processor, base_model(model).config.video_width)
+    interface = base_model(model).vision_interface
+    frame_width = interface.width / interface.frames_per_position
+    _check_space(store, [rows[index] for index in missing], processor, frame_width)
     encode = _encoder(model, processor, batch_frames)
     with (
         contextlib.closing(_Frames(rows, processor)) as examples,
@@ -243,7 +245,7 @@ def _wanted(rows: Any, keys: FeatureKeys, errors: _Errors) -> dict[int, str]:
     return {index: key for key, index in first.items()}
 
 
-def _check_space(store: FeatureStore, rows: list[Any], processor: FoalNetProcessor, width: int) -> None:
+def _check_space(store: FeatureStore, rows: list[Any], processor: FoalNetProcessor, width: float) -> None:
     """Raise if the known lengths already exceed the free disk space."""
     frames = 0
     for row in rows:
@@ -291,9 +293,11 @@ def _encoder(model: Any, processor: FoalNetProcessor, batch_frames: int) -> Call
         # Each clip in passes of its own: its features would differ in the last bits with the clips beside it, which
         # depend on where a process starts and where a killed one stopped.
         features = [torch.zeros(0, base.config.video_width)]
+        window = base.vision_interface.window_frames  # an encoder of clips sees whole windows
+        step = max(batch_frames // window, 1) * window
         with torch.inference_mode():
-            for start in range(0, len(frames), batch_frames):
-                part = frames[start : start + batch_frames].to(encoder.device)
+            for start in range(0, len(frames), step):
+                part = frames[start : start + step].to(encoder.device)
                 pixel_values = processor.video_processor.scale_and_normalize(part)
                 encoded: Any = encode_frames(encoder, base.vision_interface, pixel_values[None])
                 features.append(encoded.last_hidden_state[0].float().cpu())

@@ -115,6 +115,7 @@ def encoder_digest(model: Any) -> str:
         {
             "config": {name: value for name, value in config.items() if name not in _NO_PART_OF_AN_ENCODER},
             "pooling": base.config.vision_pooling,
+            **({"window_frames": window} if (window := base.config.vision_window_frames) else {}),
             "weights": digest_of_tensors(base.vision_encoder.state_dict()),
         }
     )
