@@ -17,6 +17,7 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from ..foal_net.recordings_foal_net import MODALITIES
+from ..foal_net.timeline_foal_net import is_regression
 from ..registration import load_pipeline
 from ..worker_server import prepare_workers
 from .engine import DecodeSettings, LocalEngine
@@ -161,7 +162,7 @@ def annotate(
     is_pipeline = hasattr(model, "postprocess")
     classify = model if is_pipeline else load_pipeline(model, "cpu" if engine == "ray" else device)
     config = classify.model.config
-    if min_score is not None and getattr(config, "problem_type", None) == "regression":
+    if min_score is not None and is_regression(config):
         raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
     labels = [config.id2label[index] for index in range(config.num_labels)]
     reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows)

@@ -34,8 +34,10 @@ class Segment:
 
     Attributes:
         start_seconds, end_seconds (`float`): Range in the file, half open.
-        label (`str`, *optional*): The most likely emotion; None if no score reaches the minimum, or nothing was scored.
-        scores (`dict[str, float]`): Of every class, adding up to 1; empty if nothing was scored.
+        label (`str`, *optional*): The most likely emotion; None if no score reaches the minimum, nothing was scored, or
+            the model predicts numbers.
+        scores (`dict[str, float]`): Of every class, adding up to 1, or the numbers of a regression; empty if nothing
+            was scored.
         modalities (`tuple[str, ...]`): What was scored, a subset of `("audio", "video")`.
         reason (`str`, *optional*): Why there is no label.
         evidence (`dict`, *optional*): `audio` and `video` of `measure_evidence`; None in journals of older versions.

@@ -11,11 +11,11 @@ from ..foal_net.media_foal_net import Clip
 from ..foal_net.recordings_foal_net import PendingWindow
 from ..foal_net.timeline_foal_net import (
     ScoredSegment,
+    label_of,
     merge_into_one,
     merge_windows,
     named_scores,
     scores_of,
-    why_unsure,
 )
 from .files import Key
 from .job import Task
@@ -138,10 +138,10 @@ class Scorer:
     def _described(self, probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
         if probabilities is None:
             return {"label": None, "scores": {}, "reason": reason}
-        named = named_scores(probabilities, self._classify.model.config.id2label)
-        unsure = why_unsure(named[0]["score"], self._min_score)
-        label = named[0]["label"] if unsure is None else None
-        return {"label": label, "scores": {one["label"]: one["score"] for one in named}, "reason": unsure}
+        named = named_scores(probabilities, self._classify.model.config)
+        best = label_of(named, self._classify.model.config, self._min_score)
+        scores = {one["label"]: one["score"] for one in named}
+        return {"label": best["label"], "scores": scores, "reason": best["reason"]}
 
 
 class _Waiting(NamedTuple):

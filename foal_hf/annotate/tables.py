@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..atomic_files import replacing
+from ..foal_net.timeline_foal_net import NO_LABEL
 from .files import Key
 from .journals import Record
 
@@ -117,7 +118,7 @@ def _segment_rows(record: Record) -> Iterator[dict[str, Any]]:
             "start_seconds": segment.start_seconds,
             "end_seconds": segment.end_seconds,
             "label": segment.label,
-            "score": max(segment.scores.values(), default=0.0),
+            "score": None if segment.reason == NO_LABEL else max(segment.scores.values(), default=0.0),
             **{f"score_{label}": score for label, score in segment.scores.items()},
             "modalities": list(segment.modalities),
             **{

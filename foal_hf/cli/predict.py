@@ -48,6 +48,7 @@ def predict(options: argparse.Namespace) -> int:
         return 2
     from ..annotate.isolated import IsolatedPipeline
     from ..annotate.workers import TimeLimits
+    from ..foal_net.timeline_foal_net import NO_LABEL, is_regression
     from ..registration import load_pipeline
 
     raise_on_interrupt()
@@ -60,6 +61,9 @@ def predict(options: argparse.Namespace) -> int:
         "on_error": "skip",
     }
     with load_pipeline(options.model, options.device, pipeline_class=IsolatedPipeline) as classify:
+        if is_regression(classify.model.config) and (options.vtt or options.srt or options.rttm or options.plot):
+            print(f"foal-hf: --vtt, --srt, --rttm and --plot show labels; {NO_LABEL}; give --csv", file=sys.stderr)
+            return 2
         classify.limits = TimeLimits(options.time_limit_seconds, options.file_time_limit_seconds)
         entries = (_predict_timelines if _is_timeline(options) else _predict_clips)(classify, options, settings)
     for entry in entries:
@@ -119,7 +123,7 @@ def _predict_timelines(classify: Any, options: argparse.Namespace, settings: dic
 
 
 def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options: argparse.Namespace) -> None:
-    from ..foal_net.timeline_foal_net import runs_of_one_label
+    from ..foal_net.timeline_foal_net import NO_LABEL, runs_of_one_label
     from ..plots import subtitles_and_tables as formats
 
     if options.json:
@@ -136,9 +140,11 @@ def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options
         elif options.rttm:
             print(formats.to_rttm(segments, Path(entry["file"]).stem), end="")
         elif "segments" in entry:
-            for run in runs_of_one_label(segments):
+            has_numbers = any(segment["reason"] == NO_LABEL for segment in segments)
+            for run in segments if has_numbers else runs_of_one_label(segments):
                 times = f"{run['start_seconds']:9.2f} {run['end_seconds']:9.2f}"
-                print(printable(f"{entry['file']}: {times}  {run['label'] or '-'} {run['score']:.2f}"))
+                shown = _numbers(run["scores"]) if has_numbers else f"{run['label'] or '-'} {run['score']:.2f}"
+                print(printable(f"{entry['file']}: {times}  {shown}"))
         elif "error" not in entry:
             print(printable(_one_line(entry)))
 
@@ -149,6 +155,10 @@ def _one_line(entry: dict[str, Any]) -> str:
     first, *others = entry["scores"]
     if first["label"] is None:
         first = {**first, "label": "-"}
-    scores = "  ".join(f"{score['label']} {score['score']:.2f}" for score in (first, *others))
+    scores = _numbers([first, *others])
     used = " and ".join(entry["modalities"]) or first["reason"]
     return f"{entry['file']}: {scores}  ({used}, {entry['start_seconds']:g} to {entry['end_seconds']:.2f} s)"
+
+
+def _numbers(scores: list[dict[str, Any]]) -> str:
+    return "  ".join(f"{score['label']} {score['score']:.2f}" for score in scores)

@@ -27,7 +27,7 @@ from .recordings_foal_net import (
 )
 from .rows_foal_net import CLIP_FIELDS, check_columns, given
 from .sources_foal_net import MediaError
-from .timeline_foal_net import merge_into_one, named_scores, scores_of, weighted_mean, why_unsure
+from .timeline_foal_net import is_regression, label_of, merge_into_one, named_scores, scores_of, weighted_mean
 from .video_processing_foal_net import as_batch
 
 
@@ -137,8 +137,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
 
         Returns:
             For each clip a list of `{"label": str, "score": float}`, the most likely first; the scores of all classes
-            add up to 1. If the best score is too low (`min_score`) or nothing is usable (`"auto"`), the list begins
-            with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0.
+            add up to 1. Of several classes a clip each score is from 0 to 1; in regression it is the number, in the
+            model's order. If the best score is too low (`min_score`) or nothing is usable (`"auto"`), the list
+            begins with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0.
 
             With `return_embeddings` or `return_evidence` a dict with that list as `scores`, `modalities` (what the
             scores are based on), `start_seconds` and `end_seconds` (the range that was used), `notes` (what the reader
@@ -151,6 +152,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
 
             - `start_seconds`, `end_seconds` (`float`): half open, on the time axis of the recording;
             - `label` (`str`, or None if the score is too low or nothing is usable) and `score`, the best one, or 0;
+              in regression both are None;
             - `scores`: as for a clip; empty if nothing is usable;
             - `modalities`: what they are based on, a subset of `("audio", "video")`;
             - `evidence`: what this segment contains; `reason` (`str`, *optional*): why the label is None.
@@ -205,9 +207,10 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             return self._probabilities(self.forward({"clip": clips})["logits"])
 
         def describe(probabilities: torch.Tensor | None, reason: str | None) -> dict[str, Any]:
-            named = self._named(probabilities, reason, postprocess.get("top_k"), postprocess.get("min_score"))
-            first = {name: named[0].get(name) for name in ("label", "score", "reason")}
-            return {**first, "scores": [entry for entry in named if entry["label"] is not None]}
+            if probabilities is None:
+                return {"label": None, "score": 0.0, "reason": reason, "scores": []}
+            named = named_scores(probabilities, self.model.config, postprocess.get("top_k"))
+            return {**label_of(named, self.model.config, postprocess.get("min_score")), "scores": named}
 
         show_progress = settings.get("progress", False)
         timeline = TimelinePredictor(
@@ -324,8 +327,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             raise ValueError(f"`top_k` must be 1 or more, got {top_k}.")
         if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"`min_score` must be between 0 and 1, got {min_score}.")
-        if min_score is not None and getattr(self.model.config, "problem_type", None) == "regression":
-            raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
+        for name, value in {"min_score": min_score, "top_k": top_k}.items():
+            if value is not None and is_regression(self.model.config):
+                raise ValueError(f"`{name}` is for probabilities, but this model predicts numbers (regression).")
         if first_seconds is not None and not first_seconds > 0:
             raise ValueError(f"`first_seconds` must be above 0, got {first_seconds}.")
         preprocess = {
@@ -403,11 +407,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
         """Labels and scores, the most likely first; if no label is certain enough, an entry without one before them."""
         if probabilities is None:
             return [{"label": None, "score": 0.0, "reason": reason}]
-        config: Any = self.model.config
-        emotions = named_scores(probabilities, config.id2label, top_k)
-        best = emotions[0]["score"]
-        unsure = why_unsure(best, min_score)
-        return emotions if unsure is None else [{"label": None, "score": best, "reason": unsure}, *emotions]
+        emotions = named_scores(probabilities, self.model.config, top_k)
+        unsure = None if min_score is None else label_of(emotions, self.model.config, min_score)
+        return emotions if unsure is None or unsure["label"] is not None else [unsure, *emotions]
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model and processor; `pipeline(model=save_directory)` loads them again."""

@@ -19,6 +19,9 @@ from typing import Any
 import torch
 
 
+NO_LABEL = "the model predicts numbers (regression), which have no label"
+
+
 @dataclass(frozen=True)
 class ScoredSegment:
     """One stride of a recording, with the scores of the window that begins with it.
@@ -128,7 +131,7 @@ def runs_of_one_label(segments: Iterable[Mapping[str, Any]]) -> list[dict[str, A
             runs.append({"start_seconds": start, "end_seconds": end, "label": label, "score": segment["score"]})
             continue
         before, added = last["end_seconds"] - last["start_seconds"], end - start
-        if before + added > 0:
+        if before + added > 0 and last["score"] is not None:
             last["score"] = (last["score"] * before + segment["score"] * added) / (before + added)
         last["end_seconds"] = end
     return runs
@@ -144,42 +147,55 @@ def scores_of(logits: torch.Tensor, config: Any) -> torch.Tensor:
         logits (`torch.Tensor` of shape `(..., num_labels)`): From the model.
         config (`FoalNetConfig`): With `calibration_temperature` and `problem_type`, which an older class may lack.
     """
-    problem_type = getattr(config, "problem_type", None)
-    if problem_type == "regression":
+    if is_regression(config):
         return logits
     logits = logits / (getattr(config, "calibration_temperature", None) or 1.0)
-    return logits.sigmoid() if problem_type == "multi_label_classification" else logits.softmax(dim=-1)
+    has_several = getattr(config, "problem_type", None) == "multi_label_classification"
+    return logits.sigmoid() if has_several else logits.softmax(dim=-1)
 
 
-def named_scores(
-    probabilities: torch.Tensor, names: Mapping[int, str], top_k: int | None = None
-) -> list[dict[str, Any]]:
-    """`{"label", "score"}` of each class, the most likely first.
+def is_regression(config: Any) -> bool:
+    """Whether a model predicts numbers, such as valence and activation. They have names, but no label."""
+    return getattr(config, "problem_type", None) == "regression"
+
+
+def named_scores(scores: torch.Tensor, config: Any, top_k: int | None = None) -> list[dict[str, Any]]:
+    """`{"label", "score"}` of each class, the most likely first; in regression of each number, in the model's order.
 
     Args:
-        probabilities (`torch.Tensor` of shape `(num_labels,)`): Of one clip.
-        names (`Mapping[int, str]`): `id2label` of the config.
+        scores (`torch.Tensor` of shape `(num_labels,)`): Of one clip, from [`scores_of`].
+        config (`FoalNetConfig`): With the names, `id2label`.
         top_k (`int`, *optional*): The most likely ones only.
     """
-    scores, indices = probabilities.sort(descending=True)
-    pairs: Sequence[tuple[float, int]] = list(zip(scores.tolist(), indices.tolist(), strict=True))[:top_k]
-    return [{"label": names[index], "score": score} for score, index in pairs]
+    named = [{"label": config.id2label[index], "score": score} for index, score in enumerate(scores.tolist())]
+    if is_regression(config):
+        return named
+    return sorted(named, key=lambda entry: entry["score"], reverse=True)[:top_k]
 
 
-def why_unsure(score: float, min_score: float | None) -> str | None:
-    """The reason why a best score gives no label; None if it is high enough."""
-    if min_score is None or score >= min_score:
-        return None
-    return f"unsure: the best score is {score:.2f}, below {min_score:g}"
+def label_of(named: Sequence[Mapping[str, Any]], config: Any, min_score: float | None) -> dict[str, Any]:
+    """The `label` and `score` that [`named_scores`] give, and the `reason` where the label is None.
+
+    Regression has numbers, no label and no score; a best score below `min_score` is no label.
+    """
+    if is_regression(config):
+        return {"label": None, "score": None, "reason": NO_LABEL}
+    best = named[0]
+    if min_score is None or best["score"] >= min_score:
+        return {"label": best["label"], "score": best["score"], "reason": None}
+    reason = f"unsure: the best score is {best['score']:.2f}, below {min_score:g}"
+    return {"label": None, "score": best["score"], "reason": reason}
 
 
 __all__ = [
+    "NO_LABEL",
     "ScoredSegment",
+    "is_regression",
+    "label_of",
     "merge_into_one",
     "merge_windows",
     "named_scores",
     "scores_of",
     "runs_of_one_label",
     "weighted_mean",
-    "why_unsure",
 ]

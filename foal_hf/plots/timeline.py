@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..foal_net.timeline_foal_net import NO_LABEL
 from .style import (
     MARGIN_INCHES,
     OTHER_COLOUR,
@@ -95,11 +96,13 @@ def draw_timeline(
         `matplotlib.figure.Figure`
 
     Raises:
-        ValueError: If there are no windows, or times or scores are invalid.
+        ValueError: If there are no windows, or times or scores are invalid, or they are the numbers of a regression.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    if any(segment.get("reason") == NO_LABEL for segment in segments):
+        raise ValueError("A timeline shows probabilities, but these segments have the numbers of a regression.")
     labels = checked_labels(labels)
     starts, ends, scores, names = _checked_windows(segments, labels)
     truth = _checked_truth(truth or [])

@@ -4,14 +4,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
+from media_builders import run_ffmpeg
 from tiny_models import tiny_config
 from transformers import Trainer, TrainingArguments
 
 from foal_hf import TINY_CHECKPOINT, AudioVideoEmotionPipeline, FoalNetProcessor, calibrate
+from foal_hf.annotate import annotate
+from foal_hf.cli import main
 from foal_hf.foal_net.losses_foal_net import classification_loss, known_labels, shared_emotion
 from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
+from foal_hf.foal_net.timeline_foal_net import NO_LABEL, runs_of_one_label
+from foal_hf.plots import draw_timeline
+from foal_hf.plots.subtitles_and_tables import to_csv, to_rttm, to_srt, to_vtt
 
 
 MULTI, REGRESSION = "multi_label_classification", "regression"
@@ -170,6 +177,10 @@ def test_training_by_the_plain_trainer_learns(tmp_path: Path, problem_type: str)
     assert (loaded.config.problem_type, loaded.config.id2label) == (problem_type, NAMES)
 
 
+SILENCE = {"audio": torch.zeros(16_000).numpy(), "sampling_rate": 16_000}
+NUMBERS = {"valence": 0.0, "activation": math.log(3), "dominance": -2.0}
+
+
 def classify_with(problem_type: str, **fields: Any) -> Any:
     model = build(vision="vit", problem_type=problem_type, id2label=NAMES, **fields)
     with torch.no_grad():
@@ -183,21 +194,59 @@ def classify_with(problem_type: str, **fields: Any) -> Any:
     [
         (MULTI, {}, {"activation": 0.75, "valence": 0.5, "dominance": 1 / (1 + math.exp(2))}),
         (MULTI, {"calibration_temperature": 2.0}, {"activation": 3**0.5 / (1 + 3**0.5), "valence": 0.5}),
-        (REGRESSION, {}, {"activation": math.log(3), "valence": 0.0, "dominance": -2.0}),
+        (REGRESSION, {}, {"valence": 0.0, "activation": math.log(3), "dominance": -2.0}),
     ],
 )
 def test_the_pipeline_returns_sigmoids_of_classes_and_numbers_as_they_are(problem_type, fields, scores) -> None:
     classify = classify_with(problem_type, **fields)
-    result = classify(
-        {"audio": torch.zeros(16_000).numpy(), "sampling_rate": 16_000}, modality="audio", top_k=len(scores)
-    )
+    result = classify(SILENCE, modality="audio")[: len(scores)]
     assert [entry["label"] for entry in result] == list(scores)
     assert [entry["score"] for entry in result] == pytest.approx(list(scores.values()), abs=1e-6)
 
 
-def test_a_least_score_is_refused_where_the_model_predicts_numbers() -> None:
-    with pytest.raises(ValueError, match="`min_score` is for probabilities, but this model predicts numbers"):
-        classify_with(REGRESSION)({"audio": torch.zeros(16_000).numpy(), "sampling_rate": 16_000}, min_score=0.5)
+@pytest.mark.parametrize("name", ["min_score", "top_k"])
+def test_a_choice_by_score_is_refused_where_the_model_predicts_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is for probabilities, but this model predicts numbers"):
+        classify_with(REGRESSION)(SILENCE, **{name: 1})
+
+
+def test_segments_of_a_regression_have_numbers_and_no_label() -> None:
+    segments = classify_with(REGRESSION)(SILENCE, modality="audio", window_seconds=0.5, stride_seconds=0.5)
+    assert len(segments) == 2
+    for segment in segments:
+        assert (segment["label"], segment["score"], segment["reason"]) == (None, None, NO_LABEL)
+        assert {entry["label"]: entry["score"] for entry in segment["scores"]} == pytest.approx(NUMBERS)
+    header, first, _ = (line.split(",") for line in to_csv(segments, list(NUMBERS)).splitlines())
+    row = dict(zip(header, first, strict=False))
+    assert (row["label"], row["score"]) == ("", "")
+    assert float(row["score_activation"]) == pytest.approx(math.log(3))
+    assert runs_of_one_label(segments) == [{"start_seconds": 0.0, "end_seconds": 1.0, "label": None, "score": None}]
+    assert to_vtt(segments) == "WEBVTT\n" and to_srt(segments) == to_rttm(segments, "clip") == ""
+    with pytest.raises(ValueError, match="these segments have the numbers of a regression"):
+        draw_timeline(segments, labels=list(NUMBERS))
+
+
+def test_the_table_of_annotations_of_a_regression_has_numbers_and_no_label(tmp_path: Path) -> None:
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=1:r=16000", tmp_path / "clip.wav")
+    annotate([tmp_path / "clip.wav"], tmp_path / "table.parquet", model=classify_with(REGRESSION), num_workers=1)
+    (row,) = pyarrow.parquet.read_table(tmp_path / "table.parquet").to_pylist()
+    assert (row["label"], row["score"], row["reason"]) == (None, None, NO_LABEL)
+    assert row["score_activation"] == pytest.approx(math.log(3))
+
+
+def test_the_command_prints_numbers_and_refuses_what_needs_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classify_with(REGRESSION).save_pretrained(tmp_path / "model")
+    clip = tmp_path / "clip.wav"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=1:r=16000", clip)
+    command = ["predict", str(clip), "--model", str(tmp_path / "model"), "--quiet"]
+    assert main([*command, "--window-seconds", "1", "--stride-seconds", "1"]) == 0
+    assert capsys.readouterr().out == f"{clip}:      0.00      1.00  valence 0.00  activation 1.10  dominance -2.00\n"
+    for option in (["--vtt"], ["--srt"], ["--rttm"], ["--plot", str(tmp_path / "plot.png")]):
+        assert main([*command, *option]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and "show labels; the model predicts numbers (regression)" in printed.err
 
 
 def test_no_temperature_is_fitted_for_several_classes(tmp_path: Path) -> None:
