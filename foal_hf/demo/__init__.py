@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ..registration import TASK, TINY_CHECKPOINT, register
+from ..foal_net.timeline_foal_net import is_regression
+from ..registration import load_pipeline
 from .page import build_page, import_gradio
 from .server import HOST, launch
 from .uploads import Uploads
@@ -104,14 +105,13 @@ def serve_demo(
 def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str | None) -> "Future[Any]":
     """In a daemon thread: Ctrl-C does not wait for a large checkpoint."""
     model: Future[Any] = Future()
-    name = os.fspath(TINY_CHECKPOINT if checkpoint is None else checkpoint)
 
     def load() -> None:
         try:
-            from transformers import pipeline
-
-            register()
-            model.set_result(pipeline(TASK, model=name, device=device))  # type: ignore[call-overload]
+            classify = load_pipeline(checkpoint, device)
+            if is_regression(classify.model.config):
+                raise ValueError("The page shows emotions, but this checkpoint predicts numbers (regression).")
+            model.set_result(classify)
         except Exception as error:
             model.set_exception(error)
 

@@ -29,7 +29,7 @@ class Uploads:
         path.rename(own)
         with contextlib.suppress(OSError):  # if another file is in it
             path.parent.rmdir()
-        timer = self._timers[own] = threading.Timer(self._unclaimed_seconds, self.discard, [own])
+        timer = self._timers[own] = threading.Timer(self._unclaimed_seconds, self._expire, [own])
         timer.daemon = True
         timer.start()
         return own
@@ -44,7 +44,8 @@ class Uploads:
 
     def discard(self, path: str | Path) -> None:
         """Delete an upload with its sub-folder; what is not inside the folder stays."""
-        self._timers.pop(Path(path), None)
+        if timer := self._timers.pop(Path(path), None):
+            timer.cancel()
         self._sessions.pop(Path(path), None)
         upload = Path(path).resolve()
         if self.folder in upload.parents:
@@ -53,6 +54,11 @@ class Uploads:
                 shutil.rmtree(own, ignore_errors=True)
             else:
                 own.unlink(missing_ok=True)
+
+    def _expire(self, path: Path) -> None:
+        """Delete an upload that nobody has claimed; its timer may run out while it is claimed."""
+        if self._timers.pop(path, None) is not None:
+            self.discard(path)
 
     def discard_session(self, session: str | None) -> None:
         """Delete the uploads of a page that was closed."""

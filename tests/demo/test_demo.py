@@ -6,6 +6,7 @@ import html
 import io
 import json
 import re
+import shutil
 import sys
 import threading
 from concurrent.futures import Future
@@ -20,7 +21,7 @@ from foal_hf.demo.answer import TABLE_HEADERS, make_answer, mean_scores
 from foal_hf.demo.explanation import describe_evidence
 from foal_hf.demo.page import predict_recording
 from foal_hf.demo.uploads import Uploads
-from foal_hf.registration import TASK, register
+from foal_hf.registration import TASK, TINY_CHECKPOINT, register
 
 
 LABELS = ["calm", "<img src=x>", "${alert(1)}"]
@@ -225,6 +226,45 @@ def test_a_checkpoint_that_does_not_load_is_reported(tmp_path: Path) -> None:
     loaded: Future[Any] = Future()
     loaded.set_exception(OSError("no such checkpoint"))
     assert "no such checkpoint" in predict_recording(loaded, str(tmp_path / "clip.wav"), "auto", 2.0, 0.0).about
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [("broken", "The checkpoint .*broken cannot be loaded"), ("numbers", "predicts numbers .regression.")],
+)
+def test_a_broken_checkpoint_and_one_of_numbers_are_refused_in_a_sentence(
+    tmp_path: Path, checkpoint: str, message: str
+) -> None:
+    from foal_hf.demo import _load_in_background
+
+    folder = tmp_path / checkpoint
+    shutil.copytree(TINY_CHECKPOINT, folder)
+    if checkpoint == "broken":
+        (folder / "model.safetensors").write_bytes(b"\0" * 7)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "problem_type": "regression"}))
+    with pytest.raises(ValueError, match=message):
+        _load_in_background(folder, "cpu").result()
+
+
+def test_an_upload_is_kept_once_it_is_claimed_even_if_its_timer_runs_out(
+    uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers: list[threading.Timer] = []
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))
+    own = []
+    for name in ("claimed.wav", "unclaimed.wav"):
+        (uploads.folder / "gradio").mkdir()
+        (uploads.folder / "gradio" / name).write_bytes(b"audio")
+        own.append(uploads.add(uploads.folder / "gradio" / name))
+    uploads.claim(str(own[0]), "session")
+    assert [timer.finished.is_set() for timer in timers] == [True, False]
+    for timer in timers:  # as if the first had run out just then
+        timer.function(*timer.args, **timer.kwargs)
+    assert own[0].exists() and not own[1].exists()
+    uploads.discard_session("session")
+    assert not own[0].parent.exists() and not own[1].parent.exists()
 
 
 def test_equal_uploads_are_deleted_one_by_one(uploads: Uploads) -> None:
