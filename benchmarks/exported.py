@@ -27,7 +27,7 @@ from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetProce
 from foal_hf.experiments.tiny import make_tiny_model, make_tiny_processor
 from foal_hf.export import export_checkpoint
 from foal_hf.export.exported import AUDIO_ENCODER, VISION_ENCODER, import_openvino, load_exported
-from foal_hf.foal_net.audio_encoders_foal_net import encode_waveforms
+from foal_hf.foal_net.audio_encoders_foal_net import run_audio_encoder
 from foal_hf.registration import TINY_CHECKPOINT
 
 
@@ -192,7 +192,7 @@ def encoders_of(model: Any, way: Way, batch: dict[str, torch.Tensor]) -> dict[st
     else:
         inner = model.foal_net
         calls = (
-            (lambda: encode_waveforms(inner.audio_encoder, model.config, *sound)),
+            (lambda: run_audio_encoder(inner.audio_encoder, model.config, *sound)),
             (lambda: inner.encode_video(pictures)),
         )
 

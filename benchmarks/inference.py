@@ -21,7 +21,7 @@ from workload import (
     transformer_flops,
 )
 
-from foal_hf.foal_net.audio_encoders_foal_net import encode_waveforms
+from foal_hf.foal_net.audio_encoders_foal_net import run_audio_encoder
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def encode_audio(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    output, mask = encode_waveforms(
+    output, mask = run_audio_encoder(
         model.foal_net.audio_encoder, model.config, batch["input_values"], batch["attention_mask"]
     )
     return output.last_hidden_state, mask

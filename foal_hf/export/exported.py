@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from ..foal_net.audio_encoders_foal_net import encode_waveforms, make_audio_encoder
+from ..foal_net.audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 from ..foal_net.vision_encoders_foal_net import encode_frames, position_mask
@@ -129,7 +129,7 @@ class ExportedFoalNet:
     def _encode_audio(
         self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        output, mask = encode_waveforms(self._audio_encoder, self.config, input_values, attention_mask)
+        output, mask = run_audio_encoder(self._audio_encoder, self.config, input_values, attention_mask)
         return output["last_hidden_state"], mask
 
     def _encode_video(
@@ -144,7 +144,7 @@ class ExportedFoalNet:
 
     @cached_property
     def _audio_encoder(self) -> Any:
-        """An encoder for `encode_waveforms`: without weights, it computes lengths and calls the graph."""
+        """An encoder for `run_audio_encoder`: without weights, it computes lengths and calls the graph."""
         run = self._open_graph(AUDIO_ENCODER, True)
 
         def forward(input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:

@@ -1,15 +1,18 @@
 """The audio encoder: how it is made and called so that padding changes no result.
 
-Shapes: `batch` clips of `samples`. Masks are True for audio, False for padding.
+Shapes: `batch` clips of `length` input steps, which are samples of a waveform or frames of a spectrogram. Masks are
+True for audio, False for padding.
 """
 
+import inspect
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from .audio_traits_foal_net import AudioTraits, audio_part, call_encoder
 from .configuration_foal_net import FoalNetConfig
 from .wavlm_attention_foal_net import SdpaWavLMModel, use_channels_last
 
@@ -27,80 +30,93 @@ def make_audio_encoder(config: FoalNetConfig) -> PreTrainedModel:
 
 def audio_encoder_class(config: FoalNetConfig) -> Any:
     """The class of the audio encoder."""
-    return SdpaWavLMModel if config.audio_config.model_type == "wavlm" else MODEL_MAPPING[type(config.audio_config)]
+    return SdpaWavLMModel if config.audio_config.model_type == "wavlm" else audio_part(config.audio_config)[0]
 
 
-def encode_waveforms(
+def run_audio_encoder(
     encoder: Any,
     config: FoalNetConfig,
-    input_values: torch.Tensor,
+    inputs: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[BaseModelOutput, torch.Tensor]:
     """Run an audio encoder.
 
     Args:
-        encoder (`PreTrainedModel`): A raw-waveform encoder.
+        encoder (`PreTrainedModel`): An encoder of waveforms or of spectrograms.
         config (`FoalNetConfig`): Describes it.
-        input_values (`torch.Tensor` of shape `(batch, samples)`): Waveforms.
-        attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for the padding after
-            them. All 0 for a clip without audio.
+        inputs (`torch.Tensor`): `input_values` or `input_features`, in the layout of the encoder: `(batch, samples)`,
+            or for example `(batch, frames, bins)`.
+        attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for audio, 0 for the padding after it.
+            All 0 for a clip without audio.
         **kwargs: For the encoder, such as `output_hidden_states`.
 
     Returns:
         The encoder's output, with `last_hidden_state` of shape `(batch, audio_frames, audio_width)`, and the mask of
         its valid positions, `(batch, audio_frames)`. A clip's valid positions do not depend on padding.
+
+    Raises:
+        ValueError: If the audio is longer than the encoder takes.
     """
-    samples, min_samples = input_values.shape[1], config.min_audio_samples
+    traits = config.audio_traits
+    inputs = inputs.to(encoder.dtype)
+    length = inputs.shape[traits.time_dim]
     if attention_mask is None:
-        lengths = torch.full_like(input_values[:, 0], samples, dtype=torch.long)
+        lengths = torch.full((len(inputs),), length, dtype=torch.long, device=inputs.device)
     else:
         lengths = attention_mask.sum(dim=1).long()
-    input_values = input_values.to(encoder.dtype)
-    if samples < min_samples:
-        input_values = F.pad(input_values, (0, min_samples - samples))
+    if traits.is_fixed:
+        return _encode_window(encoder, traits, inputs, lengths, **kwargs)
+    if length < traits.min_length:
+        inputs = _padded_to(traits.min_length, inputs, traits.time_dim)
+    if attention_mask is not None and not traits.masks_padding:
+        return _encode_by_length(encoder, config, inputs, lengths, **kwargs)
     # Audio shorter than one frame counts as no audio (the formula gives less than 0 there).
-    frames = encoder._get_feat_extract_output_lengths(lengths).long().clamp(min=0)
-    if attention_mask is not None and not _padding_is_exact(encoder.config):
-        output = _encode_by_length(encoder, config, input_values, lengths, frames, **kwargs)
-    else:
+    frames = None if attention_mask is None else _num_positions(encoder, lengths)
+    if frames is not None:
         # Attention over no valid sample is NaN in some kernels: a clip without audio attends to all of its padding, and
         # the returned mask keeps the outcome from every result.
-        positions = torch.arange(input_values.shape[1], device=input_values.device)
-        valid = (positions < lengths[:, None]) | (frames == 0)[:, None]
-        mask = None if attention_mask is None else valid.long()
-        output = encoder(input_values, attention_mask=mask, **_without_time_masks(encoder, input_values), **kwargs)
-    positions = torch.arange(output["last_hidden_state"].shape[1], device=input_values.device)
-    return output, positions < frames[:, None]
+        steps = torch.arange(inputs.shape[traits.time_dim], device=inputs.device)
+        valid = (steps < lengths[:, None]) | (frames == 0)[:, None]
+        kwargs["attention_mask"] = valid.long()
+    output = call_encoder(encoder, inputs, traits.time_dim, **_without_time_masks(encoder, inputs, traits), **kwargs)
+    positions = output["last_hidden_state"].shape[1]
+    if frames is None:
+        frames = torch.full_like(lengths, positions if length >= traits.min_length else 0)
+    return output, torch.arange(positions, device=inputs.device) < frames[:, None]
 
 
 def _encode_by_length(
     encoder: Any,
     config: FoalNetConfig,
-    input_values: torch.Tensor,
+    inputs: torch.Tensor,
     lengths: torch.Tensor,
-    frames: torch.Tensor,
     **kwargs: Any,
-) -> BaseModelOutput:
-    """Run an encoder whose features padding changes: one unpadded pass per distinct length, as it was trained."""
+) -> tuple[BaseModelOutput, torch.Tensor]:
+    """Run an encoder whose output padding changes: one unpadded pass per distinct length, as it was trained."""
     if torch.compiler.is_exporting():
         raise ValueError(
             f"Padding changes the features of this audio encoder ({config.audio_config.model_type!r}), so it cannot be "
             "exported with an attention_mask: export it without one, for clips of equal length."
         )
+    traits = config.audio_traits
     rows, parts = [], []
-    for length in lengths[frames > 0].unique().tolist():
-        rows.append((lengths == length).nonzero().squeeze(1))
-        values = input_values[rows[-1], :length]
-        parts.append(encoder(values, **_without_time_masks(encoder, values), **kwargs))
-    batch = len(lengths)
+    batch, frames = len(lengths), torch.zeros_like(lengths)
+    for length in lengths[lengths >= traits.min_length].unique().tolist():
+        row = (lengths == length).nonzero().squeeze(1)
+        values = inputs[row].narrow(traits.time_dim, 0, length)
+        time_masks = _without_time_masks(encoder, values, traits)
+        rows.append(row)
+        parts.append(call_encoder(encoder, values, traits.time_dim, **time_masks, **kwargs))
+        frames[row] = parts[-1].last_hidden_state.shape[1]
     if not parts:  # no clip of the batch has audio
-        return BaseModelOutput(last_hidden_state=input_values.new_zeros(batch, 1, config.audio_width))
-    longest = int(frames.max())
+        absent = inputs.new_zeros(batch, 1, config.audio_width)
+        return BaseModelOutput(last_hidden_state=absent), absent[..., 0].bool()
 
     def merge(tensors: tuple[torch.Tensor, ...], time_dims: int) -> torch.Tensor:
         """Pad the time dimensions, the last but one or the last two, and put all clips back into their rows."""
         merged = None
+        longest = max(tensor.shape[-2] for tensor in tensors)
         for where, tensor in zip(rows, tensors, strict=True):
             missing = longest - tensor.shape[-2]
             padded = F.pad(tensor, (0, missing, 0, missing) if time_dims == 2 else (0, 0, 0, missing))
@@ -113,35 +129,70 @@ def _encode_by_length(
         layers = [part.get(name) for part in parts]
         return tuple(merge(tensors, time_dims) for tensors in zip(*layers, strict=True)) if layers[0] else None
 
-    return BaseModelOutput(
-        last_hidden_state=merge(tuple(part.last_hidden_state for part in parts), 1),
+    sequence = merge(tuple(part.last_hidden_state for part in parts), 1)
+    output = BaseModelOutput(
+        last_hidden_state=sequence,
         hidden_states=merge_layers("hidden_states", 1),
         attentions=merge_layers("attentions", 2),
     )
+    return output, torch.arange(sequence.shape[1], device=inputs.device) < frames[:, None]
 
 
-def _without_time_masks(encoder: Any, input_values: torch.Tensor) -> dict[str, torch.Tensor]:
+def _encode_window(
+    encoder: Any, traits: AudioTraits, inputs: torch.Tensor, lengths: torch.Tensor, **kwargs: Any
+) -> tuple[BaseModelOutput, torch.Tensor]:
+    """Run an encoder of whole windows, which the feature extractor padded; positions beyond the clip are not valid."""
+    length = inputs.shape[traits.time_dim]
+    if traits.window not in (None, length):
+        raise ValueError(
+            f"`{traits.input_name}` have {length} frames; this audio encoder takes {traits.window}, as its feature "
+            "extractor pads them. Prepare the clips with the processor."
+        )
+    output = call_encoder(encoder, inputs, traits.time_dim, **kwargs)
+    sequence = _over_time(output["last_hidden_state"], traits)
+    positions = torch.arange(sequence.shape[1], device=inputs.device)
+    output["last_hidden_state"] = sequence
+    # A position belongs to the clip if the part of the window that it stands for begins within the clip.
+    if traits.step is not None:
+        return output, positions * traits.step < lengths[:, None]
+    return output, positions * length < lengths[:, None] * sequence.shape[1]
+
+
+def _over_time(tokens: torch.Tensor, traits: AudioTraits) -> torch.Tensor:
+    """The tokens of a window as `(batch, positions, width)`: the mean over frequencies, without class tokens."""
+    if tokens.ndim == 4:
+        return tokens.mean(dim=2).transpose(1, 2)
+    assert traits.grid is not None
+    prefix, rows, columns = traits.grid
+    patches = tokens[:, prefix:].unflatten(1, (rows, columns))
+    return patches.mean(dim=1 if traits.time_is_last else 2)
+
+
+def _num_positions(encoder: Any, lengths: torch.Tensor) -> torch.Tensor:
+    """Positions of clips, by the encoder's formula; an encoder without one has one position a step."""
+    formula = getattr(encoder, "_get_feat_extract_output_lengths", None)
+    return lengths if formula is None else formula(lengths).long().clamp(min=0)
+
+
+def _without_time_masks(encoder: Any, inputs: torch.Tensor, traits: AudioTraits) -> dict[str, torch.Tensor]:
     """Arguments that turn the time masks of SpecAugment off in training for audio too short for one.
 
     The encoder refuses such audio otherwise. Its config stays as it is: other threads may use it.
     """
     config = encoder.config
-    if not (encoder.training and config.mask_time_prob > 0):
+    if not (encoder.training and getattr(config, "mask_time_prob", 0) > 0):
         return {}
-    frames = int(encoder._get_feat_extract_output_lengths(input_values.shape[1]))
+    if "mask_time_indices" not in inspect.signature(encoder.forward).parameters:
+        return {}
+    frames = int(_num_positions(encoder, torch.tensor(inputs.shape[traits.time_dim])))
     if frames >= config.mask_time_length:
         return {}
-    masked = torch.zeros(len(input_values), frames, dtype=torch.bool, device=input_values.device)
+    masked = torch.zeros(len(inputs), frames, dtype=torch.bool, device=inputs.device)
     return {"mask_time_indices": masked}
 
 
-def _padding_is_exact(audio_config: PreTrainedConfig) -> bool:
-    """Whether an encoder gives a padded waveform with its mask what it gives the waveform alone.
-
-    Not with a group norm over time (the "base" encoders), nor in data2vec-audio, whose stacked positional convolutions
-    mix padding into the audio.
-    """
-    return getattr(audio_config, "feat_extract_norm", "layer") == "layer" and "data2vec" not in audio_config.model_type
+def _padded_to(length: int, inputs: torch.Tensor, dim: int) -> torch.Tensor:
+    return F.pad(inputs, (*(0, 0) * (inputs.ndim - 1 - dim), 0, length - inputs.shape[dim]))
 
 
-__all__ = ["audio_encoder_class", "encode_waveforms", "make_audio_encoder"]
+__all__ = ["audio_encoder_class", "run_audio_encoder", "make_audio_encoder"]

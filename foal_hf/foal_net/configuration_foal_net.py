@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
+from .audio_traits_foal_net import AudioTraits, audio_traits
 from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
 from .vision_interface_foal_net import VisionInterface, vision_interface
 
@@ -51,8 +52,10 @@ class FoalNetConfig(PreTrainedConfig):
 
     Args:
         audio_config (`PreTrainedConfig` or `dict`, *optional*):
-            Configuration of a raw-waveform encoder: WavLM, HuBERT, wav2vec 2.0, UniSpeech-SAT, data2vec-audio.
-            Defaults to WavLM-large; stays None with `audio_feature_dim`.
+            Configuration of an audio encoder: of waveforms (WavLM, HuBERT, wav2vec 2.0, UniSpeech-SAT, data2vec-audio,
+            SEW, Moonshine, ...) or of spectrograms (Whisper, Wav2Vec2-BERT, SeamlessM4T v2, AST, CLAP, ...). Of a model
+            with a decoder (Whisper) its encoder is used, of a model of audio and text (CLAP) its audio part. Defaults
+            to WavLM-large; stays None with `audio_feature_dim`.
         vision_config (`PreTrainedConfig` or `dict`, *optional*):
             Configuration of an image encoder (of a model of images and text, the vision part only): CLIP, SigLIP,
             DINOv2, DINOv3, ViT, Swin, ConvNeXt, ResNet, EfficientNet, MobileNet, timm's through `timm_wrapper`, or any
@@ -227,6 +230,8 @@ class FoalNetConfig(PreTrainedConfig):
             kwargs = {name: value for name, value in kwargs.items() if name not in ("auto_map", "custom_pipelines")}
         if self.audio_config is not None or self.audio_feature_dim is None:
             self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
+            # Of a model of audio and text, its part for audio.
+            self.audio_config = getattr(self.audio_config, "audio_config", self.audio_config)
         if self.vision_config is not None or self.video_feature_dim is None:
             self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None and self.vision_config is not None:
@@ -286,22 +291,25 @@ class FoalNetConfig(PreTrainedConfig):
     @property
     def audio_width(self) -> int:
         """Width of the audio encoder's sequence, or of the features in its place."""
-        if self.audio_config is None:
-            return self.audio_feature_dim or 0
-        if getattr(self.audio_config, "add_adapter", False):
-            return self.audio_config.output_hidden_size
-        return self.audio_config.hidden_size
+        return (self.audio_feature_dim or 0) if self.audio_config is None else self.audio_traits.width
+
+    @property
+    def audio_traits(self) -> AudioTraits:
+        """What the audio encoder takes and gives."""
+        return AudioTraits(min_length=0) if self.audio_config is None else audio_traits(self.audio_config)
+
+    @property
+    def audio_input_name(self) -> str:
+        """How the model's audio input is called: `"input_values"` or `"input_features"`, as its audio encoder says."""
+        return self.audio_traits.input_name
 
     @property
     def min_audio_samples(self) -> int:
-        """Samples that the audio encoder needs for one frame (400, which is 25 ms, in the published encoders)."""
-        if self.audio_config is None:
-            return 0
-        samples = 1
-        strides = zip(reversed(self.audio_config.conv_kernel), reversed(self.audio_config.conv_stride), strict=True)
-        for kernel, stride in strides:
-            samples = (samples - 1) * stride + kernel
-        return samples
+        """Samples that the audio encoder needs for one frame (400, which is 25 ms, in the published encoders).
+
+        Of an encoder of spectrograms, the frames that it needs.
+        """
+        return self.audio_traits.min_length
 
     @property
     def shortest_sound(self) -> int:
@@ -331,11 +339,7 @@ class FoalNetConfig(PreTrainedConfig):
     def validate_foal_net(self) -> None:
         """Part of the `@strict` validation, on construction."""
         self._validate_features()
-        if self.audio_config is not None and not hasattr(self.audio_config, "conv_stride"):
-            raise ValueError(
-                f"`audio_config` is of type {self.audio_config.model_type!r}; expected an encoder of raw waveforms: "
-                "wavlm, hubert, wav2vec2, unispeech-sat or data2vec-audio."
-            )
+        _ = self.audio_traits  # refuses what is no audio encoder
         for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
             value = getattr(self, name)
             if not value > 0:

@@ -1,11 +1,13 @@
 """Both pretrained encoders, loaded by name."""
 
 import dataclasses
+import re
 from typing import Any
 
 from transformers import AutoConfig
 
 from .audio_encoders_foal_net import audio_encoder_class
+from .audio_traits_foal_net import audio_part
 from .configuration_foal_net import FoalNetConfig
 from .wavlm_attention_foal_net import use_channels_last
 
@@ -40,7 +42,7 @@ def load_encoders(audio_encoder: str | None, vision_encoder: str | None, **field
     made: dict[str, Any] = {"config": config}
     # from_pretrained copies a config: ours must hold the same objects as the encoders.
     if audio_encoder is not None:
-        audio = audio_encoder_class(config).from_pretrained(audio_encoder, config=config.audio_config, **hub)
+        audio = _load_audio_encoder(audio_encoder, audio_config, config, hub)
         use_channels_last(audio)
         config.audio_config, made["audio_encoder"] = audio.config, audio
         config.audio_config._name_or_path = audio_encoder
@@ -52,6 +54,25 @@ def load_encoders(audio_encoder: str | None, vision_encoder: str | None, **field
         config.vision_config, made["vision_encoder"] = vision.config, vision
         config.vision_config._name_or_path = vision_encoder
     return made
+
+
+def _load_audio_encoder(name: str, whole_config: Any, config: FoalNetConfig, hub: dict[str, Any]) -> Any:
+    """Load the audio encoder; of a checkpoint with more parts (Whisper, CLAP) only the weights of that one."""
+    encoder_class = audio_encoder_class(config)
+    _, path = audio_part(whole_config)
+    if not path:
+        return encoder_class.from_pretrained(name, config=config.audio_config, **hub)
+    # Names in the checkpoint of a whole model, or of that model with a head around it.
+    inside = {rf"^(?:[a-z_]+\.)?{re.escape(path)}\.": ""}
+    audio, report = encoder_class.from_pretrained(
+        name, config=config.audio_config, key_mapping=inside, output_loading_info=True, **hub
+    )
+    if report["missing_keys"]:
+        raise ValueError(
+            f"{name} lacks weights of its audio encoder {encoder_class.__name__}, such as "
+            f"{sorted(report['missing_keys'])[0]}; expected a checkpoint of {type(whole_config).__name__}."
+        )
+    return audio
 
 
 __all__ = ["load_encoders"]

@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .audio_encoders_foal_net import encode_waveforms, make_audio_encoder
+from .audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
 from .checkpoint_foal_net import CheckpointPart
 from .configuration_foal_net import FoalNetConfig
 from .encoders_foal_net import load_encoders
@@ -47,13 +47,9 @@ if TYPE_CHECKING:
     from .processing_foal_net import FoalNetProcessor  # noqa: F401
 
 
-# The encoder of each side in words and by name, and the input that needs it.
-_ENCODERS = {
-    "audio": ("audio encoder", "audio_encoder", "input_values"),
-    "video": ("image encoder", "vision_encoder", "pixel_values_videos"),
-}
+# The encoder of the video in words and by name, and the input that needs it.
+_VIDEO_ENCODER = ("image encoder", "vision_encoder", "pixel_values_videos")
 _SHAPES = {
-    "input_values": ("batch", "samples"),
     "pixel_values_videos": ("batch", "frames", "channels", "height", "width"),
     "audio_features": ("batch", "positions", "width"),
     "video_features": ("batch", "frames", "width"),
@@ -163,8 +159,9 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         """Make a model from two pretrained encoders; all other weights are random.
 
         Args:
-            audio_encoder (`str`, *optional*): Hub name or folder of a raw-waveform encoder, e.g.
-                `"microsoft/wavlm-large"`. None with `audio_feature_dim`, for a model that takes features instead.
+            audio_encoder (`str`, *optional*): Hub name or folder of an audio encoder, e.g. `"microsoft/wavlm-large"`,
+                or of a model that has one as a part, e.g. `"openai/whisper-large-v3"`: only that part is loaded. None
+                with `audio_feature_dim`, for a model that takes features instead.
             vision_encoder (`str`, *optional*): Hub name or folder of an image encoder, or of a model of images and text
                 whose image encoder is used, e.g. `"openai/clip-vit-large-patch14"`. None with `video_feature_dim`.
             **kwargs: Fields of [`FoalNetConfig`], such as `id2label`; for the Hub `token`, `cache_dir`,
@@ -195,8 +192,9 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         foal_net: Any = self.base_model
         if self.config.freeze_vision_encoder and foal_net.vision_encoder is not None:
             foal_net.vision_encoder.requires_grad_(False)
-        if self.config.freeze_audio_feature_encoder and foal_net.audio_encoder is not None:
-            foal_net.audio_encoder.feature_extractor._freeze_parameters()
+        front_end = getattr(foal_net.audio_encoder, "feature_extractor", None)
+        if self.config.freeze_audio_feature_encoder and front_end is not None:
+            front_end._freeze_parameters()
         foal_net.train(foal_net.training)
 
     def save_pretrained(  # type: ignore[override]
@@ -254,7 +252,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             self.vision_encoder = make_vision_encoder(config)
         # Read once: a compiled graph cannot look into configs.
         self.vision_interface = None if config.vision_config is None else config.vision_interface
-        self._widths = {side: getattr(config, f"{side}_width") for side in _ENCODERS}
+        self._widths = {side: getattr(config, f"{side}_width") for side in ("audio", "video")}
         self.sequence_dropout = nn.Dropout(config.sequence_dropout)
         self.audio_projection = FoalNetProjection(config, config.audio_width)
         self.video_projection = FoalNetProjection(config, config.video_width)
@@ -272,7 +270,10 @@ class FoalNetModel(FoalNetPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The first layer that the model's main input goes through: of the audio encoder, or of the features."""
-        return self.sequence_dropout if self.audio_encoder is None else self.audio_encoder.feature_extractor
+        if self.audio_encoder is None:
+            return self.sequence_dropout
+        front_end = getattr(self.audio_encoder, "feature_extractor", None)
+        return next(self.audio_encoder.children()) if front_end is None else front_end
 
     @can_return_tuple
     def get_audio_features(
@@ -280,13 +281,14 @@ class FoalNetModel(FoalNetPreTrainedModel):
         input_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """The audio encoder's output, with the aligned embedding of the audio alone as `pooler_output`.
 
         Args as in [`FoalNetModel.forward`]. The sequence can be stored, and passed later as `audio_features`.
         """
-        encoded, mask = self.encode_audio(input_values, attention_mask, audio_features, **kwargs)
+        encoded, mask = self.encode_audio(input_values, attention_mask, audio_features, input_features, **kwargs)
         sequence = encoded.last_hidden_state
         return BaseModelOutputWithPooling(
             last_hidden_state=sequence,
@@ -327,14 +329,18 @@ class FoalNetModel(FoalNetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FoalNetModelOutput:
         """Encode, align and fuse.
 
         Args:
             input_values (`torch.Tensor` of shape `(batch, samples)`, *optional*): Waveforms; None without any audio.
+                `config.audio_input_name` says whether the audio encoder takes these or `input_features`. AST takes its
+                spectrograms as `input_values`, too.
             attention_mask (`torch.Tensor` of shape `(batch, samples)`, *optional*): 1 for samples, 0 for the padding
-                after them. All 0 for a clip without audio. Of `audio_features` it is `(batch, positions)`.
+                after them. All 0 for a clip without audio. Of spectrograms it is `(batch, spectrogram_frames)`, of
+                `audio_features` `(batch, positions)`.
             pixel_values_videos (`torch.Tensor` of shape `(batch, frames, 3, height, width)`, *optional*): Frames.
             padding_mask_videos (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 for frames, 0 for padding.
                 All 0 for a clip without video.
@@ -342,6 +348,8 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 image encoder for these frames, in place of `pixel_values_videos`.
             audio_features (`torch.Tensor` of shape `(batch, positions, audio_width)`, *optional*): Stored output of the
                 audio encoder, in place of `input_values`.
+            input_features (`torch.Tensor`, *optional*): Spectrograms, in place of `input_values`, in the layout of the
+                encoder and its feature extractor, such as `(batch, bins, spectrogram_frames)` for Whisper.
 
         Returns:
             [`FoalNetModelOutput`]
@@ -353,7 +361,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 would make every step wait for an accelerator: there, and in a compiled graph, such a clip's results are
                 NaN.
         """
-        audio = {"input_values": input_values, "audio_features": audio_features}
+        audio = {**self._raw_audio(input_values, input_features), "audio_features": audio_features}
         video = {"pixel_values_videos": pixel_values_videos, "video_features": video_features}
         self._check_inputs(audio, attention_mask, video, padding_mask_videos)
         last_audio, audio_mask, last_video, video_mask = self._encode(audio, attention_mask, video, padding_mask_videos)
@@ -385,13 +393,15 @@ class FoalNetModel(FoalNetPreTrainedModel):
         input_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[BaseModelOutput, torch.Tensor]:
         """Encode audio, or take its stored features; returns also the mask, `(batch, audio_frames)`, bool."""
         if audio_features is not None:
             return self._take_features("audio", audio_features, attention_mask, self.audio_encoder)
         self._check_has_encoder("audio", self.audio_encoder)
-        encoded, mask = encode_waveforms(self.audio_encoder, self.config, input_values, attention_mask, **kwargs)
+        raw = input_values if input_features is None else input_features
+        encoded, mask = run_audio_encoder(self.audio_encoder, self.config, raw, attention_mask, **kwargs)
         encoded["last_hidden_state"] = encoded["last_hidden_state"].masked_fill(~mask[..., None], 0.0)
         return encoded, mask
 
@@ -416,7 +426,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self, side: str, features: torch.Tensor, mask: torch.Tensor | None, encoder: PreTrainedModel | None
     ) -> tuple[BaseModelOutput, torch.Tensor]:
         """Features `(batch, positions, width)` as an encoder would give them, 0 at padding, and their mask."""
-        words, encoder_name, raw = _ENCODERS[side]
+        words, encoder_name, raw = self._encoder_names(side)
         if self.training and encoder is not None and is_trained(encoder):
             raise ValueError(
                 f"`{side}_features` hold the output of an encoder that is not trained, but parameters of this model's "
@@ -439,9 +449,37 @@ class FoalNetModel(FoalNetPreTrainedModel):
     def _check_has_encoder(self, side: str, encoder: PreTrainedModel | None) -> None:
         if encoder is None:
             raise ValueError(
-                f"This checkpoint has no {_ENCODERS[side][0]} for `{_ENCODERS[side][2]}`; it takes "
+                f"This checkpoint has no {self._encoder_names(side)[0]} for `{self._encoder_names(side)[2]}`; it takes "
                 f"{self.config.describe_features(side)}. Give them as `{side}_features`."
             )
+
+    def _encoder_names(self, side: str) -> tuple[str, str, str]:
+        """The encoder of a side in words and by name, and the input that needs it."""
+        audio = ("audio encoder", "audio_encoder", self.config.audio_input_name)
+        return audio if side == "audio" else _VIDEO_ENCODER
+
+    def _raw_audio(
+        self, input_values: torch.Tensor | None, input_features: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | None]:
+        """The input that the audio encoder takes, by its name; the other one must not be given."""
+        given = {"input_values": input_values, "input_features": input_features}
+        expected = self.config.audio_input_name
+        for name, value in given.items():
+            if name != expected and value is not None:
+                raise ValueError(
+                    f"`{name}` were given, but the audio encoder of this model takes `{expected}`: prepare clips with "
+                    "the processor of this checkpoint."
+                )
+        return {expected: given[expected]}
+
+    def _audio_shape(self) -> tuple[str, ...]:
+        """The dimensions of a batch for the audio encoder."""
+        traits = self.config.audio_traits
+        if traits.input_dims == 2:
+            return ("batch", "samples")
+        names = ["batch", *("channels",) * (traits.input_dims - 3), "bins"]
+        names.insert(traits.time_dim, "spectrogram_frames")
+        return tuple(names)
 
     def _encode(
         self,
@@ -476,9 +514,10 @@ class FoalNetModel(FoalNetPreTrainedModel):
             raise ValueError(f"No input: give {_either(audio)} (audio), {_either(video)} (video), or both.")
         given = [(of_audio, "attention_mask", attention_mask), (of_video, "padding_mask_videos", padding_mask_videos)]
         present = [(*named, mask_name, mask) for named, mask_name, mask in given if named is not None]
+        shapes = {self.config.audio_input_name: self._audio_shape(), **_SHAPES}
         for name, value, _, _ in present:
-            if value.ndim != len(_SHAPES[name]):
-                raise ValueError(f"`{name}` must be ({', '.join(_SHAPES[name])}), got shape {tuple(value.shape)}.")
+            if value.ndim != len(shapes[name]):
+                raise ValueError(f"`{name}` must be ({', '.join(shapes[name])}), got shape {tuple(value.shape)}.")
         sizes = [value.shape[0] for _, value, _, _ in present]
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             raise ValueError(
@@ -486,9 +525,12 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 "one has a mask of zeros there."
             )
         for name, value, mask_name, mask in present:
-            if mask is not None and mask.shape != value.shape[:2]:
+            time_dim = self.config.audio_traits.time_dim if name == self.config.audio_input_name else 1
+            expected = (value.shape[0], value.shape[time_dim])
+            if mask is not None and mask.shape != expected:
                 raise ValueError(
-                    f"`{mask_name}` has shape {tuple(mask.shape)}, but `{name}` begins with {tuple(value.shape[:2])}."
+                    f"`{mask_name}` has shape {tuple(mask.shape)}, but `{name}` "
+                    + (f"begins with {expected}." if time_dim == 1 else f"needs {expected}.")
                 )
 
     def _drop_modalities(self, audio_mask: torch.Tensor, video_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -539,13 +581,14 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
         video_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FoalNetClassifierOutput:
         """Classify the emotion of each clip.
 
         Args:
-            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features:
-                As in [`FoalNetModel.forward`].
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features,
+                input_features: As in [`FoalNetModel.forward`].
             labels (`torch.Tensor` of shape `(batch,)`, *optional*): Class index of each clip, -100 where unknown. For
                 several classes a clip, `(batch, num_labels)` of 0 and 1, -100 where unknown; for regression,
                 `(batch, num_labels)`, NaN where unknown. Only the losses depend on them, the logits do not.
@@ -563,6 +606,7 @@ class FoalNetForEmotionClassification(FoalNetPreTrainedModel):
             padding_mask_videos=padding_mask_videos,
             video_features=video_features,
             audio_features=audio_features,
+            input_features=input_features,
             **kwargs,
         )
         fused = torch.cat([outputs.audio_pooler_output, outputs.video_pooler_output], dim=-1)  # audio first

@@ -16,6 +16,7 @@ from .checkpoint_foal_net import AUTO_MAP, CheckpointPart, write_code
 from .features_foal_net import SIDES, pad_features, read_features
 from .media_foal_net import Clip, read_clip
 from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
+from .spectrograms_foal_net import batch_spectrograms, gives_spectrograms
 from .video_processing_foal_net import (
     FoalNetVideoProcessor,
     FoalNetVideoProcessorKwargs,
@@ -167,7 +168,8 @@ class FoalNetProcessor(_CheckpointProcessor):
     @property
     def model_input_names(self) -> list[str]:
         """The keys that a call can return."""
-        audio = "audio_features" if self.feature_extractor is None else "input_values"
+        extractor = self.feature_extractor
+        audio = "audio_features" if extractor is None else extractor.model_input_names[0]
         video = getattr(self.video_processor, "model_input_names", ["video_features", "padding_mask_videos"])
         return [audio, "attention_mask", *video]
 
@@ -205,7 +207,10 @@ class FoalNetProcessor(_CheckpointProcessor):
                 - `return_tensors` (`"pt"` or `"np"`, defaults to `"pt"`).
 
         Returns:
-            [`FoalNetBatchFeature`]: `input_values` and `attention_mask` `(batch, samples)` if any clip has audio;
+            [`FoalNetBatchFeature`]: `input_values` and `attention_mask` `(batch, samples)` if any clip has audio; for
+            an encoder of spectrograms `input_features` as its feature extractor gives them (AST calls them
+            `input_values`) and `attention_mask` `(batch, spectrogram_frames)`, where audio shorter than 40 ms counts as
+            none;
             `pixel_values_videos` `(batch, frames, 3, height, width)` and `padding_mask_videos` `(batch, frames)` if any
             clip has video. Masks are 1 where there is data. `modalities` lists those of each
             clip.
@@ -408,6 +413,13 @@ class FoalNetProcessor(_CheckpointProcessor):
         rows = list(present)
         if not rows:
             return {}
+        if gives_spectrograms(self.feature_extractor):
+            if ignored := sorted(padding.keys() - {"padding"}):
+                raise ValueError(
+                    f"{', '.join(ignored)}: set for waveforms only, but this audio encoder takes spectrograms. Use "
+                    "`max_seconds` for the length of a clip."
+                )
+            return batch_spectrograms(self.feature_extractor, waveforms, num_samples)
         features = self.feature_extractor(
             [waveform.cpu().numpy() for waveform in present.values()],
             sampling_rate=self.sampling_rate,

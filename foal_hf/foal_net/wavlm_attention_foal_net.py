@@ -177,7 +177,7 @@ def use_channels_last(encoder: Any) -> None:
     Args:
         encoder (`PreTrainedModel`): A raw-waveform encoder; changed in place. Parameters and their names do not change.
     """
-    layers = getattr(encoder.feature_extractor, "conv_layers", [])
+    layers = getattr(getattr(encoder, "feature_extractor", None), "conv_layers", [])
     if not all(isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm) for layer in layers):
         return
     for layer in layers:

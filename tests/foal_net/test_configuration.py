@@ -127,7 +127,7 @@ def test_a_frame_is_pooled_the_way_its_encoder_was_trained(vision, fields, pooli
         ({"fusion_dropout": 1.0}, r"`fusion_dropout` is 1.0; expected a probability in \[0, 1\)"),
         ({"matching_loss_weight": -0.1}, "`matching_loss_weight` is -0.1; expected 0"),
         ({"projection_dim": 0}, "`projection_dim` is 0; expected more than 0"),
-        ({"audio_config": BertConfig()}, "expected an encoder of raw waveforms"),
+        ({"audio_config": BertConfig()}, "of type .bert.; expected an audio encoder"),
         ({"vision_config": ResNetConfig(num_channels=1)}, "type 'resnet' with 1 channels; expected 3"),
         (
             {"vision_config": Siglip2VisionConfig()},

@@ -40,7 +40,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FoalNetForEmotionClassification:
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected and all("_encoder." in name for name in missing)
     audio = (BaseModelOutput(GOLDEN["input.audio_hidden_states"]), GOLDEN["input.audio_mask"])
-    monkeypatch.setattr(modeling_foal_net, "encode_waveforms", lambda *args, **kwargs: audio)
+    monkeypatch.setattr(modeling_foal_net, "run_audio_encoder", lambda *args, **kwargs: audio)
     drawn = iter([GOLDEN["input.negative_video_index"], GOLDEN["input.negative_audio_index"]])
     monkeypatch.setattr(modeling_foal_net, "sample_negatives", lambda *args, **kwargs: next(drawn))
     return model

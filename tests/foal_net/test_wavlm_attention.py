@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, CLIPVisionModelWithProjection, WavLMConfig, WavLMForCTC, WavLMModel
 
 from foal_hf.foal_net import wavlm_attention_foal_net
-from foal_hf.foal_net.audio_encoders_foal_net import encode_waveforms, make_audio_encoder
+from foal_hf.foal_net.audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
 from foal_hf.foal_net.encoders_foal_net import load_encoders
 from foal_hf.foal_net.modeling_foal_net import FoalNetModel
 from foal_hf.foal_net.wavlm_attention_foal_net import SdpaWavLMModel, WavLMGatedAttention
@@ -345,7 +345,7 @@ def test_an_encoder_is_the_same_however_it_comes_about(tmp_path: Path, saved_as:
             "WavLMGatedAttention"
         }
         assert model.audio_encoder.config is model.config.audio_config
-        output, _ = encode_waveforms(model.audio_encoder, model.config, waves)
+        output, _ = run_audio_encoder(model.audio_encoder, model.config, waves)
         torch.testing.assert_close(output.last_hidden_state, expected, **CLOSE)
 
 

@@ -5,6 +5,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ClapAudioConfig,
+    ClapFeatureExtractor,
     CLIPVisionConfig,
     ConvNextConfig,
     ConvNextV2Config,
@@ -15,8 +19,13 @@ from transformers import (
     EfficientNetConfig,
     HubertConfig,
     MobileNetV2Config,
+    MoonshineConfig,
     PreTrainedConfig,
     ResNetConfig,
+    SeamlessM4TFeatureExtractor,
+    SeamlessM4Tv2Config,
+    SEWConfig,
+    SEWDConfig,
     SiglipVisionConfig,
     SwinConfig,
     TimesformerConfig,
@@ -25,8 +34,13 @@ from transformers import (
     ViTConfig,
     VivitConfig,
     VJEPA2Config,
+    Wav2Vec2BertConfig,
     Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2FeatureExtractor,
     WavLMConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
 )
 
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
@@ -77,7 +91,93 @@ AUDIO_ENCODERS: dict[str, PreTrainedConfig] = {
     "wav2vec2-group": Wav2Vec2Config(**_AUDIO, **GROUP_NORM),
     "unispeech-sat": UniSpeechSatConfig(**_AUDIO, **LAYER_NORM),
     "data2vec-audio": Data2VecAudioConfig(**{**_AUDIO, "num_conv_pos_embeddings": 3}, conv_pos_kernel_size=5),
+    "wav2vec2-conformer": Wav2Vec2ConformerConfig(
+        **_AUDIO, **LAYER_NORM, conv_depthwise_kernel_size=7, max_source_positions=97
+    ),
 }
+_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37}
+_TOKENS = {"vocab_size": 13, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_NO_DECODER = {
+    f"{side}_{name}": size
+    for side in ("encoder", "decoder")
+    for name, size in (("layers", 1), ("ffn_dim", 3), ("attention_heads", 2))
+}
+OTHER_AUDIO_ENCODERS: dict[str, tuple[PreTrainedConfig, Any]] = {
+    "sew": (SEWConfig(**{**_AUDIO, "conv_dim": (17,) * 13}), Wav2Vec2FeatureExtractor(return_attention_mask=True)),
+    "sew-d": (
+        SEWDConfig(**{**_AUDIO, "conv_dim": (17,) * 13}, position_buckets=7, max_position_embeddings=53),
+        Wav2Vec2FeatureExtractor(return_attention_mask=True),
+    ),
+    "moonshine": (
+        MoonshineConfig(
+            **{name: size for name, size in _TRANSFORMER.items() if "num" not in name},
+            encoder_num_hidden_layers=2,
+            encoder_num_attention_heads=2,
+            decoder_num_hidden_layers=1,
+            decoder_num_attention_heads=2,
+            **_TOKENS,
+        ),
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True),
+    ),
+    "whisper": (
+        WhisperConfig(
+            **{**_NO_DECODER, "encoder_layers": 2, "encoder_ffn_dim": 37},
+            d_model=32,
+            num_mel_bins=17,
+            max_source_positions=61,
+            decoder_start_token_id=1,
+            **_TOKENS,
+        ),
+        WhisperFeatureExtractor(feature_size=17, chunk_length=2),
+    ),
+    "wav2vec2-bert": (
+        Wav2Vec2BertConfig(
+            **_TRANSFORMER, feature_projection_input_dim=34, conv_depthwise_kernel_size=7, mask_time_prob=0.0
+        ),
+        SeamlessM4TFeatureExtractor(feature_size=17, num_mel_bins=17),
+    ),
+    "seamless-m4t-v2": (
+        SeamlessM4Tv2Config(
+            hidden_size=32,
+            feature_projection_input_dim=34,
+            speech_encoder_layers=2,
+            speech_encoder_attention_heads=2,
+            speech_encoder_intermediate_size=37,
+            conv_depthwise_kernel_size=7,
+            speech_encoder_chunk_size=11,
+            t2u_encoder_layers=1,
+            t2u_decoder_layers=1,
+            **_NO_DECODER,
+            **_TOKENS,
+        ),
+        SeamlessM4TFeatureExtractor(feature_size=17, num_mel_bins=17),
+    ),
+    "ast": (
+        ASTConfig(**_TRANSFORMER, num_mel_bins=37, max_length=101),
+        ASTFeatureExtractor(num_mel_bins=37, max_length=101),
+    ),
+    "clap": (
+        ClapAudioConfig(
+            patch_embeds_hidden_size=16,
+            hidden_size=32,
+            num_hidden_layers=2,
+            depths=[1, 1],
+            num_attention_heads=[2, 2],
+            spec_size=64,
+            num_mel_bins=16,
+            window_size=4,
+        ),
+        ClapFeatureExtractor(
+            feature_size=16,
+            sampling_rate=16_000,
+            hop_length=160,
+            max_length_s=1,
+            frequency_max=7600,
+            truncation="rand_trunc",
+        ),
+    ),
+}
+"""Encoders that differ more, with their feature extractors."""
 VISION_ENCODERS: dict[str, tuple[PreTrainedConfig, dict[str, Any]]] = {
     "clip": (CLIPVisionConfig(**_VISION, projection_dim=20), {}),
     "clip-without-projection": (CLIPVisionConfig(**_VISION), {"vision_pooling": "pooler"}),
@@ -136,8 +236,9 @@ VISION_ENCODERS: dict[str, tuple[PreTrainedConfig, dict[str, Any]]] = {
 def tiny_config(audio: str = "wavlm", vision: str = "clip", **fields: Any) -> FoalNetConfig:
     """A Foal-Net of some 100 thousand parameters with the named kinds of encoder."""
     vision_config, vision_fields = VISION_ENCODERS[vision]
+    audio_config = AUDIO_ENCODERS[audio] if audio in AUDIO_ENCODERS else OTHER_AUDIO_ENCODERS[audio][0]
     return FoalNetConfig(
-        audio_config=AUDIO_ENCODERS[audio].to_dict(),
+        audio_config=audio_config.to_dict(),
         vision_config=vision_config.to_dict(),
         projection_dim=16,
         **{**vision_fields, **fields},
