@@ -29,7 +29,7 @@ from foal_hf.results.latency import describe_hardware
 
 RESULTS = Path(__file__).parent / "results"
 SHORT_RESULTS = Path("outputs/benchmarks")
-PACKAGES = ("torch", "transformers", "torchcodec", "safetensors", "pyarrow", "openvino", "onnxruntime")
+PACKAGES = ("torch", "transformers", "torchcodec", "av", "safetensors", "pyarrow", "openvino", "onnxruntime")
 
 
 def arguments(

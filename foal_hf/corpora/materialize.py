@@ -30,7 +30,7 @@ from transformers.utils import logging
 
 from ..atomic_files import write_file, write_json
 from ..foal_net.media_foal_net import MediaFile
-from ..foal_net.sources_foal_net import MediaError, is_url, open_source
+from ..foal_net.sources_foal_net import MediaError, is_url
 from ..identity import digest_of
 from .mp4_encoders import VIDEO_ENCODER, check_encoders, num_cores
 from .schema import FEATURES, find_misspelt, undecoded
@@ -343,21 +343,8 @@ def _encode_recording(clips: list[_Clip], settings: _Settings) -> Iterator[tuple
 
 def _open_video(source: dict[str, Any], frames_per_second: float | None) -> MediaFile:
     video = MediaFile(video=source, modalities=("video",))
-    video.frames_per_second = frames_per_second or _native_frames_per_second(source)
+    video.frames_per_second = frames_per_second or video.video_frames_per_second or 1.0
     return video
-
-
-def _native_frames_per_second(source: dict[str, Any]) -> float:
-    """The frame rate of a video that can be opened."""
-    from torchcodec.decoders import VideoDecoder
-
-    with open_source(source) as opened:
-        metadata = VideoDecoder(opened.open()).metadata  # type: ignore[arg-type] # it reads and seeks
-    counted, declared = metadata.average_fps, metadata.average_fps_from_header
-    if not counted:
-        return declared or 1.0
-    # A header has the exact number or a wrong one: browsers write 1000.
-    return declared if declared and abs(declared - counted) < 0.02 * counted else counted
 
 
 def _encode_clip(clip: _Clip, video: MediaFile | None, height: int) -> bytes:

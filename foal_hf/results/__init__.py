@@ -176,7 +176,7 @@ class Results(JsonRecord):
 def installed_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on, by name, as far as they are installed."""
     versions = {"python": platform.python_version()}
-    for name in ("torch", "torchcodec", "transformers", "foal_hf"):
+    for name in ("torch", "torchcodec", "av", "transformers", "foal_hf"):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name.replace("_", "-"))
     return versions

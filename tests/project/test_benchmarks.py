@@ -186,5 +186,5 @@ def test_limits_bound_work_by_operations_or_by_bytes() -> None:
 
 def test_a_process_of_its_own_has_its_own_peak_of_memory() -> None:
     numbers, peak = harness.in_a_process(harness.versions)
-    assert numbers == harness.versions()
+    assert numbers == harness.versions() and {"av", "torch"} <= numbers.keys()
     assert 1e7 < peak < 1e10

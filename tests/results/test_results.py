@@ -294,7 +294,7 @@ def test_versions_are_those_that_run() -> None:
 
     versions = installed_versions()
     assert versions["transformers"] == transformers.__version__ and versions["torch"] == torch.__version__
-    assert {"python", "foal_hf"} <= set(versions)
+    assert {"python", "foal_hf", "av", "torchcodec"} <= set(versions)  # the last two read and write media
 
 
 def test_latency_is_the_median_without_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
