@@ -15,7 +15,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary path in the folder of `path`, which replaces `path` when the block ends without an error.
 
     Missing folders are made. The content reaches the disk before the name changes, so after a power cut the file is the
-    old one or the new one.
+    old one or the new one; when the block has ended it is the new one.
 
     Raises:
         OSError: If it cannot be written; the error has the file name.
@@ -37,8 +37,19 @@ def replacing(path: Path | str) -> Iterator[Path]:
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
+            _sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that (Windows and some network disks cannot)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_partial(path: Path | str) -> None:

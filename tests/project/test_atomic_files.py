@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,21 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_name_changes_only_once_the_content_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_changes_once_the_content_is_on_the_disk_and_is_brought_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (steps.append("on disk"), fsync(file)))
+
+    def noted(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        steps.append("folder on disk" if is_folder else "content on disk")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("renamed"), replace(*paths)))
     write_file(tmp_path / "new" / "folder" / "file.txt", "ä")
-    assert steps == ["on disk", "renamed"]
+    assert steps == ["content on disk", "renamed", "folder on disk"]
     assert (tmp_path / "new" / "folder" / "file.txt").read_bytes() == "ä".encode()
 
 
