@@ -1,8 +1,6 @@
 """Register the classes with the auto classes and `pipeline` of transformers."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from transformers import (
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .checkpoint_errors import errors_naming_checkpoint, in_one_line
 from .foal_net.checkpoint_foal_net import CheckpointPart
 from .foal_net.configuration_foal_net import FoalNetConfig
 from .foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
@@ -31,7 +30,6 @@ from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
 TASK = "audio-video-emotion"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
 """The checkpoint that ships with the package, trained on generated clips, for demonstrations and tests."""
-_LONGEST_REASON = 400  # characters; some messages of transformers list hundreds of names
 
 
 def register() -> None:
@@ -96,28 +94,10 @@ def checked_device(device: Any) -> Any:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
-                f"The device {device!r} is not available ({_in_one_line(error)}). Use 'cpu', or see what "
+                f"The device {device!r} is not available ({in_one_line(error)}). Use 'cpu', or see what "
                 "`foal-hf doctor` says about CUDA."
             ) from error
     return device
-
-
-@contextlib.contextmanager
-def errors_naming_checkpoint(name: Any) -> Iterator[None]:
-    """Turn any error of loading a checkpoint into a `ValueError` of one sentence that names it."""
-    try:
-        yield
-    except ImportError:  # a missing package is not the fault of the checkpoint
-        raise
-    except Exception as error:
-        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"The checkpoint {name} cannot be loaded: {kind}{_in_one_line(error)}") from error
-
-
-def _in_one_line(error: Exception) -> str:
-    text, _, traceback = str(error).partition("Traceback (most recent call last):")  # as in some of transformers
-    text = " ".join([*text.split(), *(traceback.strip().splitlines() or [""])[-1].split()]) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def _hub() -> Any:

@@ -65,11 +65,12 @@ def embed(options: argparse.Namespace) -> int:
     """Compute and store the missing video features of a corpus with a frozen image encoder."""
     from datasets import concatenate_datasets
 
+    from ..checkpoint_errors import errors_naming_checkpoint
     from ..corpora import load_corpus
     from ..data.features import embed as embed_rows
     from ..foal_net.modeling_foal_net import FoalNetModel
     from ..foal_net.processing_foal_net import FoalNetProcessor
-    from ..registration import checked_device, errors_naming_checkpoint
+    from ..registration import checked_device
 
     frozen: dict[str, Any] = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
     with errors_naming_checkpoint(options.model):

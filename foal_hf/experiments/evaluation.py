@@ -10,6 +10,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from ..atomic_files import write_json
+from ..checkpoint_errors import errors_naming_checkpoint
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub import RESULTS_NAME
@@ -109,7 +110,9 @@ def evaluate_checkpoint(
             left.
     """
     names = check_corpus(corpus)
-    model: Any = FoalNetForEmotionClassification.from_pretrained(checkpoint)
+    with errors_naming_checkpoint(checkpoint):
+        model: Any = FoalNetForEmotionClassification.from_pretrained(checkpoint)
+        processor = FoalNetProcessor.from_pretrained(checkpoint)
     if model.config.problem_type not in (None, "single_label_classification"):
         raise ValueError(
             f"{checkpoint} has `problem_type` {model.config.problem_type!r}, but only checkpoints that predict one "
@@ -132,7 +135,7 @@ def evaluate_checkpoint(
             corpus,
             Recipe("evaluation"),
             model,
-            FoalNetProcessor.from_pretrained(checkpoint),
+            processor,
             modalities=BOTH,
             store_dir=None if store_dir is None else Path(store_dir),
             num_workers=arguments.dataloader_num_workers,

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
 
+from ..checkpoint_errors import errors_naming_checkpoint
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..foal_net.vision_encoders_foal_net import encode_frames
@@ -85,15 +86,16 @@ def export_checkpoint(
     output = Path(output_dir)
     _check_arguments(output, format, dtype)
     write = _openvino_writer(dtype) if format == "openvino" else _onnx_writer()
-    model = FoalNetForEmotionClassification.from_pretrained(
-        checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
-    ).eval()
+    with errors_naming_checkpoint(checkpoint):
+        model = FoalNetForEmotionClassification.from_pretrained(
+            checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
+        ).eval()
+        processor = FoalNetProcessor.from_pretrained(checkpoint)
     if model.config.audio_config is None or model.config.vision_config is None:
         raise ValueError(
             f"{checkpoint} has no {'audio' if model.config.audio_config is None else 'image'} encoder: it takes stored "
             "features. An export speeds up the encoders, and needs both; run this checkpoint in torch."
         )
-    processor = FoalNetProcessor.from_pretrained(checkpoint)
     output.mkdir(parents=True, exist_ok=True)
     # Written to a temporary folder and then moved: an export that fails leaves no mixture of two exports behind.
     with tempfile.TemporaryDirectory(dir=output) as folder:

@@ -26,6 +26,7 @@ from foal_hf.experiments.recipe import Recipe, load_recipe
 from foal_hf.experiments.records import PREDICTIONS_NAME, source_commit
 from foal_hf.experiments.reports import ablation_report, checkpoint_report
 from foal_hf.experiments.tiny import make_tiny_model
+from foal_hf.registration import TINY_CHECKPOINT
 from foal_hf.results import Corpus, Protocol, Results, Split
 from foal_hf.training import TrainingRecord
 
@@ -261,6 +262,13 @@ def test_a_checkpoint_is_tested_on_what_it_was_not_trained_on(
     assert test.training_clips.endswith("the checkpoint was not trained on any of these clips.")
     assert saved["training_clips"] == test.training_clips and test.training_clips in checkpoint_report(test)
     assert (tmp_path / "confusion_matrix.png").stat().st_size > 1000
+
+
+def test_a_broken_checkpoint_is_named_in_a_sentence(corpus: datasets.Dataset, tmp_path: Path) -> None:
+    broken = shutil.copytree(TINY_CHECKPOINT, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"\0" * 7)
+    with pytest.raises(ValueError, match=f"The checkpoint {broken} cannot be loaded: SafetensorError: "):
+        evaluate_checkpoint(broken, corpus, about=ABOUT, num_workers=0)
 
 
 @pytest.mark.parametrize(

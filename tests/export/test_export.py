@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from foal_hf.export import Export, export_checkpoint
 from foal_hf.export.exported import ExportedFoalNet, import_openvino, load_exported
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 from foal_hf.foal_net.modeling_foal_net import FoalNetForEmotionClassification
-from foal_hf.registration import TASK, register
+from foal_hf.registration import TASK, TINY_CHECKPOINT, register
 from foal_hf.synthetic import generate_recording
 
 
@@ -103,6 +104,13 @@ def assert_same(model, exported, inputs, **tolerance) -> None:
     got = exported(**inputs)
     for name in NAMES:
         torch.testing.assert_close(got[name], expected[name], **(tolerance or PARITY))
+
+
+def test_a_broken_checkpoint_is_named_in_a_sentence(tmp_path):
+    broken = shutil.copytree(TINY_CHECKPOINT, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"\0" * 7)
+    with pytest.raises(ValueError, match=f"The checkpoint {broken} cannot be loaded: SafetensorError: "):
+        export_checkpoint(broken, tmp_path / "export")
 
 
 @pytest.mark.parametrize(
