@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoImageProcessor
+from transformers import AutoFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME
 
 from .checkpoint_foal_net import AUTO_MAP, CheckpointPart, write_code
 from .features_foal_net import SIDES, pad_features, read_features
+from .image_processors_foal_net import load_image_processor
 from .media_foal_net import Clip, read_clip
 from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
 from .spectrograms_foal_net import batch_spectrograms, gives_spectrograms
@@ -147,7 +148,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             feature_extractor.do_normalize = False
         if vision_encoder is None:  # it still holds the maximum length of the audio
             return cls(feature_extractor, FoalNetVideoProcessor(**kwargs))
-        image_processor = AutoImageProcessor.from_pretrained(vision_encoder)
+        image_processor = load_image_processor(vision_encoder)
         return cls(feature_extractor, FoalNetVideoProcessor.from_image_processor(image_processor, **kwargs))
 
     @property

@@ -15,24 +15,13 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from .image_processors_foal_net import IMAGE_PROCESSOR_FIELDS, check_same_values, processor_fields
 from .media_foal_net import read_clip
 from .sampling_foal_net import SAMPLING_SETTINGS, channels_first, frame_rates, metadata_rates
 
 
 # PIL's numbers of the filters, as in preprocessor_config.json.
 _INTERPOLATION = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
-_IMAGE_PROCESSOR_FIELDS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "crop_size",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
 # Arguments of `read_clip` that a call may set, beside the range; the processors set the others.
 READ_SETTINGS = ("frames_per_second", "max_seconds", "source_frames_per_second", "device", "max_bytes")
 _RANGE = ("start_seconds", "end_seconds", "crop_box")
@@ -109,17 +98,23 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         """A video processor that treats every frame as `image_processor` treats an image.
 
         Args:
-            image_processor (`BaseImageProcessor`): That of the image encoder.
+            image_processor (`BaseImageProcessor`, `BaseVideoProcessor` or `Mapping`): That of the encoder, or the
+                content of its file. It is tried on one image.
             **kwargs: `frames_per_second`, `max_seconds`, or any other field to change.
 
         Raises:
             TypeError: If an argument is none of these.
+            ValueError: If the image processor has a step that this class does not have.
         """
-        check_known(kwargs, ("frames_per_second", "max_seconds", *_IMAGE_PROCESSOR_FIELDS))
-        fields = image_processor.to_dict()
-        fields = {name: fields[name] for name in _IMAGE_PROCESSOR_FIELDS if fields.get(name) is not None}
-        # An image processor without a field skips that step; the defaults of this class are those of CLIP.
-        fields = {"do_center_crop": False, "do_normalize": False, "do_rescale": False, "do_resize": False} | fields
+        check_known(kwargs, ("frames_per_second", "max_seconds", *IMAGE_PROCESSOR_FIELDS))
+        fields = processor_fields(image_processor)
+        if callable(image_processor):
+            same = cls(**fields)
+            scale = same.rescale_factor if same.do_rescale else 1.0
+            level = scale / torch.tensor(same.image_std).view(3, 1, 1) if same.do_normalize else scale
+            check_same_values(
+                image_processor, lambda frames: same.scale_and_normalize(same.resize_and_crop(frames)), level
+            )
         return cls(**{**fields, **kwargs})
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
@@ -192,7 +187,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`data_format` must be 'channels_first', which the model takes, got {data_format!r}.")
         for name in ("do_pad", "do_convert_rgb"):  # always done
             kwargs.pop(name, None)
-        fields = {name: kwargs.pop(name) for name in (*_IMAGE_PROCESSOR_FIELDS, "default_to_square") if name in kwargs}
+        fields = {name: kwargs.pop(name) for name in (*IMAGE_PROCESSOR_FIELDS, "default_to_square") if name in kwargs}
         processor = type(self)(**{**self.to_dict(), **fields}) if fields else self
         sampling = {name: kwargs.pop(name, getattr(self, name)) for name in SAMPLING_SETTINGS}
         kwargs = {"max_seconds": self.max_seconds, **kwargs}

@@ -32,7 +32,8 @@ from foal_hf.corpora.schema import corpus_features
 from foal_hf.data import ClipCollator, ClipDataset
 from foal_hf.data.features import FeatureClipDataset, FeatureCollator, FeatureStore, FeatureStoreError, embed
 from foal_hf.data.features.keys import _PREPROCESSING, FeatureKeys
-from foal_hf.foal_net.video_processing_foal_net import _IMAGE_PROCESSOR_FIELDS, FoalNetVideoProcessor
+from foal_hf.foal_net.image_processors_foal_net import IMAGE_PROCESSOR_FIELDS
+from foal_hf.foal_net.video_processing_foal_net import FoalNetVideoProcessor
 from foal_hf.synthetic import EMOTIONS, generate_corpus, read_metadata
 
 
@@ -326,7 +327,7 @@ def test_other_preprocessing_has_another_key(field: Row, rows, model, processor,
 
 
 def test_every_setting_of_the_video_processor_is_part_of_the_key() -> None:
-    assert set(_PREPROCESSING) == {"frames_per_second", "max_seconds", *_IMAGE_PROCESSOR_FIELDS}
+    assert set(_PREPROCESSING) == {"frames_per_second", "max_seconds", *IMAGE_PROCESSOR_FIELDS}
 
 
 def test_other_weights_or_pooling_have_another_key(rows, processor, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The video processor: the numbers of the encoder's image processor, its settings, and what it takes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,20 @@ from media_builders import CLOCK_SECONDS, clock_seconds, make_clip
 from PIL import Image
 from requirements import need
 from tiny_processors import PIXELS, picture, tiny_image_processor, tiny_video_processor
-from transformers import BitImageProcessorPil, CLIPImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil
+from transformers import (
+    BitImageProcessorPil,
+    CLIPImageProcessorPil,
+    ConvNextImageProcessorPil,
+    EfficientNetImageProcessorPil,
+    LevitImageProcessorPil,
+    MobileNetV2ImageProcessorPil,
+    SiglipImageProcessorPil,
+    VideoMAEImageProcessorPil,
+    ViTImageProcessorPil,
+    VivitImageProcessor,
+)
 
-from foal_hf import FoalNetVideoProcessor, MediaError
+from foal_hf import FoalNetProcessor, FoalNetVideoProcessor, MediaError
 
 
 IMAGE_PROCESSORS: dict[str, Any] = {
@@ -25,6 +37,13 @@ IMAGE_PROCESSORS: dict[str, Any] = {
         image_std=[0.229, 0.224, 0.225],
     ),
     "vit": ViTImageProcessorPil(),
+    "convnext": ConvNextImageProcessorPil(size={"shortest_edge": 224}),
+    "convnext-384": ConvNextImageProcessorPil(size={"shortest_edge": 384}),
+    "efficientnet": EfficientNetImageProcessorPil(),
+    "efficientnet-shifted": EfficientNetImageProcessorPil(rescale_offset=True, rescale_factor=1 / 127.5),
+    "mobilenetv2": MobileNetV2ImageProcessorPil(),
+    "videomae": VideoMAEImageProcessorPil(),
+    "vivit": VivitImageProcessor(),
 }
 BILINEAR, BICUBIC = 2, 3
 
@@ -36,7 +55,8 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def deviations(image_processor: Any, pixels: np.ndarray, **fields: Any) -> torch.Tensor:
     """How far a frame is from what the image processor makes of it, in steps of a byte (1/255 once rescaled)."""
-    expected = image_processor(Image.fromarray(pixels), return_tensors="pt", **fields)["pixel_values"][0]
+    expected = image_processor([Image.fromarray(pixels)], return_tensors="pt", **fields)["pixel_values"]
+    expected = expected.reshape(-1, *expected.shape[-3:])[0]  # of clips, in processors of videos
     processor = FoalNetVideoProcessor.from_image_processor(image_processor, **fields)
     given = processor([pixels])["pixel_values_videos"][0, 0]
     assert given.shape == expected.shape
@@ -53,7 +73,8 @@ def deviations(image_processor: Any, pixels: np.ndarray, **fields: Any) -> torch
 @pytest.mark.parametrize("name", IMAGE_PROCESSORS)
 def test_frames_are_those_of_the_image_processor(name: str, size: tuple[int, int], resample: int) -> None:
     apart = deviations(IMAGE_PROCESSORS[name], picture(*size), resample=resample)
-    squashed = "shortest_edge" not in IMAGE_PROCESSORS[name].size and size[1] > size[0]
+    is_squashed = "shortest_edge" not in FoalNetVideoProcessor.from_image_processor(IMAGE_PROCESSORS[name]).size
+    squashed = is_squashed and size[1] > size[0]
     if squashed:
         # Pillow shrinks the taller axis first, torch the width; both round to bytes in between.
         assert apart.mean() < 0.5
@@ -119,6 +140,54 @@ def test_from_image_processor_takes_every_field() -> None:
 @pytest.mark.parametrize("name", ["siglip", "vit"])
 def test_what_the_image_processor_does_not_do_is_not_done(name: str) -> None:
     assert not FoalNetVideoProcessor.from_image_processor(IMAGE_PROCESSORS[name]).do_center_crop
+
+
+def test_an_image_processor_that_does_more_than_its_fields_say_is_refused() -> None:
+    # LeViT's resizes to 256/224 of its size, which no field says.
+    with pytest.raises(ValueError, match="LevitImageProcessorPil does more to an image than its fields say"):
+        FoalNetVideoProcessor.from_image_processor(LevitImageProcessorPil(do_center_crop=False))
+    brighter = ViTImageProcessorPil()
+    brighter.rescale = lambda image, *args, **kwargs: image / 255 + 0.02
+    with pytest.raises(ValueError, match="ViTImageProcessorPil does more"):
+        FoalNetVideoProcessor.from_image_processor(brighter)
+
+
+VJEPA2_FILE = {  # its class needs torchvision
+    "video_processor_type": "VJEPA2VideoProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 292},
+    "resample": BILINEAR,
+    "do_center_crop": True,
+    "crop_size": 256,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+
+
+def test_the_file_of_a_processor_stands_for_it() -> None:
+    processor = FoalNetVideoProcessor.from_image_processor(VJEPA2_FILE, frames_per_second=7)
+    assert (dict(processor.size), dict(processor.crop_size)) == ({"shortest_edge": 292}, {"height": 256, "width": 256})
+    assert (processor.resample, processor.frames_per_second) == (BILINEAR, 7)
+    same = BitImageProcessorPil(**{name: value for name, value in VJEPA2_FILE.items() if "type" not in name})
+    expected = same([picture(431, 241)], return_tensors="pt")["pixel_values"]
+    apart = (processor([picture(431, 241)])["pixel_values_videos"][0] - expected).abs()
+    assert apart.mean() < 0.001 and apart.max() < 0.04
+    with pytest.raises(ValueError, match="must have `do_resize`, `do_rescale`, `do_normalize`, and a dict"):
+        FoalNetVideoProcessor.from_image_processor({"size": 224, "do_resize": True})
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "video_preprocessor_config.json"])
+def test_an_encoder_whose_processor_cannot_be_loaded_gives_the_fields_of_its_file(tmp_path: Path, file: str) -> None:
+    fields = {"image_processor_type": "NeedsTorchvision"} if file == "preprocessor_config.json" else {}
+    (tmp_path / file).write_text(json.dumps({**VJEPA2_FILE, **fields}))
+    processor = FoalNetProcessor.from_encoders_pretrained(None, str(tmp_path), frames_per_second=7)
+    assert processor.video_processor.to_dict()["crop_size"] == {"height": 256, "width": 256}
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises((OSError, ValueError), match=r"preprocessor_config|image processor"):
+        FoalNetProcessor.from_encoders_pretrained(None, str(tmp_path / "nothing"))
 
 
 def test_from_image_processor_names_a_mistyped_argument() -> None:

@@ -4,18 +4,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from media_builders import tone
 from requirements import need
 from tiny_models import FRAMES, VISION_ENCODERS, tiny_batch, tiny_config, tiny_model
-from tiny_processors import tiny_processor
+from tiny_processors import picture, tiny_processor
 from torch import nn
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForVideoClassification,
+    ConvNextImageProcessorPil,
+    EfficientNetImageProcessorPil,
+    MobileNetV2ImageProcessorPil,
     PreTrainedConfig,
     PreTrainedModel,
     ResNetConfig,
@@ -23,12 +27,15 @@ from transformers import (
     SwinConfig,
     TimesformerConfig,
     VideoMAEConfig,
+    VideoMAEImageProcessorPil,
+    ViTImageProcessorPil,
+    VivitImageProcessor,
     pipeline,
 )
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from foal_hf import FoalNetConfig, FoalNetForEmotionClassification
+from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetVideoProcessor
 from foal_hf.export import export_checkpoint
 from foal_hf.export.exported import load_exported
 from foal_hf.foal_net.vision_interface_foal_net import vision_interface
@@ -88,6 +95,35 @@ def test_a_frame_is_what_the_encoder_called_by_hand_gives(name: str) -> None:
     ours = model.foal_net.get_video_features(frames, inputs["padding_mask_videos"]).last_hidden_state
     torch.testing.assert_close(ours[0], expected, **CLOSE)
     assert (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+SQUARE = {"height": 26, "width": 26}
+IMAGE_PROCESSORS = {
+    "dinov3": ViTImageProcessorPil(size=SQUARE),
+    "swin": ViTImageProcessorPil(size=SQUARE),
+    "convnext": ConvNextImageProcessorPil(size={"shortest_edge": 26}, crop_pct=26 / 29),
+    "resnet": ConvNextImageProcessorPil(size={"shortest_edge": 26}, crop_pct=26 / 29),
+    "efficientnet": EfficientNetImageProcessorPil(size=SQUARE, rescale_offset=True, rescale_factor=1 / 127.5),
+    "mobilenetv2": MobileNetV2ImageProcessorPil(size={"shortest_edge": 29}, crop_size=SQUARE),
+    "videomae": VideoMAEImageProcessorPil(size={"shortest_edge": 29}, crop_size=SQUARE),
+    "timesformer": VideoMAEImageProcessorPil(size={"shortest_edge": 29}, crop_size=SQUARE),
+    "vivit": VivitImageProcessor(size={"shortest_edge": 29}, crop_size=SQUARE),
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_PROCESSORS)
+@torch.no_grad()
+def test_a_clip_is_what_the_encoder_gives_behind_its_own_image_processor(name: str) -> None:
+    model, image_processor = tiny_model(vision=name).foal_net, IMAGE_PROCESSORS[name]
+    edge = 26 if name in ("dinov3", "swin", "efficientnet") else 29  # no kernel of any library resizes it
+    images = [picture(edge, edge, seed) for seed in range(7)]
+    pixel_values = image_processor(list(images), return_tensors="pt")["pixel_values"].reshape(-1, 3, 26, 26)
+    if name in CLIP_ENCODERS:
+        expected = windows_by_hand(name, model.vision_encoder, pixel_values)
+    else:
+        expected = BY_HAND[name](model.vision_encoder(pixel_values))
+    ours = FoalNetVideoProcessor.from_image_processor(image_processor)(np.stack(images))
+    torch.testing.assert_close(model.get_video_features(**ours).last_hidden_state[0], expected, **CLOSE)
 
 
 @FAMILIES
