@@ -28,6 +28,7 @@ SECTIONS = {
     "timeline_memory": "Long recordings",
     "missing_modality": "Without sound or without picture",
     "real_clips": "Real clips",
+    "estimate": "Estimates",
 }
 ON_GPU = ("training", "inference", "clip_to_label", "wavlm_attention")
 INTRODUCTION = """# Results of the benchmarks

@@ -23,7 +23,16 @@ from torch.utils.flop_counter import flop_registry
 
 
 DeviceType = Literal["cpu", "cuda"]
+Kind = Literal["plain", "convolution", "convolution_backward", "random"]
 
+# By a part of an operation's name.
+_KINDS: dict[str, Kind] = {
+    "convolution_backward": "convolution_backward",
+    "convolution": "convolution",
+    "bernoulli": "random",
+    "native_dropout": "random",
+    "rand": "random",
+}
 _HALF_UNDER_AUTOCAST = {
     *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d, torch.einsum),
     *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.mm, torch.addmm),
@@ -36,11 +45,19 @@ _SINGLE_UNDER_AUTOCAST = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One kernel: floating-point operations, bytes read and written, and whether it multiplies in half precision."""
+    """One kernel.
+
+    Args:
+        flops (`float`): Floating-point operations.
+        num_bytes (`float`): Bytes read and written.
+        is_half (`bool`): Whether it works in half precision.
+        kind (`str`): Convolutions, their backward pass, and random numbers (dropout) have rates of their own.
+    """
 
     flops: float
     num_bytes: float
-    is_half: bool
+    is_half: bool = False
+    kind: Kind = "plain"
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,8 @@ class _Counter(TorchDispatchMode):
         if made and "empty" not in func.__name__:
             num_bytes = sum(map(_num_bytes, [*read, *made.values()]))
             is_half = bool(read) and read[0].dtype.itemsize == 2
-            self.operations.append(Operation(_flops(func, args, kwargs, outputs), num_bytes, is_half))
+            kind: Kind = next((kind for part, kind in _KINDS.items() if part in func.__name__), "plain")
+            self.operations.append(Operation(_flops(func, args, kwargs, outputs), num_bytes, is_half, kind))
         return outputs
 
     def _free(self, key: int, num_bytes: int) -> None:

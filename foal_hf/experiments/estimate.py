@@ -195,9 +195,8 @@ class _Plan:
         limit = recipe.processor.get("max_seconds", FoalNetVideoProcessor.max_seconds)
         if recipe.padding == "max_length" and limit is None:
             raise ValueError("The padding 'max_length' needs `max_seconds`, which is null: change one of them.")
-        shortest = steps.config.min_audio_samples / 16_000
         self.steps, self.corpus = steps, corpus
-        self.seconds = np.clip(corpus.seconds, shortest, limit)
+        self.seconds = np.clip(corpus.seconds, steps.shortest_seconds, limit)
         self.padded_to: float | None = limit if recipe.padding == "max_length" else None
         self.longest = float(self.padded_to or self.seconds.max())
         self.num_epochs = float(training.get("num_train_epochs", FoalNetTrainingArguments.num_train_epochs))
@@ -263,7 +262,7 @@ class _Plan:
             )
         batches = [seconds[list(order[start : start + size])] for start in range(0, len(rows), size)]
         lengths, curve = self._curve(source, training)
-        total = 0.0
+        total = len(batches) * self.steps.update_seconds if training else 0.0
         for batch in batches:
             if self.steps.clip_by_clip:
                 total += float(np.interp(batch, lengths, curve).sum())

@@ -1,5 +1,6 @@
 """How fast a machine is and what it holds: a GPU by the numbers of its maker, or this machine, measured in a second."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 
 from ..results.latency import describe_hardware
-from .counting import DeviceType, Work
+from .counting import DeviceType, Operation, Work
 
 
 # Shares of the published peaks that large operations reach in PyTorch, and the least that Python and the driver need
@@ -19,7 +20,7 @@ from .counting import DeviceType, Work
 _PRODUCTS_SHARE, _BANDWIDTH_SHARE, _LAUNCH_SECONDS = 0.6, 0.8, 8e-6
 # Of the memory: the rest is the context of CUDA, or of Python and torch, and fragments.
 _USABLE_SHARE = 0.9
-_ROUNDS = 5
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Machine:
         device_type (`"cpu"` or `"cuda"`): Its kind.
         single_flops, half_flops (`float`): Operations a second in products of fp32, and of fp16 or bf16.
         bytes_per_second (`float`): Read and written by other operations.
+        convolution_share, convolution_backward_share (`float`, defaults to 1.0): Of the operations a second, what
+            convolutions reach, and their backward pass.
+        random_bytes_per_second (`float`, *optional*): Of random numbers; as other operations by default.
         launch_seconds (`float`): The least that an operation takes.
         usable_bytes (`int`): Memory for a training step.
         has_bf16 (`bool`): Whether it multiplies in bf16.
@@ -45,18 +49,25 @@ class Machine:
     launch_seconds: float
     usable_bytes: int
     has_bf16: bool = True
+    convolution_share: float = 1.0
+    convolution_backward_share: float = 1.0
+    random_bytes_per_second: float | None = None
     assumptions: tuple[str, ...] = ()
 
     def seconds(self, work: Work) -> float:
         """Each operation takes as long as its products, or its bytes, or its launch, whichever is longest."""
-        return sum(
-            max(
-                operation.flops / (self.half_flops if operation.is_half else self.single_flops),
-                operation.num_bytes / self.bytes_per_second,
-                self.launch_seconds,
-            )
-            for operation in work.operations
-        )
+        return sum(map(self._seconds_of, work.operations))
+
+    def _seconds_of(self, operation: Operation) -> float:
+        flops = self.half_flops if operation.is_half else self.single_flops
+        moved = self.bytes_per_second
+        if operation.kind == "convolution":
+            flops *= self.convolution_share
+        elif operation.kind == "convolution_backward":
+            flops *= self.convolution_backward_share
+        elif operation.kind == "random":
+            moved = self.random_bytes_per_second or moved
+        return max(operation.flops / flops, operation.num_bytes / moved, self.launch_seconds)
 
 
 def available_gpus() -> list[str]:
@@ -103,31 +114,57 @@ def this_machine() -> Machine:
     """Measure the CUDA device, or else the CPU with torch's threads, in about a second."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_cpu = device.type == "cpu"
-    size, length = (1024, 2**22) if on_cpu else (8192, 2**28)
+    size, length, channels = (1024, 2**22, 256) if on_cpu else (8192, 2**28, 512)
     with torch.no_grad():
         single = torch.randn(size, size, device=device)
         values, others = torch.randn(2, length, device=device)
         small = torch.ones(1, device=device)
-        product_seconds = _median_seconds(lambda: single @ single, device)
-        half = product_seconds if on_cpu else _median_seconds(lambda: single.bfloat16() @ single.bfloat16(), device)
-        sum_seconds = _median_seconds(lambda: values + others, device)
+        product = 2.0 * size**3 / _median_seconds(lambda: single @ single, device)
+        half = product
+        if not on_cpu:
+            half = 2.0 * size**3 / _median_seconds(lambda: single.bfloat16() @ single.bfloat16(), device)
+        moved = 3.0 * values.nbytes / _median_seconds(lambda: values + others, device)
+        drawn = others[: length // 8]
+        random = 2.0 * drawn.nbytes / _median_seconds(lambda: drawn.bernoulli_(0.9), device)
         launch_seconds = _median_seconds(lambda: [small + small for _ in range(1000)], device) / 1000
+    forward, backward = _convolution_flops(device, channels)
     memory = _cpu_memory() if on_cpu else torch.cuda.get_device_properties(device).total_memory
-    flops, moved = 2.0 * size**3 / product_seconds, 3.0 * values.nbytes / sum_seconds
     return Machine(
         name=describe_hardware(device),
         device_type="cpu" if on_cpu else "cuda",
-        single_flops=flops,
-        half_flops=2.0 * size**3 / half,
+        single_flops=product,
+        half_flops=half,
         bytes_per_second=moved,
         launch_seconds=launch_seconds,
         usable_bytes=round(_USABLE_SHARE * memory),
+        has_bf16=on_cpu or torch.cuda.is_bf16_supported(including_emulation=False),
+        convolution_share=forward / product,
+        convolution_backward_share=backward / product,
+        random_bytes_per_second=random,
         assumptions=(
-            f"This machine was measured just now: {flops / 1e9:,.0f} GFLOP/s in a product of fp32, {moved / 1e9:,.1f} "
-            f"GB/s in a sum, {1e6 * launch_seconds:.1f} µs for the least operation. Other work on it slows it down.",
+            f"This machine was measured just now: in fp32 {product / 1e9:,.0f} GFLOP/s in a product and "
+            f"{forward / 1e9:,.0f} in a convolution ({backward / 1e9:,.0f} backward), {moved / 1e9:,.1f} GB/s in a sum "
+            f"and {random / 1e9:,.2f} in random numbers, {1e6 * launch_seconds:.1f} µs for the least operation. Other "
+            "work on it slows it down.",
             f"{_USABLE_SHARE:.0%} of its {memory / 2**30:.1f} GiB are usable.",
         ),
     )
+
+
+def _convolution_flops(device: torch.device, channels: int) -> tuple[float, float]:
+    """Operations a second in a plain convolution, and backward in a grouped one with a long kernel, as in WavLM."""
+    states, kernel = torch.randn(1, channels, 4096, device=device), torch.randn(channels, channels, 3, device=device)
+    forward = 2.0 * 4094 * kernel.numel() / _median_seconds(lambda: torch.conv1d(states, kernel), device)
+    states = torch.randn(1, 2 * channels, 161, device=device, requires_grad=True)
+    kernel = torch.randn(2 * channels, channels // 8, 128, device=device, requires_grad=True)
+    output = torch.conv1d(states, kernel, padding=64, groups=16)
+    both = 2.0 * 2.0 * output.numel() * math.prod(kernel.shape[1:])
+    gradient = torch.ones_like(output)
+
+    def run() -> object:
+        return torch.autograd.grad(output, (states, kernel), gradient, retain_graph=True)
+
+    return forward, both / _median_seconds(run, device)
 
 
 def _median_seconds(function: Callable[[], object], device: torch.device) -> float:

@@ -82,7 +82,8 @@ class Steps:
         if self.precision == "bf16" and not machine.has_bf16:
             raise ValueError(f"{machine.name} has no bf16. Train in fp16: `--set precision=fp16`.")
         self.config = config_of(recipe, num_labels)
-        self.clip_by_clip = getattr(self.config.audio_config, "feat_extract_norm", "layer") == "group"
+        traits = self.config.audio_traits
+        self.clip_by_clip = not traits.masks_padding and not traits.is_fixed
         with torch.device("meta"):
             model: Any = FoalNetForEmotionClassification(copy.deepcopy(self.config))
         self.model: Any = model.to("meta")  # some encoders put a vector of random numbers on the CPU all the same
@@ -125,7 +126,7 @@ class Steps:
         self.model.train(backward)
         return count_step(
             self.model,
-            lambda: self._batch(source, batch, seconds),
+            lambda: self.make_batch(source, batch, seconds),
             device_type=self.machine.device_type,
             half=_HALF.get(self.precision),
             backward=backward,
@@ -139,6 +140,11 @@ class Steps:
         """The most that is held in a training step."""
         return self.weight_bytes + self.optimizer_bytes + max(work.peak_bytes, self.gradient_bytes)
 
+    @property
+    def update_seconds(self) -> float:
+        """The optimiser's part of a step: it reads weights, gradients and its state, and writes weights and state."""
+        return (3 * self.gradient_bytes + 2 * self.optimizer_bytes) / self.machine.bytes_per_second
+
     @functools.cached_property
     def image_seconds(self) -> float:
         """The image encoder on one frame, in batches as `embed` makes them."""
@@ -151,16 +157,48 @@ class Steps:
         )
         return self.machine.seconds(work) / _IMAGES
 
-    def _batch(self, source: Source, batch: int, seconds: float) -> dict[str, torch.Tensor]:
+    def make_batch(self, source: Source, batch: int, seconds: float) -> dict[str, torch.Tensor]:
+        """The inputs of a step, on the meta device."""
         frames = self.num_frames(seconds)
         inputs = {
-            "input_values": torch.empty(batch, round(seconds * 16_000), device="meta"),
+            self.config.audio_input_name: torch.empty(batch, *self._audio_shape(seconds), device="meta"),
             "labels": torch.empty(batch, dtype=torch.long, device="meta"),
         }
         if source == "video":
             pixels = torch.empty(batch, frames, 3, *self.image_size, device="meta")
             return {**inputs, "pixel_values_videos": pixels}
         return {**inputs, "video_features": torch.empty(batch, frames, self.config.video_width, device="meta")}
+
+    @property
+    def shortest_seconds(self) -> float:
+        """What the audio encoder needs for one position."""
+        return self.config.audio_traits.min_length / self._audio_rate
+
+    @property
+    def _audio_rate(self) -> int:
+        """Steps of the audio encoder's input in a second."""
+        config = self.config.audio_config
+        if self.config.audio_traits.input_dims == 2:
+            return getattr(config, "sampling_rate", None) or 16_000
+        return 50 if hasattr(config, "feature_projection_input_dim") else 100  # Wav2Vec2-BERT joins two frames
+
+    def _audio_shape(self, seconds: float) -> tuple[int, ...]:
+        """Of the audio encoder's input, without the batch."""
+        traits, config = self.config.audio_traits, self.config.audio_config
+        length = max(round(seconds * self._audio_rate), traits.min_length)
+        length = math.ceil(length / traits.multiple) * traits.multiple
+        if traits.is_fixed:
+            length = traits.window or length
+        if traits.input_dims == 2:
+            return (length,)
+        names = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel")
+        bins = next((getattr(config, name) for name in names if hasattr(config, name)), None)
+        if traits.input_dims != 3 or bins is None:
+            raise ValueError(
+                f"The input of an audio encoder of type {config.model_type!r} is not known well enough for an "
+                "estimate: it needs spectrograms of three dimensions, whose bins are in its configuration."
+            )
+        return (bins, length) if traits.time_dim == 2 else (length, bins)
 
 
 class _ImageEncoder(torch.nn.Module):

@@ -13,6 +13,7 @@ from transformers.utils import logging
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # scripts: they import each other by name
 
 import clip_to_label
+import estimate
 import front_end
 import inference
 import report
@@ -21,6 +22,8 @@ import wavlm_attention
 import workload
 from harness import Limits
 from published import PublishedFoalNet, prepare_picture, read_pictures, read_sound, with_weights_of
+
+from foal_hf.experiments.machines import Machine
 
 
 COMMON = ["--short", "--rounds", "1", "--threads", "1"]
@@ -142,6 +145,16 @@ def test_training_steps_are_compared_on_the_same_weights(tmp_path, monkeypatch) 
     result = results_of(training_step.main, tmp_path, "training_step", *sizes)
     assert [row[0] for row in result["rows"]] == list(training_step.WAYS)
     assert len(result["targets"]) == 2
+
+
+def test_estimates_are_compared_with_steps_of_the_same_round(tmp_path, monkeypatch) -> None:
+    machine = Machine("a slow one", "cpu", 1e9, 1e9, 1e9, 1e-6, usable_bytes=2**30)
+    monkeypatch.setattr(estimate, "this_machine", lambda: machine)
+    monkeypatch.setattr(estimate, "in_a_process", lambda function, *args: (1000, 5000))
+    result = results_of(estimate.main, tmp_path, "estimate")
+    assert [row[0] for row in result["rows"]] == list(estimate.CASES)
+    assert all(row[5] == pytest.approx(4000 * row[7]) for row in result["rows"])
+    assert len(result["targets"]) == 8
 
 
 def test_inference_is_compared_and_split(tmp_path) -> None:
