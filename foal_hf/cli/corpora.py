@@ -1,4 +1,4 @@
-"""`foal-hf inspect`, `prepare` and `embed`: the report of a corpus, its rows as Parquet, its stored video features."""
+"""`foal-hf inspect`, `prepare` and `embed`: the report of a corpus, its rows as Parquet, its stored features."""
 
 import argparse
 import json
@@ -25,12 +25,16 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command = add(embed)
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
     add_corpus_options(command, settings="--set")
-    command.add_argument(
-        "--model", required=True, help="folder or Hub name of the checkpoint that has the image encoder"
-    )
+    command.add_argument("--model", required=True, help="folder or Hub name of the checkpoint that has the encoders")
     command.add_argument("--output", required=True, metavar="STORE", help="folder of the features")
     command.add_argument(
+        "--side", choices=("audio", "video", "both"), default="video", help="whose features to store (%(default)s)"
+    )
+    command.add_argument(
         "--freeze-vision-encoder", action="store_true", help="use the image encoder as it is, although it was trained"
+    )
+    command.add_argument(
+        "--freeze-audio-encoder", action="store_true", help="use the audio encoder as it is, although it was trained"
     )
     command.add_argument("--batch-frames", type=int, default=64, help="frames per forward pass (%(default)s)")
     command.add_argument("--num-workers", type=int, default=1, help="decoding processes (%(default)s)")
@@ -62,7 +66,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def embed(options: argparse.Namespace) -> int:
-    """Compute and store the missing video features of a corpus with a frozen image encoder."""
+    """Compute and store the missing features of a corpus, of its video, audio or both, with frozen encoders."""
     from datasets import concatenate_datasets
 
     from ..checkpoint_errors import errors_naming_checkpoint
@@ -76,6 +80,8 @@ def embed(options: argparse.Namespace) -> int:
     with errors_naming_checkpoint(options.model):
         model = FoalNetModel.from_pretrained(options.model, **frozen)
         processor = FoalNetProcessor.from_pretrained(options.model)
+    if options.freeze_audio_encoder and model.audio_encoder is not None:
+        model.audio_encoder.requires_grad_(False)
     model = model.to(checked_device(options.device))
     splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
     store = embed_rows(
@@ -83,13 +89,17 @@ def embed(options: argparse.Namespace) -> int:
         model,
         processor,
         options.output,
+        sides=("video", "audio") if options.side == "both" else (options.side,),
         batch_frames=options.batch_frames,
         num_workers=options.num_workers,
         on_error=options.on_error or "raise",
     )
     result = {"store": str(store.directory), "clips": len(store), "bytes": store.num_bytes, "skipped": store.skipped}
+    counted = f"features of {len(store)} clips" + (
+        " (audio and video counted apart)" if options.side != "video" else ""
+    )
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        print(f"{store.directory} holds the features of {len(store)} clips in {store.num_bytes / 1e6:.1f} MB")
+        print(f"{store.directory} holds the {counted} in {store.num_bytes / 1e6:.1f} MB")
     return 1 if store.skipped else 0

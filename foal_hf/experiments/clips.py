@@ -1,4 +1,4 @@
-"""The clips of a run, with stored features instead of video if the image encoder is frozen."""
+"""The clips of a run, with stored features of the encoders that are frozen."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import torch
 
 from ..data import ClipCollator, ClipDataset
 from ..data.features import FeatureClipDataset, FeatureCollator, FeatureStore, embed
+from ..data.features.keys import Side, storable_sides
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from .assembly import FixedLengthCollator
 from .recipe import Recipe
@@ -48,8 +49,8 @@ class Clips:
         self._recipe, self._model, self._num_workers = recipe, model, num_workers
         self._label2id = model.config.label2id if label2id is None else label2id
         _check_sides(corpus, model.config, self.modalities)
-        is_frozen = model.config.vision_config is not None and model.config.freeze_vision_encoder
-        self._store_dir = store_dir if "video" in self.modalities and is_frozen else None
+        self._sides: list[Side] = [side for side in storable_sides(model) if side in self.modalities]
+        self._store_dir = store_dir if self._sides else None
 
     @property
     def collator(self) -> Any:
@@ -77,13 +78,15 @@ class Clips:
         clips = self.unread(rows, modalities)
         if self._store_dir is None:
             return clips
-        if "video" in clips.modalities:
+        sides = [side for side in self._sides if side in clips.modalities]
+        if sides:
+            options: dict[str, Any] = {"sides": sides, "num_workers": self._num_workers}
             with _fast_precision(self._recipe, self._model):
-                store = embed(clips.rows, self._model, self.processor, self._store_dir, num_workers=self._num_workers)
+                store = embed(clips.rows, self._model, self.processor, self._store_dir, **options)
         else:
             self._store_dir.mkdir(parents=True, exist_ok=True)
             store = FeatureStore(self._store_dir)
-        return FeatureClipDataset(clips, store, self._model, keep_in_memory=self._recipe.keep_in_memory)
+        return FeatureClipDataset(clips, store, self._model, sides=sides, keep_in_memory=self._recipe.keep_in_memory)
 
 
 def _check_sides(corpus: Any, config: Any, modalities: Sequence[str]) -> None:
@@ -97,7 +100,7 @@ def _check_sides(corpus: Any, config: Any, modalities: Sequence[str]) -> None:
 
 
 def _fast_precision(recipe: Recipe, model: Any) -> contextlib.AbstractContextManager[Any]:
-    """Half precision for the image encoder if the training uses it. Features are stored in float16 in any case."""
+    """Half precision for the encoders if the training uses it. Features are stored in float16 in any case."""
     device = next(model.parameters()).device
     if device.type != "cuda" or recipe.precision == "fp32":
         return contextlib.nullcontext()

@@ -391,11 +391,12 @@ class FoalNetConfig(PreTrainedConfig):
                 )
             if width < 1:
                 raise ValueError(f"`{side}_feature_dim` is {width}; expected 1 or more.")
-        if self.vision_config is None and self.vision_pooling is not None:
-            raise ValueError(
-                f"`vision_pooling` is {self.vision_pooling!r}, but with `video_feature_dim` there is no image encoder "
-                "whose output is pooled; remove it."
-            )
+        for name in ("vision_pooling", "vision_window_frames"):
+            if self.vision_config is None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)!r}, but with `video_feature_dim` there is no image encoder that "
+                    "it could be about; remove it."
+                )
 
 
 def _as_config(value: Any, default_type: str, defaults: dict[str, Any]) -> PreTrainedConfig:

@@ -715,7 +715,7 @@ def test_missing_features_are_refused_with_the_reason(
         other_processor,
         model.config.label2id,
     )
-    with pytest.raises(FeatureStoreError, match=f"8 of 8 clips have no features in .*holds 8 clips: .*{reason}"):
+    with pytest.raises(FeatureStoreError, match=f"8 of 8 clips have no video features in .*holds 8 clips: .*{reason}"):
         FeatureClipDataset(clips, FeatureStore(complete), other_model)
 
 
@@ -726,7 +726,7 @@ def test_clips_without_features_can_be_left_out(rows, complete: Path, model, pro
         kept = FeatureClipDataset(clips, FeatureStore(complete), model, on_missing="skip")
         assert len(kept) == 2 and kept.labels == [clips.labels[0], clips.labels[2]]
         assert torch.equal(kept[1]["video_features"], stored(complete, rows[2:3], model, processor)[0])
-        assert "1 of 3 clips have no features" in caplog.text
+        assert "1 of 3 clips have no video features" in caplog.text
 
 
 def test_features_of_another_width_are_the_models_own_error(complete: Path, rows, processor, model) -> None:

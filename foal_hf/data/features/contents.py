@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from ...foal_net.arrays_foal_net import frames_from_array
+from ...foal_net.rows_foal_net import checked_source
 from ...foal_net.sources_foal_net import MediaError, is_url, source_name
-from ...identity import digest_of_file, digest_of_tensors
+from ...identity import digest_of, digest_of_file, digest_of_tensors
 
 
 _FILES = "files.jsonl"
@@ -39,8 +42,12 @@ class ContentDigests:
                 path, state, digest = record
                 self._known[path] = (state, digest)
 
-    def digest(self, source: Any) -> str:
-        """Digest of the content of a path, bytes, a `datasets` row or decoder, or frames in an array.
+    def digest(self, source: Any, side: str = "video") -> str:
+        """Digest of the content of a path, bytes, a `datasets` row or decoder, or frames or samples in an array.
+
+        Args:
+            source: The content.
+            side (`"audio"` or `"video"`): What an array holds.
 
         Raises:
             MediaError: If it is a URL, or a file that is missing or cannot be read.
@@ -51,6 +58,8 @@ class ContentDigests:
             return self._of_file(_file_path(source))
         if isinstance(source, bytes | bytearray | memoryview):
             return hashlib.sha256(source).hexdigest()
+        if side == "audio" and (hasattr(source, "shape") or isinstance(source, list | tuple | Mapping)):
+            return _digest_of_samples(source)
         if hasattr(source, "shape") or isinstance(source, list | tuple) or hasattr(source, "convert"):
             return digest_of_tensors({"frames": frames_from_array([source] if hasattr(source, "convert") else source)})
         raise TypeError(
@@ -95,6 +104,13 @@ class ContentDigests:
         self._known[path] = (state, digest)
         append_record(self._records, [path, state, digest])
         return digest
+
+
+def _digest_of_samples(source: Any) -> str:
+    """Digest of a waveform, given alone or as `{"array", "sampling_rate"}`."""
+    known = checked_source(source) if isinstance(source, Mapping) else {"array": source}
+    samples = torch.as_tensor(np.asarray(known["array"]))
+    return digest_of([digest_of_tensors({"samples": samples}), known.get("sampling_rate")])
 
 
 def plain_source(source: Any) -> Any:

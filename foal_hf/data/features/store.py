@@ -1,7 +1,7 @@
-"""Features of clips on disk: float16, in memory-mapped safetensors shards.
+"""Features of clips on disk, of video and of audio: float16, in memory-mapped safetensors shards.
 
     store/
-      features-<digest of the checksums>.safetensors     one tensor (frames, video_width) per clip, named by its key
+      features-<digest of the checksums>.safetensors     one tensor (positions, width) per clip and side, by key
       files.jsonl                                        digests of media files, see `contents.py`
       settings.jsonl                                     encoder and preprocessing of the features, see `keys.py`
 
@@ -40,7 +40,7 @@ class FeatureStoreError(RuntimeError):
 
 
 class FeatureStore:
-    """Stored features of the image encoder, by key (see [`~foal_hf.data.features.keys.FeatureKeys`]).
+    """Stored features of frozen encoders, by key (see [`~foal_hf.data.features.keys.FeatureKeys`]).
 
     It pickles as a path and opens its own memory maps after unpickling. Any number of processes and threads may write
     to one folder; [`FeatureStore.refresh`] finds what they have written.
@@ -80,7 +80,7 @@ class FeatureStore:
         return type(self), (self.directory,)
 
     def __len__(self) -> int:
-        """Clips in the store."""
+        """Sequences in the store: clips, counted once for each side."""
         return len(self._shard_of)
 
     def __contains__(self, key: object) -> bool:
@@ -95,7 +95,7 @@ class FeatureStore:
         return sum((self.directory / name).stat().st_size for name in self._shards)
 
     def num_frames(self, key: str) -> int:
-        """Frames of a clip, without reading them."""
+        """Frames (or positions of audio) of a clip, without reading them."""
         return self._shard_of[key].num_frames(key)
 
     def get(self, key: str) -> torch.Tensor:
@@ -105,8 +105,8 @@ class FeatureStore:
             key (`str`): From [`~foal_hf.data.features.keys.FeatureKeys`].
 
         Returns:
-            `torch.Tensor` of shape `(frames, video_width)`, float16, in its own memory; 0 frames for a clip that has
-            no video in its range.
+            `torch.Tensor` of shape `(positions, width)`, float16, in its own memory; 0 positions for a clip that has
+            no video (or audio) in its range.
 
         Raises:
             KeyError: If it is not in the store.
@@ -157,7 +157,7 @@ class FeatureStore:
         """Add a shard.
 
         Args:
-            features (`Mapping[str, torch.Tensor]`): Of each clip, `(frames, video_width)`, float16.
+            features (`Mapping[str, torch.Tensor]`): Of each clip, `(positions, width)`, float16.
 
         Returns:
             `Path`: The shard. It is completely on disk when this returns.
@@ -169,7 +169,7 @@ class FeatureStore:
         for key, tensor in features.items():
             if tensor.dtype != torch.float16 or tensor.ndim != 2:
                 shape = tuple(tensor.shape)
-                raise ValueError(f"Features are (frames, video_width), float16; {key!r} is {shape}, {tensor.dtype}.")
+                raise ValueError(f"Features are (positions, width), float16; {key!r} is {shape}, {tensor.dtype}.")
         # Cloned: safetensors refuses tensors that share memory, as slices of one pass of the encoder do.
         tensors = {key: features[key].detach().cpu().contiguous().clone() for key in sorted(features)}
         checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
