@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .audio_traits_foal_net import AudioTraits, audio_part, call_encoder
+from .audio_traits_foal_net import AudioTraits, audio_part, call_encoder, num_audio_layers
 from .configuration_foal_net import FoalNetConfig
 from .wavlm_attention_foal_net import SdpaWavLMModel, use_channels_last
 
@@ -38,6 +38,7 @@ def run_audio_encoder(
     config: FoalNetConfig,
     inputs: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
+    layer_weights: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[BaseModelOutput, torch.Tensor]:
     """Run an audio encoder.
@@ -49,6 +50,8 @@ def run_audio_encoder(
             or for example `(batch, frames, bins)`.
         attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*): 1 for audio, 0 for the padding after it.
             All 0 for a clip without audio.
+        layer_weights (`torch.Tensor` of shape `(layers,)`, *optional*): With `audio_layers`, the numbers whose softmax
+            weights the layers.
         **kwargs: For the encoder, such as `output_hidden_states`.
 
     Returns:
@@ -58,6 +61,8 @@ def run_audio_encoder(
     Raises:
         ValueError: If the audio is longer than the encoder takes.
     """
+    if layer_weights is not None:
+        return _run_and_sum_layers(encoder, config, inputs, attention_mask, layer_weights, **kwargs)
     traits = config.audio_traits
     inputs = inputs.to(encoder.dtype)
     length = inputs.shape[traits.time_dim]
@@ -66,7 +71,7 @@ def run_audio_encoder(
     else:
         lengths = attention_mask.sum(dim=1).long()
     if traits.is_fixed:
-        return _encode_window(encoder, traits, inputs, lengths, **kwargs)
+        return _encode_window(encoder, config, inputs, lengths, **kwargs)
     if length < traits.min_length:
         inputs = _padded_to(traits.min_length, inputs, traits.time_dim)
     if attention_mask is not None and not traits.masks_padding:
@@ -79,11 +84,38 @@ def run_audio_encoder(
         steps = torch.arange(inputs.shape[traits.time_dim], device=inputs.device)
         valid = (steps < lengths[:, None]) | (frames == 0)[:, None]
         kwargs["attention_mask"] = valid.long()
-    output = call_encoder(encoder, inputs, traits.time_dim, **_without_time_masks(encoder, inputs, traits), **kwargs)
+    output = _call(encoder, config, inputs, **kwargs)
     positions = output["last_hidden_state"].shape[1]
     if frames is None:
         frames = torch.full_like(lengths, positions if length >= traits.min_length else 0)
     return output, torch.arange(positions, device=inputs.device) < frames[:, None]
+
+
+def _run_and_sum_layers(
+    encoder: Any,
+    config: FoalNetConfig,
+    inputs: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    layer_weights: torch.Tensor,
+    **kwargs: Any,
+) -> tuple[BaseModelOutput, torch.Tensor]:
+    """Run an audio encoder, and sum its layers to its sequence."""
+    wants_states = kwargs.pop("output_hidden_states", None)
+    output, mask = run_audio_encoder(encoder, config, inputs, attention_mask, output_hidden_states=True, **kwargs)
+    states, layer_range = output.get("hidden_states"), config.audio_layer_range
+    assert layer_range is not None
+    if states is None:  # no clip has audio
+        return output, mask
+    first, last = layer_range
+    weights = layer_weights.softmax(dim=0).to(states[0].dtype)
+    total = sum(weight * layer for weight, layer in zip(weights, states[first : last + 1], strict=True))
+    traits = config.audio_traits
+    output["last_hidden_state"] = _over_time(total, traits) if traits.is_fixed else total
+    return BaseModelOutput(
+        last_hidden_state=output["last_hidden_state"],
+        hidden_states=states if wants_states else None,
+        attentions=output.get("attentions"),
+    ), mask
 
 
 def _encode_by_length(
@@ -105,9 +137,8 @@ def _encode_by_length(
     for length in lengths[lengths >= traits.min_length].unique().tolist():
         row = (lengths == length).nonzero().squeeze(1)
         values = inputs[row].narrow(traits.time_dim, 0, length)
-        time_masks = _without_time_masks(encoder, values, traits)
         rows.append(row)
-        parts.append(call_encoder(encoder, values, traits.time_dim, **time_masks, **kwargs))
+        parts.append(_call(encoder, config, values, **kwargs))
         frames[row] = parts[-1].last_hidden_state.shape[1]
     if not parts:  # no clip of the batch has audio
         absent = inputs.new_zeros(batch, 1, config.audio_width)
@@ -127,7 +158,9 @@ def _encode_by_length(
 
     def merge_layers(name: str, time_dims: int) -> tuple[torch.Tensor, ...] | None:
         layers = [part.get(name) for part in parts]
-        return tuple(merge(tensors, time_dims) for tensors in zip(*layers, strict=True)) if layers[0] else None
+        return (
+            tuple(merge(tensors, time_dims) for tensors in zip(*layers, strict=True)) if layers[0] is not None else None
+        )
 
     sequence = merge(tuple(part.last_hidden_state for part in parts), 1)
     output = BaseModelOutput(
@@ -139,16 +172,17 @@ def _encode_by_length(
 
 
 def _encode_window(
-    encoder: Any, traits: AudioTraits, inputs: torch.Tensor, lengths: torch.Tensor, **kwargs: Any
+    encoder: Any, config: FoalNetConfig, inputs: torch.Tensor, lengths: torch.Tensor, **kwargs: Any
 ) -> tuple[BaseModelOutput, torch.Tensor]:
     """Run an encoder of whole windows, which the feature extractor padded; positions beyond the clip are not valid."""
+    traits = config.audio_traits
     length = inputs.shape[traits.time_dim]
     if traits.window not in (None, length):
         raise ValueError(
             f"`{traits.input_name}` have {length} frames; this audio encoder takes {traits.window}, as its feature "
             "extractor pads them. Prepare the clips with the processor."
         )
-    output = call_encoder(encoder, inputs, traits.time_dim, **kwargs)
+    output = _call(encoder, config, inputs, **kwargs)
     sequence = _over_time(output["last_hidden_state"], traits)
     positions = torch.arange(sequence.shape[1], device=inputs.device)
     output["last_hidden_state"] = sequence
@@ -166,6 +200,19 @@ def _over_time(tokens: torch.Tensor, traits: AudioTraits) -> torch.Tensor:
     prefix, rows, columns = traits.grid
     patches = tokens[:, prefix:].unflatten(1, (rows, columns))
     return patches.mean(dim=1 if traits.time_is_last else 2)
+
+
+def _call(encoder: Any, config: FoalNetConfig, inputs: torch.Tensor, **kwargs: Any) -> Any:
+    traits = config.audio_traits
+    output = call_encoder(encoder, inputs, traits.time_dim, **_without_time_masks(encoder, inputs, traits), **kwargs)
+    if kwargs.get("output_hidden_states") and config.audio_layers != "last":
+        given, num_layers = len(output["hidden_states"]), num_audio_layers(config.audio_config)
+        if given != num_layers:
+            raise ValueError(
+                f"The audio encoder skipped layers ({given} of {num_layers} outputs), but `audio_layers` sums all: set "
+                "`layerdrop` of `audio_config` to 0, or `freeze_audio_encoder=True`."
+            )
+    return output
 
 
 def _num_positions(encoder: Any, lengths: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ _MAX_PREFIX_TOKENS = 8
 # What was found, as finding it builds a model, if one without weights. The class depends on the class of the config.
 _PARTS: dict[type, tuple[type[PreTrainedModel], str]] = {}
 _TRAITS: dict[tuple[type, str], "AudioTraits"] = {}
+_LAYERS: dict[tuple[type, str], int] = {}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class AudioTraits:
             patches along the first dimension and along the second.
         time_is_last (`bool`): Whether time is the last dimension of that grid.
         step (`int`, *optional*): Frames from one patch to the next.
+        example_shape (`tuple[int, ...]`): The shape of an input.
     """
 
     input_name: str = "input_values"
@@ -60,6 +62,7 @@ class AudioTraits:
     grid: tuple[int, int, int] | None = None
     time_is_last: bool = True
     step: int | None = None
+    example_shape: tuple[int, ...] = (1, _TRIAL_SAMPLES[0])
 
 
 def audio_traits(config: PreTrainedConfig) -> AudioTraits:
@@ -79,6 +82,30 @@ def audio_traits(config: PreTrainedConfig) -> AudioTraits:
     if key not in _TRAITS:
         _TRAITS[key] = _observe(config)
     return _TRAITS[key]
+
+
+def num_audio_layers(config: PreTrainedConfig) -> int:
+    """How many hidden states the encoder of a config gives, the embedding before its first layer included.
+
+    Raises:
+        ValueError: If they cannot be summed, as they have other shapes than its output.
+    """
+    key = type(config), config.to_json_string(use_diff=False)
+    if key not in _LAYERS:
+        encoder = _without_weights(audio_part(config)[0], config)
+        traits = audio_traits(config)
+        inputs = torch.zeros(traits.example_shape, device="meta")
+        with torch.no_grad():
+            output = call_encoder(encoder, inputs, traits.time_dim, output_hidden_states=True)
+        shapes = [tuple(states.shape) for states in output.get("hidden_states") or ()]
+        if set(shapes) != {tuple(output.last_hidden_state.shape)}:
+            raise ValueError(
+                f"`audio_layers` must be 'last' for {type(encoder).__name__}: its layers cannot be summed: its output "
+                f"has the shape {tuple(output.last_hidden_state.shape)}, and the hidden states have "
+                f"{', '.join(map(str, dict.fromkeys(shapes))) or 'not been given'}."
+            )
+        _LAYERS[key] = len(shapes)
+    return _LAYERS[key]
 
 
 def audio_part(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], str]:
@@ -217,6 +244,7 @@ def _traits_from(encoder: Any, trial: _Trial, output: torch.Size, images: list[A
         "input_name": encoder.main_input_name,
         "input_dims": len(trial.shape(1)),
         "time_dim": trial.time_dim,
+        "example_shape": trial.shape(trial.short),
     }
     if len(output) == 4:  # (batch, width, frequencies, positions), as in CLAP
         return AudioTraits(**common, width=output[1], is_fixed=True)
@@ -331,4 +359,4 @@ def call_encoder(encoder: Any, inputs: torch.Tensor, time_dim: int, **kwargs: An
     return type(encoder).forward(short, inputs, **kwargs)
 
 
-__all__ = ["AUDIO_INPUTS", "AudioTraits", "audio_part", "audio_traits", "call_encoder"]
+__all__ = ["AUDIO_INPUTS", "AudioTraits", "audio_part", "audio_traits", "call_encoder", "num_audio_layers"]

@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
-from .audio_traits_foal_net import AudioTraits, audio_traits
+from .audio_traits_foal_net import AudioTraits, audio_traits, num_audio_layers
 from .checkpoint_foal_net import AUTO_MAP, CUSTOM_PIPELINES, write_code
 from .vision_interface_foal_net import VisionInterface, vision_interface
 
@@ -118,7 +118,16 @@ class FoalNetConfig(PreTrainedConfig):
             it trains it, and `train()` changes neither: it only keeps an image encoder in which nothing is trained in
             evaluation mode.
         freeze_audio_feature_encoder (`bool`, defaults to `True`):
-            Freeze the convolutional front end of the audio encoder when a model is made or loaded.
+            Freeze the convolutional front end of the audio encoder when a model is made or loaded. Encoders of
+            spectrograms have none.
+        freeze_audio_encoder (`bool`, defaults to `False`):
+            Freeze all of the audio encoder, likewise: it stores no activations and stays in evaluation mode.
+        audio_layers (`"last"`, `"all"` or `[first, last]`, defaults to `"last"`):
+            Which outputs of the audio encoder are its sequence: the last, as published, or a sum of all of them (or of
+            those from `first` to `last`, inclusive; 0 is the embedding before the first layer), weighted by the softmax
+            of learned numbers that begin equal: `use_weighted_layer_sum` of transformers. The layers are the
+            `hidden_states` of the encoder: the last is before the final norm in some encoders (AST) and behind it in
+            others (WavLM-large, Whisper); the ones before it never pass that norm.
         layer_norm_eps (`float`, defaults to 1e-5):
             Epsilon of the layer norms in projection and fusion.
         initializer_range (`float`, defaults to 0.02):
@@ -187,6 +196,7 @@ class FoalNetConfig(PreTrainedConfig):
     # Fields that only appear in saved files where they are not the default.
     _saved_where_set: ClassVar[tuple[str, ...]] = (
         *("audio_feature_dim", "video_feature_dim", "audio_features_from", "video_features_from"),
+        *("audio_layers", "freeze_audio_encoder"),
     )
     # Former names of fields to present ones, so that checkpoints of older releases load.
     _renamed: ClassVar[dict[str, str]] = {}
@@ -212,6 +222,8 @@ class FoalNetConfig(PreTrainedConfig):
     freeze_vision_encoder: bool = True
     same_emotion_distance: float | int | None = None
     freeze_audio_feature_encoder: bool = True
+    freeze_audio_encoder: bool = False
+    audio_layers: str | list[int] | tuple[int, ...] = "last"
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     calibration_temperature: float | int | None = None
@@ -232,6 +244,8 @@ class FoalNetConfig(PreTrainedConfig):
             self.audio_config = _as_config(self.audio_config, "wavlm", _WAVLM_LARGE)
             # Of a model of audio and text, its part for audio.
             self.audio_config = getattr(self.audio_config, "audio_config", self.audio_config)
+        if isinstance(self.audio_layers, tuple):
+            self.audio_layers = list(self.audio_layers)  # as it is read from a file
         if self.vision_config is not None or self.video_feature_dim is None:
             self.vision_config = _as_config(self.vision_config, "clip_vision_model", _CLIP_VIT_LARGE)
         if self.vision_pooling is None and self.vision_config is not None:
@@ -304,6 +318,26 @@ class FoalNetConfig(PreTrainedConfig):
         return self.audio_traits.input_name
 
     @property
+    def audio_layer_range(self) -> tuple[int, int] | None:
+        """The first and the last of the layers that are summed; None for the last one alone."""
+        layers: Any = self.audio_layers
+        if layers == "last":
+            _ = self.audio_traits
+            return None
+        if layers != "all" and not (len(layers) == 2 and all(isinstance(layer, int) for layer in layers)):
+            raise ValueError(f"`audio_layers` is {layers!r}; expected 'last', 'all' or [first, last].")
+        if self.audio_config is None:
+            raise ValueError(f"`audio_layers` is {layers!r}, but with `audio_feature_dim` there is no audio encoder.")
+        num_layers = num_audio_layers(self.audio_config)
+        first, last = (0, num_layers - 1) if layers == "all" else layers
+        if not 0 <= first <= last < num_layers:
+            raise ValueError(
+                f"`audio_layers` is {layers!r}; expected 0 <= first <= last <= {num_layers - 1}: this audio encoder "
+                f"has {num_layers - 1} layers, and 0 is the embedding before the first."
+            )
+        return first, last
+
+    @property
     def min_audio_samples(self) -> int:
         """Samples that the audio encoder needs for one frame (400, which is 25 ms, in the published encoders).
 
@@ -339,7 +373,7 @@ class FoalNetConfig(PreTrainedConfig):
     def validate_foal_net(self) -> None:
         """Part of the `@strict` validation, on construction."""
         self._validate_features()
-        _ = self.audio_traits  # refuses what is no audio encoder
+        _ = self.audio_layer_range  # refuses what is no audio encoder, and layers that it does not have
         for name in ("projection_dim", "num_fusion_layers", "num_fusion_heads", "temperature_init_value"):
             value = getattr(self, name)
             if not value > 0:

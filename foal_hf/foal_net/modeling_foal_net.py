@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs, maybe_install_capturing_hooks
 
 from .audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
 from .checkpoint_foal_net import CheckpointPart
@@ -184,7 +184,7 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         return loaded
 
     def freeze_encoders(self) -> None:
-        """Freeze what the config says: `freeze_vision_encoder`, `freeze_audio_feature_encoder`.
+        """Freeze what the config says: `freeze_vision_encoder`, `freeze_audio_encoder`, `freeze_audio_feature_encoder`.
 
         Called when a model is made or loaded, and never after: from then on each parameter's `requires_grad` decides
         what is trained. `train()` does not change it.
@@ -192,6 +192,11 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
         foal_net: Any = self.base_model
         if self.config.freeze_vision_encoder and foal_net.vision_encoder is not None:
             foal_net.vision_encoder.requires_grad_(False)
+        if self.config.freeze_audio_encoder and foal_net.audio_encoder is not None:
+            foal_net.audio_encoder.requires_grad_(False)
+        # Whisper's positions are not trained in a new model either.
+        if isinstance(table := getattr(foal_net.audio_encoder, "embed_positions", None), nn.Embedding):
+            table.requires_grad_(False)
         front_end = getattr(foal_net.audio_encoder, "feature_extractor", None)
         if self.config.freeze_audio_feature_encoder and front_end is not None:
             front_end._freeze_parameters()
@@ -215,6 +220,8 @@ class FoalNetPreTrainedModel(CheckpointPart, PreTrainedModel):  # type: ignore[m
             init.zeros_(module.bias)
         elif isinstance(module, FoalNetModel):
             init.constant_(module.temperature, self.config.temperature_init_value)
+            if module.audio_layer_weights is not None:
+                init.zeros_(module.audio_layer_weights)
 
     def _set_gradient_checkpointing(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers, but refuses `use_reentrant=True`, with which WavLM recurses until memory runs out."""
@@ -258,14 +265,17 @@ class FoalNetModel(FoalNetPreTrainedModel):
         self.video_projection = FoalNetProjection(config, config.video_width)
         self.fusion = FoalNetFusion(config)
         self.temperature = nn.Parameter(torch.tensor(float(config.temperature_init_value)))
+        layers = config.audio_layer_range
+        self.audio_layer_weights = None if layers is None else nn.Parameter(torch.zeros(layers[1] - layers[0] + 1))
         self.post_init()
         self.freeze_encoders()
 
     def train(self, mode: bool = True) -> "FoalNetModel":
-        """As in torch, but an image encoder in which nothing is trained stays in evaluation mode."""
+        """As in torch, but an encoder in which nothing is trained stays in evaluation mode."""
         super().train(mode)
-        if self.vision_encoder is not None and not is_trained(self.vision_encoder):
-            self.vision_encoder.eval()
+        for encoder in (self.audio_encoder, self.vision_encoder):
+            if encoder is not None and not is_trained(encoder):
+                encoder.eval()
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -398,10 +408,22 @@ class FoalNetModel(FoalNetPreTrainedModel):
     ) -> tuple[BaseModelOutput, torch.Tensor]:
         """Encode audio, or take its stored features; returns also the mask, `(batch, audio_frames)`, bool."""
         if audio_features is not None:
+            weights = self.audio_layer_weights
+            if self.training and weights is not None and weights.requires_grad:
+                raise ValueError(
+                    "`audio_features` hold one sum of the layers of the audio encoder, so that the weights of "
+                    f"`audio_layers` would never get a gradient. Give `{self.config.audio_input_name}`, or freeze "
+                    "them: `audio_layer_weights.requires_grad_(False)`."
+                )
             return self._take_features("audio", audio_features, attention_mask, self.audio_encoder)
         self._check_has_encoder("audio", self.audio_encoder)
         raw = input_values if input_features is None else input_features
-        encoded, mask = run_audio_encoder(self.audio_encoder, self.config, raw, attention_mask, **kwargs)
+        if kwargs or self.audio_layer_weights is not None:
+            # Hooks that the encoder installed by itself would be installed again with those of this model.
+            maybe_install_capturing_hooks(self)
+        encoded, mask = run_audio_encoder(
+            self.audio_encoder, self.config, raw, attention_mask, self.audio_layer_weights, **kwargs
+        )
         encoded["last_hidden_state"] = encoded["last_hidden_state"].masked_fill(~mask[..., None], 0.0)
         return encoded, mask
 

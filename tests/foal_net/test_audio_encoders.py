@@ -2,18 +2,17 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_models import OTHER_AUDIO_ENCODERS, tiny_model
+from tiny_models import OTHER_AUDIO_ENCODERS, tiny_config, tiny_model
 from tiny_processors import tiny_video_processor
-from transformers import (
-    Wav2Vec2FeatureExtractor,
-)
+from transformers import AutoModel, AutoProcessor, Wav2Vec2FeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from foal_hf import FoalNetProcessor
+from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
 from foal_hf.foal_net.media_foal_net import Clip
 
 
@@ -107,3 +106,133 @@ def test_the_sequence_is_that_of_the_encoder_called_by_hand(kind: str) -> None:
         assert valid.sum() == len(expected) and valid[: len(expected)].all()
         torch.testing.assert_close(output.audio_last_hidden_state[row, valid], expected, **CLOSE)
         assert expected.std(dim=0).mean() > 1e-3  # it changes over time
+
+
+SUMMED = [kind for kind in KINDS if kind not in ("sew", "sew-d", "seamless-m4t-v2", "clap")]
+
+
+@pytest.mark.parametrize("kind", SUMMED)
+@torch.no_grad()
+def test_layers_are_summed_with_learned_weights(kind: str) -> None:
+    plain, processor = tiny_model(kind).foal_net, processor_of(kind)
+    model = tiny_model(kind, audio_layers=[1, 2]).foal_net
+    model.load_state_dict(plain.state_dict(), strict=False)
+    batch = processor.batch(clips())
+    states = plain.get_audio_features(**{n: batch[n] for n in batch if "video" not in n}, output_hidden_states=True)
+    assert len(states.hidden_states) == 3
+    mask = model(**batch).audio_mask.bool()
+    model.audio_layer_weights.copy_(torch.tensor([0.0, math.log(3.0)]))  # a quarter and three quarters
+    expected = 0.25 * states.hidden_states[1] + 0.75 * states.hidden_states[2]
+    got = model(**batch).audio_last_hidden_state
+    if kind == "ast":
+        expected = expected[:, 2:].unflatten(1, (-1, got.shape[1])).mean(1)
+    torch.testing.assert_close(got[mask], expected[mask], **CLOSE)
+    assert not got[~mask].any()
+    model.audio_layer_weights.fill_(5.0)
+    alone = torch.cat([model(**processor.batch([each])).audio_embeds for each in clips()])
+    torch.testing.assert_close(model(**batch).audio_embeds, alone, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "message"),
+    [
+        ("clap", "all", "`audio_layers` must be 'last' for ClapAudioModel: its layers cannot be summed"),
+        ("sew", "all", "`audio_layers` must be 'last' for SEWModel"),
+        ("whisper", [1, 3], "expected 0 <= first <= last <= 2: this audio encoder has 2 layers"),
+        ("whisper", [2, 1], "expected 0 <= first <= last <= 2"),
+        ("whisper", "first", "is 'first'; expected 'last', 'all' or"),
+        ("whisper", [1], "expected 'last', 'all' or"),
+    ],
+)
+def test_layers_that_cannot_be_summed_are_refused(kind: str, layers: Any, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        tiny_config(kind, audio_layers=layers)
+
+
+def test_a_frozen_encoder_trains_only_the_weights_of_its_layers() -> None:
+    model, processor = (
+        tiny_model("whisper", audio_layers="all", freeze_audio_encoder=True).train(),
+        processor_of("whisper"),
+    )
+    assert not model.foal_net.audio_encoder.training
+    assert model.foal_net.audio_layer_weights.tolist() == [0.0] * 3
+    model(**processor.batch(clips()), labels=torch.tensor([0, 1, 2, 3, 0])).loss.backward()
+    gradient = model.foal_net.audio_layer_weights.grad
+    assert gradient is not None and gradient.abs().min() > 1e-6
+    assert not [name for name, weight in model.foal_net.audio_encoder.named_parameters() if weight.grad is not None]
+    features = torch.zeros(5, 3, 32)
+    with pytest.raises(ValueError, match="would never get a gradient"):
+        model(audio_features=features)
+    assert model.eval()(audio_features=features).logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_hidden_states_of_fusion_do_not_disturb_those_of_the_encoder() -> None:
+    model, processor = tiny_model("whisper", audio_layers="all"), processor_of("whisper")
+    batch = processor.batch(clips())
+    expected = model(**batch).logits
+    for _ in range(2):
+        output = model(**batch, output_hidden_states=True)
+        assert len(output.hidden_states) == 4
+        torch.testing.assert_close(output.logits, expected, **CLOSE)
+
+
+def test_layers_that_training_skips_are_an_error_of_their_sum() -> None:
+    config = tiny_config("wav2vec2-conformer", audio_layers="all")
+    config.audio_config.layerdrop = 0.9
+    model = FoalNetForEmotionClassification(config).train()
+    with pytest.raises(
+        ValueError, match=r"skipped layers \(\d of 3 outputs\).* set `layerdrop` of `audio_config` to 0"
+    ):
+        model(**processor_of("wav2vec2-conformer").batch(clips()))
+
+
+def test_only_other_settings_of_the_audio_encoder_are_written(tmp_path: Path) -> None:
+    assert not {"audio_layers", "freeze_audio_encoder"} & tiny_config().to_diff_dict().keys()
+    tiny_config("whisper", audio_layers=(0, 1), freeze_audio_encoder=True).save_pretrained(tmp_path)
+    loaded = FoalNetConfig.from_pretrained(tmp_path)
+    assert (loaded.audio_layers, loaded.freeze_audio_encoder) == ([0, 1], True)
+
+
+@every_kind
+def test_a_saved_model_and_its_processor_load_by_auto_classes(kind: str, tmp_path: Path) -> None:
+    model, processor = tiny_model(kind), processor_of(kind)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    batch = AutoProcessor.from_pretrained(tmp_path).batch(clips())
+    loaded, info = FoalNetForEmotionClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert set(batch) <= set(processor.model_input_names)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch).logits, model(**processor.batch(clips())).logits, rtol=0, atol=0)
+        base = AutoModel.from_pretrained(tmp_path)
+        torch.testing.assert_close(base(**batch).audio_embeds, model(**batch).audio_embeds, rtol=0, atol=0)
+
+
+@every_kind
+def test_a_training_step_moves_what_is_trainable_and_nothing_else(kind: str, tmp_path: Path) -> None:
+    tiny_model(kind).save_pretrained(tmp_path)
+    model = FoalNetForEmotionClassification.from_pretrained(tmp_path).train()  # loading must not unfreeze
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=100.0)
+    batch = processor_of(kind).batch(clips())
+    model(**batch, labels=torch.tensor([0, 1, 2, 3, 0])).loss.backward()
+    optimizer.step()
+    unmoved = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert {name for name in frozen if name.startswith("foal_net.vision_encoder.")}
+    still = {name for name in unmoved - frozen if "masked_spec_embed" not in name}
+    # A bias of keys adds the same to all scores; a conformer with relative positions does not use its convolution.
+    without_effect = ("k_proj.bias", "linear_k.bias", "key.bias")
+    assert not [name for name in still if not name.endswith(without_effect) and "pos_conv_embed" not in name], still
+    assert frozen <= unmoved
+
+
+@every_kind
+@torch.no_grad()
+def test_bfloat16_is_finite_and_near_float32(kind: str) -> None:
+    model, batch = tiny_model(kind), processor_of(kind).batch(clips())
+    expected = model(**batch).audio_embeds
+    output = model.to(torch.bfloat16)(**batch)
+    assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
+    torch.testing.assert_close(output.audio_embeds.float(), expected, atol=0.1, rtol=0)
