@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -88,13 +89,30 @@ def find_misspelt(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 def undecoded(dataset: Any) -> Any:
     """A dataset whose `audio` and `video` are as stored, `{"path", "bytes"}` or text; no file is opened.
 
+    Where a column chooses a stream of its files (`Video(stream_index=1)`), they also have the key `stream_index`.
+
     Args:
         dataset (`datasets.Dataset` or `datasets.IterableDataset`): With any of the two columns.
 
     Returns:
         A dataset of the same kind with the same rows.
     """
-    for name in ("audio", "video"):
-        if isinstance(dataset.features.get(name), Audio | Video):
-            dataset = dataset.cast_column(name, dataclasses.replace(dataset.features[name], decode=False))
-    return dataset
+    columns = {name: dataset.features.get(name) for name in ("audio", "video")}
+    columns = {name: feature for name, feature in columns.items() if isinstance(feature, Audio | Video)}
+    for name, feature in columns.items():
+        dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
+    chosen = {name: feature.stream_index for name, feature in columns.items() if feature.stream_index is not None}
+    if not chosen:
+        return dataset
+    add_choice = functools.partial(_with_stream_index, chosen)
+    is_stream = not hasattr(dataset, "with_transform")
+    return dataset.map(add_choice, batched=True) if is_stream else dataset.with_transform(add_choice)
+
+
+def _with_stream_index(chosen: dict[str, int], rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Media of some rows, with the stream that their column chooses."""
+    choices = {
+        name: [media and {**media, "stream_index": chosen[name]} for media in rows[name]]
+        for name in chosen.keys() & rows.keys()
+    }
+    return {**rows, **choices}

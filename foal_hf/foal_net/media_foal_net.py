@@ -152,9 +152,10 @@ class MediaFile:
     """An opened source, to be read clip by clip; a context manager.
 
     Every source may be a path (`str`, `os.PathLike`), an http or https URL, bytes, a binary file object, a torchcodec
-    decoder, or a `datasets` row (`{"path", "bytes"}` or `{"array", "sampling_rate"}`). Audio may also be an array (see
-    `mono_from_array`), video an array or a list of PIL images (see `frames_from_array`). Playlists and scripts that
-    name other files are refused. Cover art and other attached pictures are no video.
+    decoder, or a `datasets` row (`{"path", "bytes"}` or `{"array", "sampling_rate"}`). A row may choose a stream of its
+    file by its index, `{"path": "film.mkv", "stream_index": 2}`; otherwise it is the one that FFmpeg takes. Audio may
+    also be an array (see `mono_from_array`), video an array or a list of PIL images (see `frames_from_array`).
+    Playlists and scripts that name other files are refused. Cover art and other attached pictures are no video.
 
     Frames are what a player shows: upright, with square pixels, high dynamic range in the colours of BT.709. A decoder
     gives what its owner chose: its stream, its sampling rate and channels.
@@ -225,22 +226,22 @@ class MediaFile:
         self._video: Any = None
         self._notes: list[dict[str, None]] = []
 
-        parts: list[tuple[Any, tuple[str, ...]]]
-        stream_index: dict[str, int] = {}
+        parts: list[tuple[Any, tuple[str, ...], dict[str, int]]]
+        stream_index = stream_of(source)
         if source is None and _is_same_source(audio, video):
-            source, stream_index = audio, stream_of(video)
+            source, stream_index = audio, stream_of(audio, "audio") | stream_of(video)
         if source is not None:
-            parts = [(source, tuple(modalities))]
+            parts = [(source, tuple(modalities), stream_index)]
         else:
             parts = [
-                (part, (name,))
+                (part, (name,), stream_of(part, name))
                 for name, part in (("audio", audio), ("video", video))
                 if name in modalities and part is not None
             ]
-        self.name = " + ".join(source_name(part) for part, _ in parts) or "clip"
+        self.name = " + ".join(source_name(part) for part, _, _ in parts) or "clip"
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
-            for part, wanted in parts:
+            for part, wanted, stream_index in parts:
                 self._open(part, wanted, stream_index)
             if self._audio is None and self._video is None:
                 reason = "; ".join([f"holds no {' and no '.join(modalities)}", *self.notes])

@@ -13,7 +13,8 @@ MEDIA_FIELDS = ("audio", "video")
 RANGE_FIELDS = ("start_seconds", "end_seconds", "audio_start_seconds", "crop_box")
 CLIP_FIELDS = (*MEDIA_FIELDS, *RANGE_FIELDS, "sampling_rate", *FEATURE_FIELDS, *FEATURE_FILES)
 """What a row may say of its clip."""
-_SOURCE_FIELDS = ("path", "bytes", "array", "raw", "sampling_rate")  # of `datasets`, and of other pipelines
+# Of `datasets`, and of other pipelines.
+_SOURCE_FIELDS = ("path", "bytes", "array", "raw", "sampling_rate", "stream_index")
 _SIMILARITY = 0.85  # from here on, the name of a column is a misspelled field and not another column
 
 

@@ -41,9 +41,17 @@ def file_of(decoder: Any) -> dict[str, Any] | None:
     return {"path": origin.get("path"), "bytes": origin.get("bytes")}
 
 
-def stream_of(decoder: Any) -> dict[str, int]:
-    """Which stream of its file a decoder reads; nothing for other sources."""
-    return {"audio" if _is_audio(decoder) else "video": decoder.stream_index} if is_decoder(decoder) else {}
+def stream_of(source: Any, kind: str = "video") -> dict[str, int]:
+    """Which stream of its file a decoder, or a row with `stream_index`, reads; nothing for other sources.
+
+    Args:
+        source: A decoder, or anything else.
+        kind (`str`): `"audio"` or `"video"`: what a row is read for.
+    """
+    if is_decoder(source):
+        return {"audio" if _is_audio(source) else "video": source.stream_index}
+    index = source.get("stream_index") if isinstance(source, dict) else None
+    return {} if index is None else {kind: index}
 
 
 def converts_audio(decoder: Any) -> bool:

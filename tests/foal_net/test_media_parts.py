@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 import torch
 from media_builders import beep_start, loudest_hertz, make_clip, run_ffmpeg, tone
+from tiny_models import tiny_model
+from tiny_processors import tiny_processor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
+from foal_hf.corpora.schema import undecoded
+from foal_hf.data import ClipDataset
+from foal_hf.data.features.keys import FeatureKeys
 from foal_hf.foal_net import decoding_foal_net
 from foal_hf.foal_net.media_foal_net import MediaFile, read_clip
+from foal_hf.foal_net.recordings_foal_net import WindowReader
 from foal_hf.foal_net.sources_foal_net import MediaError
 
 
@@ -384,6 +390,56 @@ def test_the_chosen_video_stream_is_read(tracks: Path, index: int | None, expect
         clip = read_clip(video=source)
         assert colour(clip) == expected
         assert clip.frames.shape[1:] == (3, 46, 62)
+
+
+def heard_and_seen(clip: Any) -> tuple[str, float]:
+    return colour(clip), round(loudest_hertz(clip.waveform, RATE), -1)
+
+
+def test_a_row_may_choose_the_streams_of_its_file(tracks: Path, folder: Path) -> None:
+    path = str(tracks)
+    audio, video = {"path": path, "stream_index": 3}, {"path": path, "stream_index": 1}
+    assert heard_and_seen(read_clip(audio=audio, video=video)) == ("blue", 880)
+    assert heard_and_seen(read_clip(audio={"path": path}, video=video)) == ("blue", 440)
+    assert heard_and_seen(read_clip(video)) == ("blue", 440)
+    only_audio = folder / "second_of_two.mka"  # without a video of that index
+    run_ffmpeg("-i", tracks, "-map", "0:2", "-map", "0:3", "-c", "copy", only_audio)
+    separate = read_clip(audio={"path": str(only_audio), "stream_index": 1}, video=video)
+    assert heard_and_seen(separate) == ("blue", 880)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_the_streams_that_columns_choose_are_kept_where_rows_are_stored(tracks: Path, is_stream: bool) -> None:
+    chosen = chosen_streams(tracks)
+    (row,) = undecoded(chosen.to_iterable_dataset() if is_stream else chosen)
+    assert list(row) == ["audio", "video", "emotion"]
+    assert heard_and_seen(read_clip(audio=row["audio"], video=row["video"])) == ("blue", 880)
+
+
+def test_the_streams_that_columns_choose_are_read_for_training(tracks: Path, tmp_path: Path) -> None:
+    processor = tiny_processor(normalize=False)
+    rows = ClipDataset(chosen_streams(tracks), processor, {"sad": 0})
+    assert heard_and_seen(rows[0]["clip"]) == ("blue", 880)
+    keys = FeatureKeys(tiny_model(), processor, tmp_path)
+    video = rows.rows[0]["video"]
+    assert keys.key({"video": video}) != keys.key({"video": {**video, "stream_index": 0}})
+
+
+def test_the_streams_that_columns_choose_are_read_for_predictions(tracks: Path) -> None:
+    row = chosen_streams(tracks)[0]
+    reader = WindowReader(tiny_processor(normalize=False), 400)
+    (window,) = reader.whole({name: row[name] for name in ("audio", "video")})
+    assert heard_and_seen(window.clip) == ("blue", 880)
+    (window,) = reader.whole({"video": row["video"]})
+    assert heard_and_seen(window.clip) == ("blue", 440)
+
+
+def chosen_streams(tracks: Path) -> Any:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"audio": [str(tracks)], "video": [str(tracks)], "emotion": ["sad"]})
+    rows = rows.cast_column("audio", datasets.Audio(stream_index=3))
+    return rows.cast_column("video", datasets.Video(stream_index=1))
 
 
 def test_columns_of_one_file_keep_both_their_streams(tracks: Path) -> None:

@@ -87,6 +87,8 @@ class FeatureKeys:
             start, rate = row.get("audio_start_seconds"), row.get("sampling_rate")
             clip["audio_start_seconds"] = None if start is None else float(start)
             clip["sampling_rate"] = None if rate is None else float(rate)
+        if isinstance(source, Mapping) and source.get("stream_index") is not None:
+            clip["stream_index"] = source["stream_index"]
         return digest_of(clip)[:32]
 
     def record_settings(self) -> None:
