@@ -75,6 +75,7 @@ def annotate(
     num_workers: int | None = None,
     time_limit_seconds: float = 60.0,
     file_time_limit_seconds: float | None = None,
+    max_pixels: int | None = None,
     retry_failed: bool = False,
     all_files: bool = False,
     root: str | os.PathLike[str] | None = None,
@@ -119,6 +120,7 @@ def annotate(
             applies if a file crashes the decoder.
         file_time_limit_seconds (`float`, *optional*): Time limit for decoding one file. Default: 60 times
             `time_limit_seconds`.
+        max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
         retry_failed (`bool`, defaults to `False`): Retry files that failed in earlier runs.
         all_files (`bool`, defaults to `False`): Try every file of a folder, not only those with a known suffix.
         root (`str` or `os.PathLike`, *optional*): The folder that file names are relative to. Default: the folder, the
@@ -152,7 +154,7 @@ def annotate(
     limits = TimeLimits(time_limit_seconds, file_time_limit_seconds)
     decode_settings = DecodeSettings(batch_size, workers, limits, min_score)
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "first_seconds": first_seconds}
-    _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors)
+    _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors, max_pixels=max_pixels)
     paths = JobPaths.of(output)
     listed = list_files(sources, root=root, all_files=all_files, outputs=[path.absolute() for path in paths])
     if engine == "local":
@@ -165,7 +167,7 @@ def annotate(
     if min_score is not None and is_regression(config):
         raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
     labels = [config.id2label[index] for index in range(config.num_labels)]
-    reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows)
+    reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows, max_pixels=max_pixels)
     description = describe_job(classify, labels=labels, modality=modality, min_score=min_score, **windows)
     begun, num_annotated, model_seconds = time.perf_counter(), 0, 0.0
     with Job(paths, description, listed.root, labels, getattr(config, "_commit_hash", None)) as job:
@@ -229,6 +231,7 @@ def _check(
     modality: str,
     engine: str,
     num_actors: int | None,
+    max_pixels: int | None,
 ) -> None:
     for name, value, choices in (("modality", modality, tuple(MODALITIES)), ("engine", engine, _ENGINES)):
         if value not in choices:
@@ -237,6 +240,7 @@ def _check(
         "batch_size": decode_settings.batch_size,
         "num_workers": decode_settings.num_workers,
         "num_actors": num_actors,
+        "max_pixels": max_pixels,
     }
     for name, number in numbers.items():
         if number is not None and number < 1:

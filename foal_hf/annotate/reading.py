@@ -20,6 +20,7 @@ class ClipReader:
             whole file, from windows of the length that the processor allows.
         stride_seconds (`float`, *optional*): From the start of a window to the next. Default: half a window.
         first_seconds (`float`, *optional*): Read only this much of each file, from its start.
+        max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
     """
 
     processor: Any
@@ -28,6 +29,7 @@ class ClipReader:
     window_seconds: float | None = None
     stride_seconds: float | None = None
     first_seconds: float | None = None
+    max_pixels: int | None = None
 
     def __call__(self, file: Any) -> Iterator[PendingWindow]:
         """The windows of a file, or of a range of it (`start_seconds`, `end_seconds`), in order.
@@ -37,7 +39,7 @@ class ClipReader:
         """
         reader = WindowReader(self.processor, self.shortest_sound, self.modality, detect_speech=False)
         part = {name: getattr(file, name) for name in ("start_seconds", "end_seconds")}
-        part = given({**part, "first_seconds": self.first_seconds})
+        part = given({**part, "first_seconds": self.first_seconds, "max_pixels": self.max_pixels})
         if self.window_seconds is None:
             return reader.whole(file.path, with_evidence=True, **part)
         return reader.timeline(

@@ -33,8 +33,8 @@ def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> No
     command.set_defaults(corpus_settings_flag=settings)
 
 
-def add_time_limits(command: argparse.ArgumentParser) -> None:
-    """Declare the time limits for decoding."""
+def add_limits(command: argparse.ArgumentParser) -> None:
+    """Declare the limits of decoding: time, and the size of frames."""
     command.add_argument(
         "--time-limit-seconds",
         type=float,
@@ -47,6 +47,9 @@ def add_time_limits(command: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="time limit for decoding a file (default: 60 times that of a window)",
+    )
+    command.add_argument(
+        "--max-pixels", type=int, metavar="N", help="largest frame, in pixels (default: 67108864, twice what 8K has)"
     )
 
 

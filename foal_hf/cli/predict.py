@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..printable_text import printable
-from .options import add_time_limits
+from .options import add_limits
 from .terminal import raise_on_interrupt
 
 
@@ -32,7 +32,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--window-seconds", type=float, help="predict window by window (6 for the formats below)")
     command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
     command.add_argument("--first-seconds", type=float, help="use only this much of each file (default: all of it)")
-    add_time_limits(command)
+    add_limits(command)
     command.add_argument("--csv", action="store_true", help="print a CSV table, one row for each stride")
     command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of a label")
     command.add_argument("--srt", action="store_true", help="print SubRip subtitles, one cue for each run of a label")
@@ -58,6 +58,7 @@ def predict(options: argparse.Namespace) -> int:
         "min_score": options.min_score,
         "batch_size": options.batch_size,
         "first_seconds": options.first_seconds,
+        "max_pixels": options.max_pixels,
         "on_error": "skip",
     }
     with load_pipeline(options.model, options.device, pipeline_class=IsolatedPipeline) as classify:

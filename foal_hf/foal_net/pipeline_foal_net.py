@@ -127,6 +127,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             start_seconds, end_seconds, crop_box, sampling_rate (*optional*): As in a row, for all clips whose row does
                 not set them.
             first_seconds (`float`, *optional*): Use only this much of each clip, from its start.
+            max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
             window_seconds (`float`, *optional*): Predict windows of this length instead of one clip.
             stride_seconds (`float`, *optional*): From the start of one window to the start of the next; at most
                 `window_seconds`, half of it by default.
@@ -316,6 +317,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
         stream: bool | None = None,
         progress: bool | None = None,
         first_seconds: float | None = None,
+        max_pixels: int | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         max_seconds = {"max_seconds": kwargs.pop("max_seconds")} if "max_seconds" in kwargs else {}
@@ -346,6 +348,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             "stream": stream,
             "progress": progress,
             "first_seconds": first_seconds,
+            "max_pixels": max_pixels,
         }
         postprocess = {
             "top_k": top_k,

@@ -78,7 +78,8 @@ class WindowReader:
         Args:
             source: A clip, or a row.
             window_seconds, stride_seconds (`float`): As in `read_windows`; the stride is half a window by default.
-            **settings: `frames_per_second`, `first_seconds` (read only this much, from the start) and fields of a row.
+            **settings: `frames_per_second`, `max_pixels`, `first_seconds` (read only this much, from the start) and
+                fields of a row.
 
         Raises:
             MediaError: If the recording cannot be read.
@@ -155,6 +156,7 @@ class WindowReader:
             "frames_per_second": settings.get("frames_per_second", self.processor.frames_per_second),
             "modalities": modalities,
             "source_sampling_rate": rate,
+            **({"max_pixels": settings["max_pixels"]} if "max_pixels" in settings else {}),
         }
         part = {name: settings[name] for name in RANGE_FIELDS if name in settings}
         if "first_seconds" in settings:

@@ -607,3 +607,18 @@ def test_invalid_arguments_are_named(run: Callable[..., Summary], arguments: dic
 def test_the_output_has_to_be_parquet(archive: Path, tmp_path: Path, classify: AudioVideoEmotionPipeline) -> None:
     with pytest.raises(ValueError, match=r"`output` has to end in \.parquet, got '.*results\.csv'"):
         annotate(archive, tmp_path / "results.csv", model=classify)
+
+
+def test_a_larger_limit_of_a_frame_reads_what_had_failed(
+    classify: AudioVideoEmotionPipeline, made: Path, tmp_path: Path
+) -> None:
+    clip = made / "b" / "clip-00.mp4"
+    settings: dict[str, Any] = {"model": classify, "num_workers": 1}
+    summary = annotate([clip], tmp_path / "table.parquet", max_pixels=100, **settings)
+    assert (summary.num_done, summary.num_failed) == (0, 1)
+    (row,) = pyarrow.parquet.read_table(summary.manifest).to_pylist()
+    assert "above max_pixels = 100" in row["error"]
+    summary = annotate([clip], tmp_path / "table.parquet", max_pixels=62 * 46, retry_failed=True, **settings)
+    assert (summary.num_done, summary.num_failed) == (1, 0)
+    with pytest.raises(ValueError, match="`max_pixels` has to be 1 or more, got 0"):
+        annotate([clip], tmp_path / "other.parquet", max_pixels=0, **settings)

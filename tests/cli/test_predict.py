@@ -55,6 +55,13 @@ def test_options_that_do_not_go_together_exit_with_two(
     assert printed.out == "" and printed.err.startswith(f"foal-hf: {message}")
 
 
+def test_the_limit_of_a_frame_is_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    assert main(["predict", str(clip), "--quiet", "--max-pixels", "100"]) == 1
+    assert "frames of 62x46 pixels, above max_pixels = 100" in capsys.readouterr().err
+    assert main(["predict", str(clip), "--quiet", "--max-pixels", "100000"]) == 0
+
+
 def test_quiet_prints_only_results_and_errors(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(clip), "/none/clip.mp4", "--quiet"]) == 1
     printed = capfd.readouterr()

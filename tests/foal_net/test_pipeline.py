@@ -465,3 +465,10 @@ def test_without_a_model_it_uses_the_checkpoint_of_the_package_and_warns(
     assert Path(classify.model.name_or_path) == TINY_CHECKPOINT
     assert set(scores(classify(media.film))) == set(classify.model.config.label2id)
     assert sum(os.path.getsize(path) for path in TINY_CHECKPOINT.rglob("*") if path.is_file()) < 3_000_000
+
+
+@pytest.mark.parametrize("windows", [{}, {"window_seconds": 2}])
+def test_the_limit_of_a_frame_is_the_callers(classify: AudioVideoEmotionPipeline, media: Any, windows: Any) -> None:
+    with pytest.raises(MediaError, match=r"frames of 62x46 pixels, above max_pixels = 100"):
+        classify(media.film, max_pixels=100, **windows)
+    assert classify(media.film, max_pixels=62 * 46, **windows) == classify(media.film, **windows)
