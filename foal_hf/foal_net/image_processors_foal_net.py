@@ -24,9 +24,11 @@ IMAGE_PROCESSOR_FIELDS = (
     "image_std",
 )
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+_TIMM_INTERPOLATIONS = {"nearest": 0, "bilinear": 2, "bicubic": 3}  # PIL's numbers
 # From this shortest edge on, processors with `crop_pct` crop nothing.
 _WARPED_EDGE = 384
-# Mean difference of pixels, in steps of a byte. Two kernels of one filter differ by less than 0.5.
+# Mean difference of pixels, in steps of a byte. Two kernels of one filter differ by less than 0.5; so does a crop of an
+# odd margin, which torchvision rounds to one side and transformers to the other.
 _SAME = 1.0
 
 
@@ -65,6 +67,7 @@ def processor_fields(image_processor: Any) -> dict[str, Any]:
                 "The fields of an image processor must have `do_resize`, `do_rescale`, `do_normalize`, and a dict as "
                 f"`size`, got {given}. Load it with its own class, or give the fields to `FoalNetVideoProcessor`."
             )
+    given |= _timm_fields(given.get("data_config"))
     # An image processor without a field skips that step; the defaults of the video processor are those of CLIP.
     fields = dict.fromkeys(_STEPS, False) | {
         name: given[name] for name in IMAGE_PROCESSOR_FIELDS if given.get(name) is not None
@@ -88,7 +91,8 @@ def check_same_values(image_processor: Any, prepare: Callable[[torch.Tensor], to
         ValueError: If an image comes out different.
     """
     rows, columns = np.mgrid[0:301, 0:401]
-    image = np.stack([rows * 255 / 300, columns * 255 / 400, 127 + 127 * np.sin(rows / 50)], axis=-1).astype(np.uint8)
+    planes = [64 + rows * 128 / 300, 64 + columns * 128 / 400, 127 + 64 * np.sin(rows / 100)]
+    image = np.stack(planes, axis=-1).astype(np.uint8)
     frames = torch.from_numpy(image).movedim(-1, 0)[None]
     if isinstance(image_processor, BaseVideoProcessor):
         output: Any = image_processor([frames], do_sample_frames=False, return_tensors="pt")
@@ -103,6 +107,23 @@ def check_same_values(image_processor: Any, prepare: Callable[[torch.Tensor], to
             f"{tuple(theirs.shape[1:])} with mean {theirs.mean():.3f}, and by its fields {tuple(ours.shape[1:])} with "
             f"mean {ours.mean():.3f}. Make a `FoalNetVideoProcessor` with fields that do the same."
         )
+
+
+def _timm_fields(data_config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields of timm's evaluation transform, where it resizes the shortest edge and crops the center."""
+    if data_config is None:
+        return {}
+    height, width = data_config["input_size"][1:]
+    return {
+        **dict.fromkeys(_STEPS, True),
+        "size": {"shortest_edge": int(min(height, width) / data_config["crop_pct"])},
+        "resample": _TIMM_INTERPOLATIONS.get(data_config["interpolation"], data_config["interpolation"]),
+        "crop_size": {"height": height, "width": width},
+        "rescale_factor": 1 / 255,
+        "image_mean": data_config["mean"],
+        "image_std": data_config["std"],
+        "crop_pct": None,
+    }
 
 
 def _larger_then_cropped(edge: int, crop_pct: float) -> dict[str, Any]:

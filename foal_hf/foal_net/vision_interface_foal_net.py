@@ -111,7 +111,7 @@ def _probe(config: Any, pooling: str | None, window_frames: int | None) -> Visio
         encoder: Any = encoder_class._from_config(copy.deepcopy(config)).eval()
         try:
             output = encoder(torch.zeros(*shape, dtype=encoder.dtype), **call)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
             frames = "images" if window is None else f"{window} frames"
             raise ValueError(f"{name}, whose encoder does not take {frames} of {size[0]}x{size[1]}: {error}") from error
     if window is None:
@@ -119,7 +119,8 @@ def _probe(config: Any, pooling: str | None, window_frames: int | None) -> Visio
         shown: dict[str, Any] = {"space_dims": space_dims}
     else:
         poolings, shown = _clip_tokens(encoder, output, window, name)
-    pooling = pooling or _TRAINED_POOLING.get(config.model_type) or next(iter(poolings))
+    trained = "pooler" if getattr(config, "do_pooling", False) else _TRAINED_POOLING.get(config.model_type)
+    pooling = pooling or (trained if trained in poolings else next(iter(poolings)))
     if pooling not in poolings:
         raise ValueError(
             f"`vision_pooling` is {pooling!r}, which the encoder {config.model_type!r} does not give; expected "

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,21 @@ def test_the_file_of_a_processor_stands_for_it() -> None:
     assert apart.mean() < 0.001 and apart.max() < 0.04
     with pytest.raises(ValueError, match="must have `do_resize`, `do_rescale`, `do_normalize`, and a dict"):
         FoalNetVideoProcessor.from_image_processor({"size": 224, "do_resize": True})
+
+
+def test_the_evaluation_transform_of_timm_becomes_fields() -> None:
+    data_config = {
+        "input_size": (3, 224, 224),
+        "interpolation": "bicubic",
+        "crop_pct": 0.875,
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.4, 0.5, 0.6),
+    }
+    timm = SimpleNamespace(to_dict=lambda: {"data_config": data_config, "architecture": "resnet18"})
+    processor = FoalNetVideoProcessor.from_image_processor(timm)
+    assert (dict(processor.size), dict(processor.crop_size)) == ({"shortest_edge": 256}, {"height": 224, "width": 224})
+    assert (processor.resample, list(processor.image_mean)) == (BICUBIC, [0.1, 0.2, 0.3])
+    assert processor.do_resize and processor.do_center_crop and processor.do_rescale and processor.do_normalize
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "video_preprocessor_config.json"])
