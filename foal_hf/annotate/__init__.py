@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from ..foal_net.recordings_foal_net import MODALITIES
+from ..foal_net.recordings_foal_net import MODALITIES, check_media, features_taken
 from ..foal_net.timeline_foal_net import is_regression
 from ..registration import load_pipeline
 from ..worker_server import prepare_workers
@@ -166,6 +166,7 @@ def annotate(
     config = classify.model.config
     if min_score is not None and is_regression(config):
         raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
+    check_media(MODALITIES[modality], features_taken(config))
     labels = [config.id2label[index] for index in range(config.num_labels)]
     reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows, max_pixels=max_pixels)
     description = describe_job(classify, labels=labels, modality=modality, min_score=min_score, **windows)

@@ -23,6 +23,7 @@ from .recordings_foal_net import (
     WindowReader,
     WindowStream,
     check_windows,
+    features_taken,
     raise_copy_of,
 )
 from .rows_foal_net import CLIP_FIELDS, check_columns, given
@@ -42,7 +43,10 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
 
     A clip is whatever [`read_clip`] reads (path, URL, bytes, file object, array, decoder), or a row: a dict with
     `audio` and/or `video` (each of those kinds) and optionally `start_seconds`, `end_seconds`, `audio_start_seconds`,
-    `crop_box` and the `sampling_rate` of audio given as an array; other keys are an error.
+    `crop_box` and the `sampling_rate` of audio given as an array; other keys are an error. In place of `audio` or
+    `video`, a row may have features of the clip: an array `(positions, width)` as `audio_features` or `video_features`,
+    or a file of one as `audio_features_file` or `video_features_file`. A checkpoint without an encoder takes nothing
+    else for that side, and an error about raw clips names the extractor that it was trained with.
 
     Both audio and video of a file are used, and of a `video` in a row or in a `datasets` Video column, unless the row
     has the key `audio`; `"audio": None` means no audio. Of an `audio` in a row or in a `datasets` Audio column, the
@@ -143,8 +147,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             begins with another entry, `{"label": None, "score": float, "reason": str}`, with the best score or 0.
 
             With `return_embeddings` or `return_evidence` a dict with that list as `scores`, `modalities` (what the
-            scores are based on), `start_seconds` and `end_seconds` (the range that was used), `notes` (what the reader
-            skipped, moved or converted, which it also warns of), and `evidence` or
+            scores are based on), `start_seconds` and `end_seconds` (the range that was used; 0 for features without
+            times), `notes` (what the reader skipped, moved or converted, which it also warns of, and the features that
+            were given), and `evidence` or
             `audio_embeds` and `video_embeds` (unit vectors as numpy arrays of shape `(projection_dim,)`, None without
             the modality). For a skipped clip a dict with `error` and `error_type`. Many clips give a list of these;
             generators and datasets an iterator.
@@ -234,6 +239,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
         reader = WindowReader(
             self.processor,
             self.model.config.shortest_sound,
+            takes_features=features_taken(self.model.config),
             **{name: settings[name] for name in own if name in settings},
         )
         rest = {

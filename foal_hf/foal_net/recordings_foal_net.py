@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .evidence_foal_net import EvidenceMeter, measure_evidence, usable_part, why_nothing
+from .features_foal_net import features_of
 from .media_foal_net import Clip, MediaFile
-from .rows_foal_net import RANGE_FIELDS, check_sampling_rate_given, given, source_and_settings
+from .rows_foal_net import RANGE_FIELDS, check_sampling_rate_given, given, names_features, source_and_settings
 from .sources_foal_net import MediaError, is_url
 from .timeline_foal_net import ScoredSegment, merge_windows
 from .windows_foal_net import Stride, read_windows
@@ -63,12 +64,15 @@ class WindowReader:
         modality (`str`): What to use, a key of `MODALITIES`. With `"auto"` the model does not get silent audio and
             black video.
         detect_speech (`bool`): Whether evidence includes speech detection.
+        takes_features (`Mapping[str, str]`): Which features the model takes, in words, by the side, `"audio"` or
+            `"video"`, that it has no encoder for.
     """
 
     processor: Any
     shortest_sound: int
     modality: str = "both"
     detect_speech: bool = True
+    takes_features: Mapping[str, str] = field(default_factory=dict)
 
     def timeline(
         self, source: Any, *, window_seconds: float, stride_seconds: float | None = None, **settings: Any
@@ -84,6 +88,10 @@ class WindowReader:
         Raises:
             MediaError: If the recording cannot be read.
         """
+        if names_features(source):
+            raise ValueError(
+                "`window_seconds` needs a recording: the times of features are not known. Predict each clip on its own."
+            )
         media, part = self._arguments(source, settings)
         part |= {"window_seconds": window_seconds, "stride_seconds": stride_seconds or window_seconds / 2}
         with MediaFile(**media, in_order=True) as opened:
@@ -104,6 +112,9 @@ class WindowReader:
         Raises:
             MediaError: If the recording cannot be read, or has nothing that the model can use.
         """
+        if names_features(source):
+            yield self._of_features(source, settings, with_evidence=with_evidence)
+            return
         one_window = {"max_seconds": settings.pop("max_seconds")} if "max_seconds" in settings else None
         if one_window is None and self.processor.max_seconds is None:
             one_window = {}
@@ -125,6 +136,42 @@ class WindowReader:
             is_measured = stride.is_last and (with_evidence or is_auto)
             yield _pending(stride, clip, meter.evidence() if is_measured else {}, opened)
 
+    def _of_features(self, row: dict[str, Any], settings: dict[str, Any], *, with_evidence: bool) -> PendingWindow:
+        """A clip of which at least one side is features, as one window."""
+        modalities = MODALITIES[self.modality]
+        features = {f"{side}_features": features_of(row, side) for side in modalities}
+        media = {side: row[side] for side in modalities if row.get(side) is not None}
+        raw = [side for side in media if features[f"{side}_features"] is None]
+        if not raw and all(value is None for value in features.values()):
+            raise MediaError("row", f"has nothing for the modality {self.modality!r}; it has {', '.join(row)}.")
+        check_media(raw, self.takes_features)
+        settings = settings | given({name: row.get(name) for name in (*RANGE_FIELDS, "sampling_rate")})
+        part = {name: settings[name] for name in (*RANGE_FIELDS, "frames_per_second") if name in settings}
+        rate = settings.get("sampling_rate")
+        clip = self.processor.read(
+            **media, **part, **features, modalities=modalities, source_sampling_rate=rate if "audio" in raw else None
+        )
+        notes = tuple(
+            f"{side}: {len(value)} positions of features that were given, of width {value.shape[1]}"
+            for side in modalities
+            if (value := features[f"{side}_features"]) is not None
+        )
+        evidence = {}
+        if with_evidence:
+            evidence = measure_evidence(clip, detect_speech=self.detect_speech)
+            evidence["notes"] = [*evidence["notes"], *notes]
+        usable = drop_too_short_audio(clip, self.shortest_sound)
+        segment = ScoredSegment(
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
+            evidence=evidence,
+            window_end_seconds=clip.end_seconds,
+            scores=None,
+            modalities=() if usable is None else usable.modalities,
+            reason=None,
+        )
+        return PendingWindow(segment, usable, None, is_last=True, notes=(*clip.notes, *notes))
+
     def _strides(
         self, media: dict[str, Any], part: dict[str, Any], one_window: dict[str, Any] | None
     ) -> Iterator[tuple[Stride, MediaFile]]:
@@ -145,14 +192,15 @@ class WindowReader:
 
     def _arguments(self, source: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The arguments of `MediaFile`, and those of a read."""
-        sources, settings = source_and_settings(source, settings)
         modalities = MODALITIES[self.modality]
+        check_media(modalities, self.takes_features)
+        sources, settings = source_and_settings(source, settings)
         rate = settings.get("sampling_rate")
         if "audio" in modalities:
             check_sampling_rate_given(sources.get("audio", sources.get("source")), rate)
         media = {
             **sources,
-            "sampling_rate": self.processor.sampling_rate,
+            **({} if "audio" in self.takes_features else {"sampling_rate": self.processor.sampling_rate}),
             "frames_per_second": settings.get("frames_per_second", self.processor.frames_per_second),
             "modalities": modalities,
             "source_sampling_rate": rate,
@@ -258,6 +306,29 @@ class TimelinePredictor:
         return [replace(window.segment, scores=scores.get(row)) for row, window in enumerate(windows)]
 
 
+def features_taken(config: Any) -> dict[str, str]:
+    """Which features a model takes, in words, by the side that it has no encoder for."""
+    # A checkpoint may carry a config class from before there were features.
+    sides = {"audio": getattr(config, "audio_feature_dim", None), "video": getattr(config, "video_feature_dim", None)}
+    return {side: config.describe_features(side) for side, width in sides.items() if width is not None}
+
+
+def check_media(sides: Iterable[str], taken: Mapping[str, str]) -> None:
+    """Raise `ValueError` if media of a side are to be read that the model takes as features.
+
+    Args:
+        sides (`Iterable[str]`): Of `"audio"` and `"video"`.
+        taken (`Mapping[str, str]`): From [`features_taken`].
+    """
+    if wrong := [side for side in sides if side in taken]:
+        words = " and ".join(taken[side] for side in wrong)
+        keys = ", ".join(f"'{side}_features': ..." for side in taken)
+        raise ValueError(
+            f"This checkpoint cannot read {' and '.join(wrong)}: it takes {words}. Compute them with that extractor "
+            f"and give a row, {{{keys}}}."
+        )
+
+
 def check_windows(
     window_seconds: float,
     stride_seconds: float | None = None,
@@ -333,8 +404,10 @@ __all__ = [
     "TimelinePredictor",
     "WindowReader",
     "WindowStream",
+    "check_media",
     "check_windows",
     "drop_too_short_audio",
+    "features_taken",
     "portable",
     "raise_copy_of",
 ]

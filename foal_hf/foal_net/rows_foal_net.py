@@ -65,6 +65,19 @@ def source_and_settings(inputs: Any, settings: dict[str, Any]) -> tuple[dict[str
     return {"source": checked_source(source)}, settings
 
 
+def names_features(inputs: Any) -> bool:
+    """Whether `inputs` are a row with features of a clip, computed elsewhere.
+
+    Raises:
+        ValueError: If it has keys that are not known.
+    """
+    names = (*FEATURE_FIELDS, *FEATURE_FILES)
+    if not isinstance(inputs, dict) or all(inputs.get(name) is None for name in names):
+        return False
+    _refuse([key for key in inputs if key not in CLIP_FIELDS], CLIP_FIELDS)
+    return True
+
+
 def check_sampling_rate_given(audio: Any, sampling_rate: int | None) -> None:
     """Raise `ValueError` for audio that is an array of unknown rate."""
     is_list_of_numbers = isinstance(audio, list | tuple) and bool(audio) and isinstance(audio[0], int | float)
@@ -97,5 +110,6 @@ __all__ = [
     "check_sampling_rate_given",
     "checked_source",
     "given",
+    "names_features",
     "source_and_settings",
 ]

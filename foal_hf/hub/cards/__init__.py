@@ -3,6 +3,7 @@
 What neither file records is omitted, or reported as unknown.
 """
 
+import json
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from transformers import PreTrainedConfig
 
 from ...foal_net.configuration_foal_net import FoalNetConfig
+from ...foal_net.recordings_foal_net import features_taken
 from ...resources import model_cards_dir
 from ...results import METRIC_NAMES, Corpus, Encoder, Evaluation, Results, Training
 from .markdown import cell, condition_words, counted, enumerated, named_versions, percent, score_words, sentence
@@ -72,6 +74,10 @@ def model_card(
                 "file of its own run."
             )
     names = encoder_names(config, results)
+    taken = features_taken(config)
+    sources = {side: f"{side}_features" if side in taken else side for side in ("audio", "video")}
+    files = {name: f"clip-{side}.npy" if side in taken else "clip.mp4" for side, name in sources.items()}
+    keywords = ", ".join(f'{name}="{file}"' for name, file in files.items())
     parameters = count_parameters(config)
     parameters["all"] = num_parameters or parameters["all"]
     card = _template().render(
@@ -82,6 +88,11 @@ def model_card(
         generated=is_generated(config, results),
         headless=is_headless(config),
         checkpoint=repo_id or ".",
+        taken=taken,
+        example=json.dumps({_as_row(name): file for name, file in files.items()}) if taken else '"clip.mp4"',
+        prepared=f".batch([processor.read({keywords})])"
+        if taken
+        else '(videos=["clip.mp4"], load_audio_from_video=True)',
         labels=labels,
         merged={label: results.merged_classes.get(label, []) if results else [] for label in labels},
         parameters=parameters,
@@ -136,6 +147,11 @@ def _template() -> Any:
     }
     environment.globals |= {"metrics": METRIC_NAMES, "scores_row": _scores_row, "licence": _licence_words}
     return environment.get_template(TEMPLATE_NAME)
+
+
+def _as_row(name: str) -> str:
+    """The key of a row for a file of features, or for media."""
+    return f"{name}_file" if name.endswith("_features") else name
 
 
 def _describe_encoder(
