@@ -11,6 +11,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from ..data.features.keys import storable_sides
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.video_processing_foal_net import FoalNetVideoProcessor
@@ -96,6 +97,8 @@ class Steps:
         for name in ("mask_time_prob", "mask_feature_prob", "layerdrop"):  # what they do depends on drawn numbers
             if hasattr(audio, name):
                 setattr(audio, name, 0.0)
+        # What the config finds out by running encoders is kept, and must not be counted with the first step.
+        _ = self.model.config.audio_layer_range, self.model.config.vision_interface
         vision = self.model.foal_net.vision_encoder
         self.has_features = not is_trained(vision)
         size = recipe.processor.get("crop_size") or recipe.processor.get("size") or {}
@@ -117,6 +120,11 @@ class Steps:
             *(
                 ("Padding changes the output of this audio encoder, so each clip goes through it alone and unpadded.",)
                 if self.clip_by_clip
+                else ()
+            ),
+            *(
+                ("The frozen audio encoder runs in every step; its output could be stored as well, which is cheaper.",)
+                if "audio" in storable_sides(self.model)
                 else ()
             ),
         )

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, load_corpus
 from foal_hf.cli import main
+from foal_hf.data.features.keys import storable_sides
 from foal_hf.experiments.counting import Operation, Work, count_step
 from foal_hf.experiments.estimate import Estimate, estimate
 from foal_hf.experiments.lengths import assumed_lengths, corpus_lengths
@@ -270,7 +271,39 @@ def test_every_recipe_that_ships_is_known_without_network_or_cache(monkeypatch: 
     sizes = {name: Steps(load_recipe(name), SLOW, 4).parameters for name in available_recipes()}
     with torch.device("meta"):
         assert sizes["paper"] == sizes["default"] == FoalNetForEmotionClassification(FoalNetConfig()).num_parameters()
-    assert sizes["base"] < 0.31 * sizes["paper"]
+    assert sizes["base"] < 0.31 * sizes["paper"] and sizes["whisper"] > 1e9
+
+
+@pytest.mark.parametrize("name", ["paper", "default", "base", "whisper"])
+def test_the_table_of_recipes_has_what_is_counted(name: str) -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines()
+    _, *cells = next(line for line in lines if line.startswith(f"| `{name}` |")).strip("| ").split(" | ")
+    steps = Steps(load_recipe(name), gpu("A100 80GB"), 4)
+    works = [steps.count(source, 16, 6.0) for source in ("video", "features")]
+    assert cells[:2] == [f"{number / 1e6:,.1f}" for number in (steps.parameters, steps.trained_parameters)]
+    assert cells[2] == " / ".join(f"{work.flops / 16 / 1e9:,.0f}" for work in works)
+    assert cells[3] == " / ".join(f"{steps.peak_bytes(work) / 2**30:.1f}" for work in works)
+    assert steps.batch_size == 16 and len(cells) == 7
+
+
+@pytest.mark.parametrize(("layers", "is_stored"), [("last", True), ("all", False)])
+def test_a_frozen_audio_encoder_can_be_stored_unless_its_layers_are_weighted(layers: str, is_stored: bool) -> None:
+    steps = Steps(FROZEN.with_settings({"freeze_audio_encoder": True, "audio_layers": layers}), SLOW, 4)
+    assert ("audio" in storable_sides(steps.model)) is is_stored
+    assert any("could be stored as well" in each for each in steps.assumptions) is is_stored
+
+
+def test_what_a_config_finds_out_is_not_counted_with_the_first_step() -> None:
+    steps = Steps(FROZEN.with_settings({"audio_layers": "all"}), SLOW, 4)
+    first, second = (steps.count("features", 3, 1.0) for _ in range(2))
+    assert first == second
+
+
+def test_spectrograms_have_the_shape_that_their_encoder_takes() -> None:
+    steps = Steps(load_recipe("whisper"), gpu("H100"), 4)
+    batch = steps.make_batch("features", 3, 2.01)
+    assert batch["input_features"].shape == (3, 128, 202)  # frames in pairs
+    assert batch["video_features"].shape == (3, 11, 1152)
 
 
 def test_an_encoder_without_a_configuration_is_an_error_that_names_it(tmp_path: Path) -> None:

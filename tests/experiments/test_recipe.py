@@ -22,8 +22,8 @@ def write(folder: Path, text: str, name: str = "mine") -> Path:
     return path
 
 
-def test_four_recipes_ship_with_the_package() -> None:
-    assert available_recipes() == ["base", "default", "paper", "tiny"]
+def test_five_recipes_ship_with_the_package() -> None:
+    assert available_recipes() == ["base", "default", "paper", "tiny", "whisper"]
     assert all(load_recipe(name).description for name in available_recipes())
 
 
@@ -154,7 +154,8 @@ def test_an_empty_recipe_is_an_error(tmp_path: Path, text: str) -> None:
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(
-        FileNotFoundError, match="Unknown recipe 'papre'; expected one of base, default, paper, tiny, or your own file"
+        FileNotFoundError,
+        match="Unknown recipe 'papre'; expected one of base, default, paper, tiny, whisper, or your own file",
     ):
         load_recipe("papre")
 
