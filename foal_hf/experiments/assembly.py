@@ -140,7 +140,9 @@ class FixedLengthCollator:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """The batch, padded with zeros, as are its masks."""
         batch = self.collator(examples)
-        audio = ("input_values", "attention_mask") if "input_values" in batch else ()  # features have no known rate
+        # Features and spectrograms have no known rate.
+        is_waveform = "input_values" in batch and batch["input_values"].ndim == 2
+        audio = ("input_values", "attention_mask") if is_waveform else ()
         lengths = {
             **dict.fromkeys(audio, self._num_samples),
             **dict.fromkeys(("pixel_values_videos", "video_features", "padding_mask_videos"), self._num_frames),

@@ -19,6 +19,7 @@ from torch import nn
 from transformers.utils import CONFIG_NAME
 
 from ..checkpoint_errors import errors_naming_checkpoint
+from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..foal_net.vision_encoders_foal_net import encode_frames
@@ -72,7 +73,8 @@ def export_checkpoint(
         FileExistsError: If the folder holds an export of the other format.
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the results of the graphs differ from the checkpoint's.
-        ValueError: If an argument is none of the values above, or the checkpoint takes features instead of an encoder.
+        ValueError: If an argument is none of the values above, or the checkpoint takes features instead of an encoder,
+            has an audio encoder that cannot be exported, or sums its layers.
 
     Example:
 
@@ -86,6 +88,9 @@ def export_checkpoint(
     output = Path(output_dir)
     _check_arguments(output, format, dtype)
     write = _openvino_writer(dtype) if format == "openvino" else _onnx_writer()
+    with errors_naming_checkpoint(checkpoint):
+        config = FoalNetConfig.from_pretrained(checkpoint)
+    _check_audio(config, checkpoint)
     with errors_naming_checkpoint(checkpoint):
         model = FoalNetForEmotionClassification.from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
@@ -251,6 +256,23 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
         expected, got = model(**batch), load_exported(folder)(**batch)
     names = ("logits", "audio_embeds", "video_embeds")
     return max(float((expected[name] - got[name]).abs().max()) for name in names)
+
+
+def _check_audio(config: Any, checkpoint: Any) -> None:
+    """Raise `ValueError` for an audio encoder whose graph is not one for audio of any length, or not all of it."""
+    if config.audio_config is None:
+        return
+    if not hasattr(config.audio_config, "conv_stride") or hasattr(config.audio_config, "squeeze_factor"):
+        reason = f"`audio_config` is of type {config.audio_config.model_type!r}"
+    elif config.audio_layers != "last":
+        reason = f"`audio_layers` is {config.audio_layers!r}"
+    else:
+        return
+    raise ValueError(
+        f"{checkpoint} cannot be exported: its {reason}. An export takes audio encoders of the wav2vec 2.0 "
+        "kind (WavLM, HuBERT, data2vec-audio, Wav2Vec2-Conformer, ...) with `audio_layers='last'`; run this checkpoint "
+        "in torch."
+    )
 
 
 def _check_arguments(output: Path, format: str, dtype: str) -> None:

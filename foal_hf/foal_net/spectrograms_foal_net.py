@@ -21,7 +21,7 @@ import torch
 MIN_SECONDS = 0.04
 """Shorter audio counts as none: it has less than two frames of a spectrogram, which have no variance."""
 
-_SHORT_SECONDS, _LONG_SECONDS = 0.125, 0.25
+_SHORT_SECONDS, _LONG_SECONDS = 0.1, 0.3  # whole frames of 10 ms
 
 
 @dataclass

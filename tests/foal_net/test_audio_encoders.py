@@ -1,18 +1,42 @@
 """Audio encoders of every kind: each gives what it gives by hand, whatever the company of a clip in its batch."""
 
 import copy
+import json
 import math
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import OTHER_AUDIO_ENCODERS, tiny_config, tiny_model
-from tiny_processors import tiny_video_processor
-from transformers import AutoModel, AutoProcessor, Wav2Vec2FeatureExtractor
+from bare_environment import make_bare_environment
+from tiny_models import OTHER_AUDIO_ENCODERS, VISION_ENCODERS, tiny_config, tiny_model
+from tiny_processors import tiny_image_processor, tiny_video_processor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    BertConfig,
+    ClapConfig,
+    ClapModel,
+    ClapTextConfig,
+    CLIPVisionModelWithProjection,
+    EncodecConfig,
+    MoonshineForConditionalGeneration,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SeamlessM4Tv2Model,
+    Wav2Vec2FeatureExtractor,
+    WhisperForConditionalGeneration,
+    pipeline,
+)
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
+from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, FoalNetModel, FoalNetProcessor
+from foal_hf.export import export_checkpoint
 from foal_hf.foal_net.media_foal_net import Clip
 
 
@@ -236,3 +260,201 @@ def test_bfloat16_is_finite_and_near_float32(kind: str) -> None:
     output = model.to(torch.bfloat16)(**batch)
     assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
     torch.testing.assert_close(output.audio_embeds.float(), expected, atol=0.1, rtol=0)
+
+
+WHOLE_MODELS: dict[str, Any] = {
+    "whisper": WhisperForConditionalGeneration,
+    "moonshine": MoonshineForConditionalGeneration,
+    "seamless-m4t-v2": SeamlessM4Tv2Model,
+    "clap": ClapModel,
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE_MODELS)
+def test_of_a_whole_pretrained_model_only_the_audio_encoder_is_loaded(kind: str, tmp_path: Path) -> None:
+    config, extractor = OTHER_AUDIO_ENCODERS[kind]
+    if kind == "clap":
+        text = ClapTextConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=3, vocab_size=7
+        )
+        config = ClapConfig(audio_config=config, text_config=text)
+    torch.manual_seed(1)
+    whole = WHOLE_MODELS[kind](copy.deepcopy(config))
+    whole.save_pretrained(tmp_path / "audio")
+    extractor.save_pretrained(tmp_path / "audio")
+    CLIPVisionModelWithProjection(VISION_ENCODERS["clip"][0]).save_pretrained(tmp_path / "vision")
+    tiny_image_processor().save_pretrained(tmp_path / "vision")
+    names = str(tmp_path / "audio"), str(tmp_path / "vision")
+    model = FoalNetModel.from_encoders_pretrained(*names)
+    encoder = model.audio_encoder
+    part = next(each for each in whole.modules() if type(each) is type(encoder))
+    assert {name: value.tolist() for name, value in encoder.state_dict().items()} == {
+        name: value.tolist() for name, value in part.state_dict().items()
+    }
+    assert sum(each.numel() for each in encoder.parameters()) < sum(each.numel() for each in whole.parameters())
+    processor = FoalNetProcessor.from_encoders_pretrained(*names, do_normalize=False)
+    assert model(**processor.batch(clips())).audio_embeds.isfinite().all()
+
+
+def test_a_checkpoint_without_the_weights_of_its_encoder_is_refused(tmp_path: Path) -> None:
+    whole = WhisperForConditionalGeneration(copy.deepcopy(OTHER_AUDIO_ENCODERS["whisper"][0]))
+    weights = {name: value for name, value in whole.state_dict().items() if "encoder.layers.1." not in name}
+    whole.save_pretrained(tmp_path / "audio", state_dict=weights)
+    CLIPVisionModelWithProjection(VISION_ENCODERS["clip"][0]).save_pretrained(tmp_path / "vision")
+    with pytest.raises(ValueError, match="lacks weights of its audio encoder WhisperEncoder, such as layers"):
+        FoalNetModel.from_encoders_pretrained(str(tmp_path / "audio"), str(tmp_path / "vision"))
+
+
+class MyAudioConfig(PreTrainedConfig):
+    """The config of an encoder that the package has never seen."""
+
+    model_type = "my_audio"
+    size: int = 24
+
+
+class MyAudioEncoder(PreTrainedModel):
+    """Two frames become a position; takes the usual inputs, and gives `last_hidden_state`."""
+
+    config_class = MyAudioConfig
+    main_input_name = "input_features"
+
+    def __init__(self, config: MyAudioConfig) -> None:
+        super().__init__(config)
+        self.project = torch.nn.Linear(34, config.size)
+        self.mix = torch.nn.Conv1d(config.size, config.size, 3, stride=2, padding=1)
+        self.post_init()
+
+    def forward(self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
+        states = self.project(input_features)
+        if attention_mask is not None:
+            states = states * attention_mask[..., None]
+        return BaseModelOutput(last_hidden_state=self.mix(states.mT).mT.tanh())
+
+
+def test_an_unknown_encoder_with_the_usual_interface_works(tmp_path: Path) -> None:
+    AutoConfig.register("my_audio", MyAudioConfig)
+    AutoModel.register(MyAudioConfig, MyAudioEncoder)
+    base = tiny_config()
+    config = FoalNetConfig(audio_config=MyAudioConfig(), vision_config=base.vision_config, projection_dim=16)
+    assert (config.audio_width, config.audio_input_name) == (24, "input_features")
+    torch.manual_seed(0)
+    model, processor = FoalNetForEmotionClassification(config).eval(), processor_of("wav2vec2-bert")
+    batch = processor.batch(clips())
+    with torch.no_grad():
+        alone = torch.cat([model(**processor.batch([each])).logits for each in clips()])
+        torch.testing.assert_close(model(**batch).logits, alone, **CLOSE)
+        model.save_pretrained(tmp_path)
+        loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded(**batch).logits, alone, **CLOSE)
+    model.train()(**batch, labels=torch.tensor([0, 1, 2, 3, 0])).loss.backward()
+    assert all(each.grad is not None for each in model.foal_net.audio_encoder.parameters())
+
+
+@pytest.mark.parametrize("kind", ["moonshine", *SPECTROGRAM_KINDS])
+def test_a_recording_of_40_seconds_has_a_timeline(kind: str) -> None:
+    classify = pipeline("audio-video-emotion", model=tiny_model(kind), processor=processor_of(kind))
+    seconds = 40.0
+    recording = {"audio": waveform(round(seconds * RATE)).numpy(), "sampling_rate": RATE}
+    segments = classify(recording, window_seconds=0.9, stride_seconds=0.9, batch_size=48, detect_speech=False)
+    assert segments[0]["start_seconds"] == 0.0 and segments[-1]["end_seconds"] == pytest.approx(seconds, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("whisper", {"input_features": torch.zeros(1, 17, 61)}, "61 frames; .* a multiple of 2 and at most 122"),
+        ("whisper", {"input_features": torch.zeros(1, 17, 124)}, "124 frames; .* at most 122"),
+        ("whisper", {"input_features": torch.zeros(1, 61)}, r"must be \(batch, bins, spectrogram_frames\), got shape"),
+        (
+            "whisper",
+            {"input_values": torch.zeros(1, 16000)},
+            "`input_values` were given, but .* takes `input_features`",
+        ),
+        (
+            "wavlm",
+            {"input_features": torch.zeros(1, 9, 34)},
+            "`input_features` were given, but .* takes `input_values`",
+        ),
+        ("ast", {"input_values": torch.zeros(1, 90, 37)}, "have 90 frames; this audio encoder takes 101"),
+        (
+            "whisper",
+            {"input_features": torch.zeros(2, 17, 40), "attention_mask": torch.ones(2, 17)},
+            r"`attention_mask` has shape \(2, 17\), but `input_features` needs \(2, 40\)",
+        ),
+    ],
+)
+def test_inputs_that_the_audio_encoder_cannot_take_are_refused(kind: str, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(kind)(**change)
+
+
+@pytest.mark.parametrize(("kind", "window"), [("ast", "1.01"), ("clap", "1.00")])
+def test_audio_beyond_the_window_of_the_extractor_is_refused(kind: str, window: str) -> None:
+    with pytest.raises(ValueError, match=rf"Clip 1 of the batch has 1.10 s of audio; .* takes at most {window} s"):
+        processor_of(kind).batch([clip(6_011), clip(17_600)])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BertConfig(hidden_size=8, num_attention_heads=1), "BertModel has no part whose `main_input_name`"),
+        (EncodecConfig(), "EncodecModel took none of the inputs that were tried"),
+    ],
+)
+def test_a_model_that_is_no_audio_encoder_is_refused(config: PreTrainedConfig, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        FoalNetConfig(audio_config=config)
+
+
+@pytest.mark.parametrize("kind", SPECTROGRAM_KINDS)
+def test_settings_for_waveforms_are_refused_for_spectrograms(kind: str) -> None:
+    with pytest.raises(ValueError, match="max_length: set for waveforms only"):
+        processor_of(kind)(audio=[waveform(6_011)], sampling_rate=RATE, padding="max_length", max_length=9_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        *((kind, {}, "`audio_config` is of type ") for kind in OTHER_AUDIO_ENCODERS),
+        ("wavlm", {"audio_layers": "all"}, "`audio_layers` is 'all'"),
+    ],
+)
+def test_what_cannot_be_exported_says_so(kind: str, fields: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    tiny_config(kind, **fields).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"cannot be exported: its {reason}"):
+        export_checkpoint(tmp_path, tmp_path / "export")
+
+
+LOAD_WITHOUT_THE_PACKAGE = """
+import json, sys
+import numpy as np
+import torch
+from transformers import AutoModelForAudioClassification, AutoProcessor
+
+folder = sys.argv[1]
+model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+samples = np.load(f"{folder}/samples.npy")
+inputs = processor(audio=samples, sampling_rate=16_000)
+with torch.no_grad():
+    print(json.dumps([type(model).__module__.split(".")[0], sorted(inputs), model(**inputs).logits[0].tolist()]))
+"""
+
+
+@pytest.mark.slow
+def test_the_code_of_an_encoder_of_spectrograms_travels_with_its_checkpoint(tmp_path: Path) -> None:
+    model, processor = tiny_model("whisper", audio_layers="all"), processor_of("whisper")
+    folder = tmp_path / "saved"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    np.save(folder / "samples.npy", waveform(6_011).numpy())
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    command = [str(make_bare_environment(tmp_path / "bare")), "-c", LOAD_WITHOUT_THE_PACKAGE, str(folder)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    module, names, logits = json.loads(done.stdout.splitlines()[-1])
+    with torch.no_grad():
+        expected = model(**processor.batch([clip(6_011)])).logits[0].tolist()
+    assert (module, names) == ("transformers_modules", ["attention_mask", "input_features"])
+    assert logits == pytest.approx(expected, abs=1e-5)

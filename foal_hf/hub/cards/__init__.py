@@ -163,7 +163,10 @@ def _describe_encoder(
     origin = f" from `{name}`" if name else ""
     num_layers = getattr(encoder_config, "num_hidden_layers", None)  # ResNet and others count stages and blocks
     layers = f"{counted(num_layers, 'layer')}, " if num_layers else ""
-    return f"{encoder_config.model_type}{origin}: {layers}output of width {width}"
+    kept = config.audio_layers if side == "audio" else "last"
+    which = {"last": "output", "all": "learned sum of all layers,"}.get(kept if isinstance(kept, str) else "")
+    which = which or f"learned sum of layers {kept[0]} to {kept[1]},"
+    return f"{encoder_config.model_type}{origin}: {layers}{which} of width {width}"
 
 
 def _training_facts(results: Results) -> dict[str, Any]:
