@@ -1,5 +1,6 @@
 """Features from files and arrays: every format gives the same numbers, and nothing else gets through."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_processors import tiny_processor
-from transformers import AutoProcessor
+from transformers import AutoProcessor, ProcessorMixin
 
 from foal_hf.foal_net.features_foal_net import features_of, pad_features, read_features
 from foal_hf.foal_net.processing_foal_net import FoalNetProcessor
@@ -162,6 +163,27 @@ def test_a_processor_without_media_pads_features_and_survives_saving(tmp_path: P
         for media in ({"audio": "a.wav"}, {"videos": "a.mp4"}):
             with pytest.raises(ValueError, match=r"reads no (audio|video): its checkpoint takes \1 features"):
                 loaded(**media)
+
+
+def test_a_processor_without_media_is_saved_with_its_class_and_pushed_where_asked(tmp_path: Path, monkeypatch) -> None:
+    pushed: list[str] = []
+    monkeypatch.setattr(FoalNetProcessor, "push_to_hub", lambda self, repo_id: pushed.append(repo_id))
+    processor, folder = FoalNetProcessor(), tmp_path / "emotions"
+    assert processor.save_pretrained(folder) == [str(folder / "processor_config.json")]
+    assert pushed == []
+    saved = json.loads((folder / "processor_config.json").read_text())
+    assert saved["auto_map"] == {"AutoProcessor": "processing_foal_net.FoalNetProcessor"}
+    assert "auto_map" not in vars(processor)
+    processor.save_pretrained(folder, True)
+    processor.save_pretrained(folder, push_to_hub=True, repo_id="someone/else")
+    assert pushed == ["emotions", "someone/else"]
+
+
+def test_what_else_is_asked_of_saving_a_whole_processor_reaches_transformers(tmp_path: Path, monkeypatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(ProcessorMixin, "save_pretrained", lambda self, *args, **kwargs: asked.append((args, kwargs)))
+    tiny_processor().save_pretrained(tmp_path, True, repo_id="someone/else")
+    assert asked == [((tmp_path, True), {"repo_id": "someone/else"})]
 
 
 def test_a_processor_without_a_feature_extractor_reads_video_and_takes_audio_features(tmp_path: Path) -> None:

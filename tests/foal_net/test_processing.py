@@ -330,6 +330,19 @@ def test_max_length_pads_to_the_seconds_that_are_read_at_most(media: SimpleNames
     assert batch["padding_mask_videos"].sum(dim=1).tolist() == [CLOCK_SECONDS * rate] * 2
 
 
+def test_a_batch_of_clips_that_were_read_is_padded_as_a_call_pads() -> None:
+    processor = tiny_processor()
+    clips = [processor.read(audio=np.ones(800), source_sampling_rate=RATE, video=frames) for frames in (THREE, FRAMES)]
+    asked = {"padding": "max_length", "max_seconds": 2.0}
+    batch = processor.batch(clips, **asked, frames_per_second=7)
+    assert batch["input_values"].shape == (2, 2 * RATE)
+    assert batch["padding_mask_videos"].shape == (2, 14)
+    assert processor.batch(clips, **asked)["padding_mask_videos"].shape == (2, 10)
+    assert processor.batch(clips)["padding_mask_videos"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    with pytest.raises(ValueError, match=r"clips of one length, got \[3, 1\] frames"):
+        processor.batch(clips, padding=False)
+
+
 # What every processor of transformers takes
 
 
@@ -411,16 +424,27 @@ def test_audio_can_be_cut_and_padded_as_a_feature_extractor_does() -> None:
 
 
 def test_metadata_of_frames_can_be_returned(media: SimpleNamespace) -> None:
-    batch = tiny_processor().video_processor([media.film, media.silent], return_metadata=True)
-    assert [(entry.fps, entry.total_num_frames, entry.duration) for entry in batch["video_metadata"]] == [
-        (5, 15, 3)
-    ] * 2
+    asked = {"return_metadata": True}
+    films, part = [media.film, media.silent], {"start_seconds": 0.5, "end_seconds": 2.7}
+    for batch, metadata in (
+        (tiny_processor().video_processor(films, **asked), (5, 15, 3)),
+        (tiny_processor().video_processor(films, **asked, **part), (5, 11, 2.2)),
+        (tiny_processor(**asked).video_processor(films), (5, 15, 3)),
+    ):
+        found = [(entry.fps, entry.total_num_frames, entry.duration) for entry in batch["video_metadata"]]
+        assert found == [pytest.approx(metadata)] * 2
+    assert "video_metadata" not in tiny_processor().video_processor(films)
 
 
-def test_the_paper_setting_is_6_seconds_of_30_frames_and_the_bare_waveform(tmp_path: Path) -> None:
+@pytest.fixture
+def encoders(tmp_path: Path) -> tuple[str, str]:
+    """Folders of an audio encoder and of an image encoder, with what a processor reads of them."""
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(tmp_path / "audio")
     tiny_image_processor().save_pretrained(tmp_path / "vision")
-    encoders = (str(tmp_path / "audio"), str(tmp_path / "vision"))
+    return str(tmp_path / "audio"), str(tmp_path / "vision")
+
+
+def test_the_paper_setting_is_6_seconds_of_30_frames_and_the_bare_waveform(encoders: tuple[str, str]) -> None:
     paper = FoalNetProcessor.from_encoders_pretrained(*encoders, setting="paper")
     sound = tone(440, RATE, 7.0, amplitude=0.03)
     batch = paper(audio=sound, videos=picture(41, 31)[None].repeat(7, 0), sampling_rate=RATE, padding="max_length")
@@ -434,11 +458,24 @@ def test_the_paper_setting_is_6_seconds_of_30_frames_and_the_bare_waveform(tmp_p
         FoalNetProcessor.from_encoders_pretrained(*encoders, setting="published")
 
 
+def test_a_processor_without_an_encoder_lacks_the_part_of_that_one_alone(encoders: tuple[str, str]) -> None:
+    audio, vision = encoders
+    neither = FoalNetProcessor.from_encoders_pretrained(None, None)
+    assert (neither.feature_extractor, neither.video_processor) == (None, None)
+    of_audio = FoalNetProcessor.from_encoders_pretrained(audio, None, setting="paper", max_seconds=2.0)
+    assert of_audio.feature_extractor.do_normalize is False
+    assert (of_audio.max_seconds, of_audio.frames_per_second) == (2.0, 30.0)
+    of_video = FoalNetProcessor.from_encoders_pretrained(None, vision, setting="paper")
+    assert of_video.feature_extractor is None
+    assert of_video.video_processor.crop_size["height"] == PIXELS
+
+
 # What is refused
 
 
 FRAMES = picture(41, 31)[None]
 THREE = np.stack([picture(41, 31, seed) for seed in range(3)])
+CLICK = {"array": np.ones(800), "sampling_rate": RATE}
 
 
 @pytest.mark.parametrize(
@@ -456,6 +493,8 @@ THREE = np.stack([picture(41, 31, seed) for seed in range(3)])
         ({"videos": FRAMES, "return_tensors": "jax"}, ValueError, "return_tensors"),
         ({"videos": FRAMES, "padding": "shortest"}, ValueError, "padding"),
         ({"videos": [THREE, FRAMES], "padding": False}, ValueError, r"clips of one length, got \[3, 1\] frames"),
+        ({"audio": [CLICK] * 2, "videos": [FRAMES, None], "padding": False}, ValueError, r"got \[1, 0\] frames"),
+        ({"audio": [CLICK, None], "videos": [FRAMES] * 2, "padding": False}, ValueError, r"got \[800, 0\] samples"),
         ({"videos": FRAMES, "videos_kwargs": {"fbs": 3}}, TypeError, "Unknown arguments: fbs"),
         ({"videos": FRAMES, "audio_kwargs": {"do_normalize": False}}, TypeError, "Unknown arguments: do_normalize"),
         ({"videos": FRAMES, "text_kwargs": {"padding": True}}, TypeError, "Unknown arguments: padding"),
@@ -520,6 +559,16 @@ def test_a_saved_processor_is_one_file_and_gives_the_same_numbers(media: SimpleN
     batch = loaded(videos=media.film, load_audio_from_video=True)
     for name, tensor in expected.items():
         torch.testing.assert_close(batch[name], tensor, **SAME)
+
+
+def test_a_processor_whose_parts_lie_in_files_of_their_own_is_loaded_and_changed_by_arguments(tmp_path: Path) -> None:
+    tiny_processor(frames_per_second=7).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "processor_config.json").read_text())
+    for name, file in (("feature_extractor", "preprocessor_config"), ("video_processor", "video_preprocessor_config")):
+        (tmp_path / f"{file}.json").write_text(json.dumps(written.pop(name)))
+    (tmp_path / "processor_config.json").write_text(json.dumps(written))
+    loaded = FoalNetProcessor.from_pretrained(tmp_path, max_seconds=None)
+    assert (loaded.sampling_rate, loaded.frames_per_second, loaded.max_seconds) == (RATE, 7, None)
 
 
 def test_the_processor_names_the_inputs_that_it_gives(media: SimpleNamespace) -> None:

@@ -206,6 +206,14 @@ def test_an_encoder_whose_processor_cannot_be_loaded_gives_the_fields_of_its_fil
         FoalNetProcessor.from_encoders_pretrained(None, str(tmp_path / "nothing"))
 
 
+def test_a_step_that_an_image_processor_does_not_name_is_not_done() -> None:
+    bare = SimpleNamespace(to_dict=lambda: {"do_rescale": None})
+    processor = FoalNetVideoProcessor.from_image_processor(bare)
+    assert not any(getattr(processor, f"do_{step}") for step in ("resize", "center_crop", "rescale", "normalize"))
+    pixels = torch.from_numpy(picture(41, 31)[None]).movedim(-1, 1)
+    assert processor(pixels)["pixel_values_videos"][0].equal(pixels.float())
+
+
 def test_from_image_processor_names_a_mistyped_argument() -> None:
     with pytest.raises(TypeError, match=r"frame_per_second.*Expected some of frames_per_second"):
         FoalNetVideoProcessor.from_image_processor(tiny_image_processor(), frame_per_second=30)
