@@ -113,14 +113,15 @@ def count_step(
             saved.known |= {_key(tensor) for tensor in batch.values()}
             with AsOn(device_type, half), saved.hooks():
                 outputs = model(**batch)
+            saved_bytes = sum(saved.sizes.values())
             if backward:
                 outputs.loss.backward()
         model.zero_grad(set_to_none=True)
-    return Work(tuple(counter.operations), sum(saved.sizes.values()), counter.peak)
+    return Work(tuple(counter.operations), saved_bytes, counter.peak)
 
 
 class _Saved:
-    """Sizes of the distinct storages that autograd keeps, by their key, which is unique while a storage is kept."""
+    """Sizes of the distinct storages that autograd keeps at the moment, by their key, unique among what lives."""
 
     def __init__(self, weights: list[torch.Tensor]) -> None:
         self.known = {_key(weight) for weight in weights}
@@ -130,8 +131,10 @@ class _Saved:
         return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        if (key := _key(tensor)) not in self.known:
-            self.sizes[key] = tensor.untyped_storage().nbytes()
+        if (key := _key(tensor)) not in self.known and key not in self.sizes:
+            storage = tensor.untyped_storage()
+            self.sizes[key] = storage.nbytes()
+            weakref.finalize(storage, self.sizes.pop, key)  # results that are dropped free it before the backward pass
         return tensor
 
 
