@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from transformers.utils import logging
@@ -37,6 +37,7 @@ _RUN_IN_SECONDS = 1.0  # decoded before what is wanted: audio decoders need some
 _FORMATS_WITH_TIMES = frozenset(
     {*("mp4", "matroska", "avi", "asf", "flv", "mpegts", "mpeg", "ogg", "wav", "w64", "flac", "caf", "aiff")}
 )
+_ANEW = "its times begin anew on the way; the parts are read one after the other"
 _DAMAGED = "is damaged or cut off; what cannot be decoded is skipped"
 
 
@@ -134,6 +135,8 @@ class MediaStreams:
 
     def end_seconds(self, kind: str) -> float | None:
         """Where a stream ends by the file's own account, on its clock; None where it gives none."""
+        if len(self._source.parts) > 1:  # it speaks of the first only
+            return None
         seconds = self._headers[kind].duration_seconds or self._duration
         return None if seconds is None else self.begins[kind] + seconds
 
@@ -142,7 +145,9 @@ class MediaStreams:
         if hasattr(frame, "samples"):
             return frame.samples / max(frame.sample_rate, 1)
         header = self._headers["video"]
-        seconds = (frame.duration or 0) * header.time_base or 1 / (header.frames_per_second or _USUAL_FRAMES_PER_SECOND)
+        seconds = (frame.duration or 0) * float(frame.time_base or header.time_base) or 1 / (
+            header.frames_per_second or _USUAL_FRAMES_PER_SECOND
+        )
         return min(seconds, LONGEST_GAP_SECONDS)
 
     def claimed_seconds(self, frame: Any) -> float:
@@ -171,70 +176,91 @@ class MediaStreams:
                 be later all the same.
             needed_from (`float`, *optional*): What ends well before this time may be left out.
         """
-        with contextlib.ExitStack() as stack:
-            container, reader = self._unused or self._open()
+        clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
+        read_bytes = 0
+        for part, (begin, _) in enumerate(self._source.parts):
+            container, reader = self._unused or self._open(part)
             self._unused = None
-            stack.callback(container.close)
-            stream = container.streams[self._headers[kind].index]
-            codec = stream.codec_context
-            time_base = float(stream.time_base)
-            if seek_seconds is not None:
-                container.seek(int(seek_seconds / time_base), stream=stream)
-            clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
-            streams = [container.streams[index] for index in sorted(header.index for header in self._headers.values())]
-            bases = {item.index: float(item.time_base) for item in streams}
-            latest, following, may_renew = -math.inf, self.begin_seconds, codec.name == "flac"
-            read_bytes = 0  # up to the end of the last packet
+            with contextlib.closing(container):
+                if part:
+                    clock.begin_part()
+                chosen = self._chosen_in(container)
+                stream = chosen.get(kind)
+                if seek_seconds is not None and stream is not None:
+                    container.seek(int(seek_seconds / float(stream.time_base)), stream=stream)
+                in_order = sorted(chosen.values(), key=lambda each: each.index)
+                packets = _packets(container, in_order, reader, clock, self._av.error.FFmpegError)
+                read_bytes = begin + (yield from self._decoded(stream, packets, clock, needed_from))
+        if self._source.has_appended_file(read_bytes):
+            self.note("another file is appended to it, which is not read; split them")
 
-            def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
-                nonlocal latest, following, codec, may_renew
-                frames = []
-                try:
-                    frames = codec.decode(packet)
-                except self._av.error.EOFError:  # behind a flush
-                    pass
-                except self._av.error.FFmpegError as error:
-                    # Some decoders keep to the format of the first part: FLAC to its bits, also before times change.
-                    fresh = self._av.CodecContext.create(codec.name, "r") if may_renew and kind == "audio" else None
-                    may_renew = False
-                    with contextlib.suppress(self._av.error.FFmpegError):
-                        frames = fresh.decode(packet) if fresh else []
-                    codec = fresh if frames else codec
-                    if not frames:
-                        clock.count_damage(error)
-                may_renew = may_renew or (bool(frames) and codec.name == "flac")
-                for frame in frames:
-                    ticks = frame.dts if frame.pts is None else frame.pts
-                    seconds = following if ticks is None else ticks * time_base + offset
-                    if kind == "audio" or seconds >= latest:  # of video what goes back is damage
-                        latest, following = seconds, seconds + self.frame_seconds(frame)
-                        yield frame, seconds
+    def _chosen_in(self, container: Any) -> dict[str, Any]:
+        """The streams to read of a part of the file, by kind."""
+        chosen = {}
+        for kind, header in self._headers.items():
+            same = container.streams[header.index] if header.index < len(container.streams) else None
+            is_same = same is not None and same.type == kind and same.codec_context is not None
+            chosen[kind] = same if is_same else self._choose(container, kind, None)
+        return {kind: stream for kind, stream in chosen.items() if stream is not None}
 
-            for packet in _packets(container, streams, reader, clock, self._av.error.FFmpegError):
-                if not packet.size:
+    def _decoded(
+        self, stream: Any, packets: Iterator[Any], clock: _Clock, needed_from: float
+    ) -> Generator[tuple[Any, float], None, int]:
+        """The frames of a stream (None: of no stream) from the packets of all; returns how many bytes were read."""
+        own, kind, time_base = (stream.index, stream.type, float(stream.time_base)) if stream else (-1, "", 1.0)
+        codec: Any = stream.codec_context if stream else None
+        latest, following = -math.inf, self.begin_seconds if clock.end is None else clock.end
+        may_renew = False
+        read_bytes = 0  # up to the end of the last packet
+
+        def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
+            nonlocal latest, following, codec, may_renew
+            frames = []
+            try:
+                frames = codec.decode(packet)
+            except self._av.error.EOFError:  # behind a flush
+                pass
+            except self._av.error.FFmpegError as error:
+                # Some decoders keep to the format of the first part (FLAC to its bits).
+                fresh = self._av.CodecContext.create(codec.name, "r") if may_renew and kind == "audio" else None
+                may_renew = False
+                with contextlib.suppress(self._av.error.FFmpegError):
+                    frames = fresh.decode(packet) if fresh else []
+                codec = fresh if frames else codec
+                if not frames:
+                    clock.count_damage(error)
+            for frame in frames:
+                ticks = frame.dts if frame.pts is None else frame.pts
+                seconds = following if ticks is None else ticks * time_base + offset
+                if kind == "audio" or seconds >= latest:  # of video what goes back is damage
+                    latest, following = seconds, seconds + self.frame_seconds(frame)
+                    yield frame, seconds
+
+        for packet in packets:
+            if not packet.size:
+                continue
+            index, ticks = packet.stream_index, packet.dts if packet.pts is None else packet.pts
+            read_bytes = max(read_bytes, (packet.pos or 0) + packet.size)
+            before = clock.offsets[own]
+            if ticks is not None:
+                base = float(packet.time_base)
+                # Of the video, frames are decoded before others that are shown earlier; key frames never are.
+                ascends = packet.is_keyframe or packet.stream.type == "audio"
+                end = clock.place(index, ticks * base, (packet.duration or 0) * base, ascends=ascends)
+                if codec is not None and clock.offsets[own] != before:
+                    yield from decoded(None, before)
+                    codec.flush_buffers()
+                    may_renew = True
+                if self._has_times and end < needed_from - _RUN_IN_SECONDS:
                     continue
-                index, ticks = packet.stream_index, packet.dts if packet.pts is None else packet.pts
-                read_bytes = max(read_bytes, (packet.pos or 0) + packet.size)
-                before = clock.offsets[stream.index]
-                if ticks is not None:
-                    base = bases[index]
-                    # Of the video, frames are decoded before others that are shown earlier; key frames never are.
-                    ascends = packet.is_keyframe or packet.stream.type == "audio"
-                    end = clock.place(index, ticks * base, (packet.duration or 0) * base, ascends=ascends)
-                    if clock.offsets[stream.index] != before:
-                        yield from decoded(None, before)
-                        codec.flush_buffers()
-                        may_renew = True
-                    if self._has_times and end < needed_from - _RUN_IN_SECONDS:
-                        continue
-                if index == stream.index:
-                    yield from decoded(packet, clock.offsets[stream.index])
-            yield from decoded(None, clock.offsets[stream.index])
-            if read_bytes and self._source.has_appended_file(read_bytes):
-                self.note("another file is appended to it, which is not read; split them")
+            if index == own:
+                yield from decoded(packet, clock.offsets[own])
+        if codec is not None:
+            yield from decoded(None, clock.offsets[own])
+        return read_bytes
 
-    def _open(self) -> tuple[Any, Any]:
-        reader = self._source.open()
+    def _open(self, part: int = 0) -> tuple[Any, Any]:
+        reader = self._source.open(part)
         # Frames are stored in whole blocks, so they have more pixels than they show.
         limits = {"max_pixels": str(2 * int(self.max_pixels) + 2**16)}
         container = self._av.open(
@@ -299,9 +325,19 @@ class _Clock:
         self._latest: dict[int, float] = {}
         self._nothing = 0.0
         self._num_damaged = 0
+        self._is_new_part = False
+
+    def begin_part(self) -> None:
+        """What follows has times of its own; they begin where those before end."""
+        self._is_new_part = True
 
     def place(self, index: int, seconds: float, duration: float, *, ascends: bool) -> float:
         """Take the next packet of a stream, and say when it ends."""
+        if self._is_new_part and self.end is not None:
+            self.note(_ANEW)
+            self._move(self.end - seconds - self._offset)
+            self._latest.clear()
+            self._is_new_part = False
         at = seconds + self.offsets[index]
         latest = self._latest.get(index, at)
         self.end = at if self.end is None else self.end
@@ -313,7 +349,7 @@ class _Clock:
                 self.offsets[index] = self._offset_before
             elif goes_back:
                 if seconds + self._offset < latest - _NEW_PART_SECONDS:
-                    self.note("its times begin anew on the way; the parts are read one after the other")
+                    self.note(_ANEW)
                     self._move(self.end - seconds - self._offset)
                 self.offsets[index] = self._offset
                 latest = seconds + self._offset

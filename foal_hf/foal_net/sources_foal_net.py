@@ -44,6 +44,7 @@ _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
 _MOST_BOXES = 100_000
+_MOST_PAGES, _MOST_LINKS = 1_000_000, 1000  # of Ogg
 _PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
@@ -101,12 +102,21 @@ class OpenSource:
     file: Any
     head: bytes
 
-    def open(self) -> FileView:
-        """The file from its beginning, for one reader.
+    def open(self, part: int = 0) -> FileView:
+        """One part of the file, from its beginning, for one reader."""
+        return FileView(self.file, *self.parts[part])
 
-        A second MP4 behind it is not shown: FFmpeg takes its fragments for some of the first, in places of the first.
+    @functools.cached_property
+    def parts(self) -> list[tuple[int, float]]:
+        """Begin and end, in bytes, of the parts that are read one after the other; most files are one.
+
+        Chained Ogg has several, each with its own streams, rates and channels, which FFmpeg takes for those of the
+        first. A second MP4 is no part: FFmpeg takes its fragments for some of the first, in places of the first.
         """
-        return FileView(self.file, self._appended_mp4)
+        if not self.head.startswith(b"OggS") or _read_at(self.file, 0, 4) != b"OggS":
+            return [(0, self._appended_mp4)]
+        begins = _begins_of_links(self.file)
+        return list(zip(begins, [*begins[1:], math.inf], strict=True))
 
     @property
     def has_streams_in_header(self) -> bool:
@@ -242,11 +252,11 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
 
 
 class FileView:
-    """One reader's own position in a file that several readers share, which ends for it at `num_bytes` or earlier."""
+    """One reader's own position in a part of a file that several readers share."""
 
-    def __init__(self, file: Any, num_bytes: float = math.inf):
+    def __init__(self, file: Any, begin: int = 0, end: float = math.inf):
         self._file = file
-        self._num_bytes = num_bytes
+        self._begin, self._end = begin, end
         self._position = 0
         self._bytes_left = math.inf
 
@@ -258,8 +268,9 @@ class FileView:
         """The next bytes, at most `size`."""
         if self._bytes_left <= 0:
             raise MediaError("file", "holds nothing that can be decoded in a long part; the rest is skipped")
-        size = int(max(min(size, self._num_bytes - self._position), 0))
-        data = _read_at(self._file, self._position, size)[:size]
+        offset = self._begin + self._position
+        size = int(max(min(size, self._end - offset), 0))
+        data = _read_at(self._file, offset, size)[:size]
         self._position += len(data)
         self._bytes_left -= len(data)
         return data
@@ -267,7 +278,7 @@ class FileView:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position, as in a file."""
         if whence == os.SEEK_END:
-            self._position = int(min(self._file.seek(0, os.SEEK_END), self._num_bytes)) + offset
+            self._position = int(min(self._file.seek(0, os.SEEK_END), self._end)) - self._begin + offset
         else:
             self._position = offset + (self._position if whence == os.SEEK_CUR else 0)
         return self._position
@@ -280,6 +291,22 @@ class FileView:
 def _read_at(file: Any, offset: int, size: int) -> bytes:
     file.seek(offset)
     return file.read(size) or b""
+
+
+def _begins_of_links(file: Any) -> list[int]:
+    """Where each part of chained Ogg begins: with a page that begins a stream, behind one that does not."""
+    begins: list[int] = []
+    position, was_begin = 0, False
+    for _ in range(_MOST_PAGES):
+        page = _read_at(file, position, 27 + 255)
+        if page[:4] != b"OggS" or len(page) < 27:
+            break
+        is_begin = bool(page[5] & 2)
+        if is_begin and not was_begin and len(begins) < _MOST_LINKS:
+            begins.append(position)
+        was_begin = is_begin
+        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return begins or [0]
 
 
 def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:

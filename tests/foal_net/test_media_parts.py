@@ -184,11 +184,40 @@ def test_parts_of_an_avi_that_are_read_are_not_said_to_be_skipped(folder: Path) 
     assert APPENDED not in read_clip(b"".join(data), max_seconds=None).notes
 
 
-def test_theora_in_chained_ogg_is_said_to_be_skipped(folder: Path) -> None:
-    """FFmpeg reads no further where a second part has several streams with other serial numbers."""
-    video = ("-f", "lavfi", "-i", "color=c=red:s=62x46:r=5:d=2", "-c:v", "libtheora", "-c:a", "libvorbis")
-    data = [sine(folder, f"{hertz}.ogv", hertz, *video) for hertz in (440, 880)]
-    assert APPENDED in read_clip(b"".join(data), max_seconds=None).notes
+@pytest.mark.parametrize("codec", ["libopus", "libvorbis", "flac", "libspeex"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0)])
+def test_every_part_of_chained_ogg_has_its_own_rate_and_channels(
+    folder: Path, codec: str, order: tuple[int, ...]
+) -> None:
+    rates = (16_000, 8_000) if codec == "libspeex" else (48_000, 24_000)
+    data = [
+        sine(folder, f"{codec}{hertz}.ogg", hertz, "-c:a", codec, "-af", f"pan={layout}", "-ar", rate)
+        for hertz, layout, rate in zip((440, 880), ("stereo|c0=c0|c1=c0", "mono|c0=c0"), rates, strict=True)
+    ]
+    source = b"".join(data[index] for index in order)
+    pitches = [(440, 880)[index] for index in order]
+    check_halves(source[: len(source) if len(order) == 2 else -len(data[0])], *pitches[:2], 2.0, 4.0)
+    clip = read_clip(source, max_seconds=None)
+    assert clip.end_seconds == pytest.approx(2.0 * len(order), abs=0.05)
+    last = clip.waveform[round(-1.5 * RATE) : round(-0.5 * RATE)]
+    assert loudest_hertz(last, RATE) == pytest.approx(pitches[-1], rel=0.01)
+    assert clip.notes == (ANEW,)
+
+
+def test_parts_of_chained_ogg_may_have_several_streams(folder: Path) -> None:
+    video, colours = ("-f", "lavfi", "-i"), (("red", 440), ("blue", 880))
+    data = [
+        sine(folder, f"{hertz}.ogv", hertz, *video, f"color=c={name}:s=62x46:r=5:d=2,noise=alls=20:allf=t")
+        for name, hertz in colours
+    ]
+    source = data[0] + sine(folder, "between.ogg", 660) + data[1]  # a part without video
+    clip = read_clip(source, max_seconds=None)
+    for second, (_, hertz) in ((1.0, colours[0]), (3.0, ("", 660)), (5.0, colours[1])):
+        part = clip.waveform[round((second - 0.4) * RATE) : round((second + 0.4) * RATE)]
+        assert loudest_hertz(part, RATE) == pytest.approx(hertz, rel=0.01)
+    assert len(clip.frames) in (30, 31)  # packets of Vorbis end some milliseconds later
+    reds = clip.frames[:, 0].float().mean((1, 2)) > clip.frames[:, 2].float().mean((1, 2))
+    assert reds[:10].all() and not reds[-9:].any()
 
 
 @pytest.mark.parametrize("name", ["film.ts", "film.webm", "film.ogv"])
