@@ -49,8 +49,8 @@ def stream_of(source: Any, kind: str = "video") -> dict[str, int]:
         kind (`str`): `"audio"` or `"video"`: what a row is read for.
     """
     if is_decoder(source):
-        return {"audio" if _is_audio(source) else "video": source.stream_index}
-    index = source.get("stream_index") if isinstance(source, dict) else None
+        kind = "audio" if _is_audio(source) else "video"
+    index = source.get("stream_index") if isinstance(source, dict) else getattr(source, "stream_index", None)
     return {} if index is None else {kind: index}
 
 
