@@ -76,12 +76,13 @@ def embed(options: argparse.Namespace) -> int:
     from ..foal_net.processing_foal_net import FoalNetProcessor
     from ..registration import checked_device
 
-    frozen: dict[str, Any] = {"freeze_vision_encoder": True} if options.freeze_vision_encoder else {}
+    given = {side: getattr(options, f"freeze_{side}_encoder") for side in ("vision", "audio")}
+    frozen: dict[str, Any] = {f"freeze_{side}_encoder": True for side, is_given in given.items() if is_given}
     with errors_naming_checkpoint(options.model):
         model = FoalNetModel.from_pretrained(options.model, **frozen)
         processor = FoalNetProcessor.from_pretrained(options.model)
-    if options.freeze_audio_encoder and model.audio_encoder is not None:
-        model.audio_encoder.requires_grad_(False)
+    if options.freeze_audio_encoder and model.audio_layer_weights is not None:
+        model.audio_layer_weights.requires_grad_(False)
     model = model.to(checked_device(options.device))
     splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
     store = embed_rows(

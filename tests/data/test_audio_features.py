@@ -1,5 +1,6 @@
 """Stored features of the audio encoder, alone and beside those of the image encoder."""
 
+import copy
 import json
 import shutil
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from media_builders import make_clip
-from tiny_models import tiny_config, with_random_biases
+from tiny_models import OTHER_AUDIO_ENCODERS, tiny_config, tiny_model, with_random_biases
 from tiny_processors import tiny_processor
 from transformers import Trainer, TrainingArguments
 
@@ -98,6 +99,27 @@ def test_the_model_gives_the_same_from_stored_audio_as_from_audio(sides, rows, c
     assert torch.equal(found.audio_mask, expected.audio_mask)
     torch.testing.assert_close(found.logits, expected.logits, atol=2e-3, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=5e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_features_of_spectrograms_and_of_summed_layers_stand_for_their_audio(rows, tmp_path: Path) -> None:
+    model = tiny_model("whisper", id2label=dict(enumerate(EMOTIONS)), audio_layers="all", freeze_audio_encoder=True)
+    processor = FoalNetProcessor(
+        copy.deepcopy(OTHER_AUDIO_ENCODERS["whisper"][1]), tiny_processor(max_seconds=0.9).video_processor
+    )
+    with pytest.raises(ValueError, match="learns the weights of the layers of its audio encoder"):
+        quiet_embed(rows[:3], model, processor, tmp_path / "store", sides=("audio",))
+    weights = model.foal_net.audio_layer_weights.requires_grad_(False)
+    weights.copy_(torch.tensor([0.3, -0.2, 0.9]))
+    store = quiet_embed(rows[:3], model, processor, tmp_path / "store", sides=("audio",))
+    clips = ClipDataset(rows[:3], processor, model.config.label2id)
+    stored = batch_of(FeatureClipDataset(clips, store, model, sides=("audio",)), FeatureCollator(processor))
+    raw = batch_of(clips, ClipCollator(processor))
+    assert "audio_features" in stored and "input_features" in raw
+    torch.testing.assert_close(model(**stored).logits, model(**raw).logits, atol=5e-3, rtol=0)
+    weights[0] += 0.1
+    with pytest.raises(FeatureStoreError, match="another audio encoder"):
+        FeatureClipDataset(clips, store, model, sides=("audio",))
 
 
 def test_one_modality_of_stored_clips_can_be_used_alone(rows, complete, model, processor) -> None:
@@ -208,7 +230,7 @@ def test_killed_in_the_middle_of_the_audio_it_goes_on(rows, model, processor, co
 
 
 def test_an_audio_encoder_that_is_trained_or_missing_is_refused(rows, processor, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"trains its audio encoder .*Read the audio instead, or freeze the encoder"):
+    with pytest.raises(ValueError, match=r"trains its audio encoder .*Read the audio instead, or load the model"):
         quiet_embed(rows, FoalNetModel(tiny_config()), processor, tmp_path / "store", sides=("audio",))
     tiny = tiny_config()
     config = type(tiny)(audio_feature_dim=8, vision_config=tiny.vision_config, projection_dim=16)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fake_iemocap import full_tree
+from feature_folders import make_feature_folder
 from loopback_hub import LoopbackHub
 from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
@@ -59,10 +60,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_recording(files / "clip.mp4", ["happy"], seconds_each=1.2)
     generate_recording(files / "interview.mp4", ["happy", "sad"], seconds_each=2.0)
     generate_corpus(files / "my_clips", num_speakers=3, clips_per_emotion=1, progress=False)
+    make_feature_folder(files / "my_features")
+    (train,) = [line for line in COMMANDS if line.startswith("foal-hf train") and "my_features" in line]
+    finished = run_in(files, train)  # the README predicts with what it has trained
+    assert finished.returncode == 0, finished.stderr
     shutil.copytree(TINY_CHECKPOINT, files / "my-foal-net")
     record_training_clips(files / "my-foal-net" / "results.json", files / "my_clips")
     export_checkpoint(files / "my-foal-net", files / "my-foal-net-openvino")
     return files
+
+
+def run_in(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README in a folder."""
+    arguments = [sys.executable, "-m", "foal_hf", *shlex.split(command)[1:]]
+    return subprocess.run(arguments, cwd=folder, env=os.environ.copy(), capture_output=True, text=True, check=False)
 
 
 def record_training_clips(path: Path, corpus: Path) -> None:
@@ -106,11 +117,11 @@ def test_commands_run(command: str, folder: Path) -> None:
         serve_until_interrupted(command, folder)
         return
     if command in DRY_RUN:
-        arguments, cwd = ["make", "--dry-run", *shlex.split(command)[1:]], ROOT
+        arguments = ["make", "--dry-run", *shlex.split(command)[1:]]
+        finished = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     else:
         assert command.startswith("foal-hf "), f"say how a test runs {command!r}"
-        arguments, cwd = [sys.executable, "-m", "foal_hf", *shlex.split(command)[1:]], folder
-    finished = subprocess.run(arguments, cwd=cwd, env=os.environ.copy(), capture_output=True, text=True, check=False)
+        finished = run_in(folder, command)
     assert finished.returncode == 0, finished.stderr
 
 

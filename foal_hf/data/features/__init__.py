@@ -19,10 +19,9 @@ from ...foal_net.features_foal_net import FEATURE_FIELDS
 from ...foal_net.media_foal_net import Clip
 from ...foal_net.processing_foal_net import FoalNetProcessor
 from ...foal_net.sources_foal_net import MediaError
-from ...foal_net.vision_encoders_foal_net import is_trained
 from .. import ClipDataset, clips_of
 from .extraction import embed
-from .keys import FeatureKeys, Side, base_model, media_rows
+from .keys import FeatureKeys, Side, base_model, media_rows, storable_sides
 from .store import FeatureStore, FeatureStoreError
 
 
@@ -181,11 +180,10 @@ def _keys(
     """The keys of each side that is taken from a store."""
     if sides is not None:
         return {side: FeatureKeys(model, processor, store.directory, side) for side in sides}
-    base = base_model(model)
     keys: dict[Side, FeatureKeys] = {}
-    if base.vision_encoder is not None:
+    if base_model(model).vision_encoder is not None:
         keys["video"] = FeatureKeys(model, processor, store.directory)
-    if base.audio_encoder is not None and not is_trained(base.audio_encoder):
+    if "audio" in storable_sides(model):
         of_audio = FeatureKeys(model, processor, store.directory, "audio")
         if of_audio.is_recorded():
             keys["audio"] = of_audio

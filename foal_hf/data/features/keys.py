@@ -141,8 +141,15 @@ def check_storable(base: Any, side: Side) -> None:
     if side == "audio" and is_trained(encoder):
         raise ValueError(
             "This model trains its audio encoder (some of its parameters require gradients), so the features change "
-            "with every step and cannot be stored. Read the audio instead, or freeze the encoder first: "
-            "`audio_encoder.requires_grad_(False)`."
+            "with every step and cannot be stored. Read the audio instead, or load the model with "
+            "`freeze_audio_encoder=True`."
+        )
+    weights = base.audio_layer_weights
+    if side == "audio" and weights is not None and weights.requires_grad:
+        raise ValueError(
+            "This model learns the weights of the layers of its audio encoder (`audio_layers`), so the features change "
+            "with every step and cannot be stored. Read the audio instead, or freeze them too: "
+            "`audio_layer_weights.requires_grad_(False)`."
         )
     weights = base.audio_layer_weights if side == "audio" else None
     if weights is not None and weights.requires_grad:
@@ -154,7 +161,7 @@ def check_storable(base: Any, side: Side) -> None:
 
 
 def storable_sides(model: Any) -> list[Side]:
-    """The sides whose encoder is there and frozen."""
+    """The sides whose encoder is there and frozen, with the weights of its layers."""
     base, sides = base_model(model), []
     for side in _ENCODERS:
         with contextlib.suppress(ValueError):
@@ -173,6 +180,9 @@ def encoder_digest(model: Any, side: Side = "video") -> str:
         reduction["pooling"] = base.config.vision_pooling
         if window := base.config.vision_window_frames:
             reduction["window_frames"] = window
+    elif base.audio_layer_weights is not None:
+        reduction["layers"] = base.config.audio_layers
+        reduction["layer_weights"] = digest_of_tensors({"weights": base.audio_layer_weights})
     return digest_of(
         {
             "config": {name: value for name, value in config.items() if name not in _NO_PART_OF_AN_ENCODER},
