@@ -8,7 +8,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 
 # What must work with the oldest supported versions: the model and everything that reads media.
-OLDEST_TESTS ?= $(wildcard $(patsubst %,tests/foal_net/test_%*.py,configuration losses golden modeling media \
+OLDEST_TESTS ?= $(wildcard $(patsubst %,tests/foal_net/test_%*.py,configuration losses golden modeling audio_encoders media \
     video_processing processing pipeline) tests/cli/test_doctor.py)
 
 # Its wheels do not import beside a CPU build of torch, so it stays outside the environment: some tests look for it there.

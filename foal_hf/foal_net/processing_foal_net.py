@@ -131,7 +131,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             vision_encoder (`str`, *optional*): Hub name or folder of the image encoder, for its image processor. None
                 for a model that takes video features.
             setting (`"default"` or `"paper"`): `"paper"` takes 30 frames per second and does not normalize the
-                waveform, whatever the checkpoint says, as published.
+                waveform, whatever the checkpoint says, as published; spectrograms stay as their encoder was trained.
             **kwargs: Fields of [`FoalNetVideoProcessor`], such as `frames_per_second` and `max_seconds`.
 
         Raises:
@@ -144,7 +144,7 @@ class FoalNetProcessor(_CheckpointProcessor):
         if audio_encoder is None and vision_encoder is None:
             return cls()
         feature_extractor = None if audio_encoder is None else AutoFeatureExtractor.from_pretrained(audio_encoder)
-        if setting == "paper" and feature_extractor is not None:
+        if setting == "paper" and feature_extractor is not None and not gives_spectrograms(feature_extractor):
             feature_extractor.do_normalize = False
         if vision_encoder is None:  # it still holds the maximum length of the audio
             return cls(feature_extractor, FoalNetVideoProcessor(**kwargs))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bare_environment import make_bare_environment
+from requirements import need
 from tiny_models import OTHER_AUDIO_ENCODERS, VISION_ENCODERS, tiny_config, tiny_model
 from tiny_processors import tiny_image_processor, tiny_video_processor
 from transformers import (
@@ -40,6 +41,8 @@ from foal_hf.export import export_checkpoint
 from foal_hf.foal_net.media_foal_net import Clip
 
 
+# transformers 5.19 compiles a function of SEW-D when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 CLOSE = {"atol": 1e-5, "rtol": 0}
 RATE = 16_000
 SAMPLES = (14_237, 6_011, 9_973, 300, 6_011)  # the fourth is too short to be audio
@@ -122,9 +125,9 @@ def by_hand(kind: str, encoder: Any, extractor: Any, samples: torch.Tensor) -> t
 @torch.no_grad()
 def test_the_sequence_is_that_of_the_encoder_called_by_hand(kind: str) -> None:
     model, processor = tiny_model(kind).foal_net, processor_of(kind)
-    batch = processor.batch([clip(6_011, 1), clip(14_237)])
+    batch = processor.batch([clip(6_640, 1), clip(14_237)])  # 40 frames are the beginnings of four patches of AST
     output = model(**batch)
-    for row, (samples, seed) in enumerate(((6_011, 1), (14_237, 0))):
+    for row, (samples, seed) in enumerate(((6_640, 1), (14_237, 0))):
         expected = by_hand(kind, model.audio_encoder, processor.feature_extractor, waveform(samples, seed))
         valid = output.audio_mask[row].bool()
         assert valid.sum() == len(expected) and valid[: len(expected)].all()
@@ -394,6 +397,20 @@ def test_audio_beyond_the_window_of_the_extractor_is_refused(kind: str, window: 
         processor_of(kind).batch([clip(6_011), clip(17_600)])
 
 
+def test_audio_beyond_the_window_of_whisper_is_not_cut() -> None:
+    batch = processor_of("whisper").batch([clip(40_000)])  # 2.5 s, and 2 s are the window
+    assert batch["input_features"].shape[2] == int(batch["attention_mask"].sum()) == 250
+    with pytest.raises(ValueError, match=r"A clip of 250 frames; .* at most 122"):
+        tiny_model("whisper")(**batch)
+
+
+def test_the_published_setting_leaves_spectrograms_normalized(tmp_path: Path) -> None:
+    OTHER_AUDIO_ENCODERS["ast"][1].save_pretrained(tmp_path)
+    tiny_image_processor().save_pretrained(tmp_path / "vision")
+    names = str(tmp_path), str(tmp_path / "vision")
+    assert FoalNetProcessor.from_encoders_pretrained(*names, setting="paper").feature_extractor.do_normalize
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -420,6 +437,7 @@ def test_settings_for_waveforms_are_refused_for_spectrograms(kind: str) -> None:
     ],
 )
 def test_what_cannot_be_exported_says_so(kind: str, fields: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    need("openvino")
     tiny_config(kind, **fields).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f"cannot be exported: its {reason}"):
         export_checkpoint(tmp_path, tmp_path / "export")

@@ -103,7 +103,10 @@ _NO_DECODER = {
     for name, size in (("layers", 1), ("ffn_dim", 3), ("attention_heads", 2))
 }
 OTHER_AUDIO_ENCODERS: dict[str, tuple[PreTrainedConfig, Any]] = {
-    "sew": (SEWConfig(**{**_AUDIO, "conv_dim": (17,) * 13}), Wav2Vec2FeatureExtractor(return_attention_mask=True)),
+    "sew": (
+        SEWConfig(**{**_AUDIO, "conv_dim": (17,) * 13}, feat_extract_norm="layer"),
+        Wav2Vec2FeatureExtractor(return_attention_mask=True),
+    ),
     "sew-d": (
         SEWDConfig(**{**_AUDIO, "conv_dim": (17,) * 13}, position_buckets=7, max_position_embeddings=53),
         Wav2Vec2FeatureExtractor(return_attention_mask=True),
