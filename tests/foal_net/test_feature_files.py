@@ -205,3 +205,24 @@ def test_features_and_media_of_one_side_do_not_share_a_batch() -> None:
     clips = [processor.read(audio=np.zeros(4003), source_sampling_rate=16_000), processor.read(audio_features=ARRAY)]
     with pytest.raises(ValueError, match="Some clips of the batch have audio and others audio features"):
         processor.batch(clips)
+    clips = [processor.read(video=np.zeros((3, 31, 41, 3), np.uint8)), processor.read(video_features=ARRAY)]
+    with pytest.raises(ValueError, match="Some clips of the batch have video and others video features"):
+        processor.batch(clips)
+
+
+def test_features_are_read_alone_with_their_times_and_only_those_that_are_wanted() -> None:
+    processor = FoalNetProcessor()
+    batch = processor.batch([processor.read(video_features=ARRAY)])
+    assert sorted(batch) == ["padding_mask_videos", "video_features"]
+    for part, expected in (
+        ({}, (0.0, 0.0)),
+        ({"start_seconds": 1.5}, (1.5, 1.5)),
+        ({"start_seconds": 1.5, "end_seconds": 2.5}, (1.5, 2.5)),
+    ):
+        clip = processor.read(audio_features=ARRAY, **part)
+        assert (clip.start_seconds, clip.end_seconds) == expected
+    clip = processor.read(audio_features=ARRAY, video_features=ARRAY, modalities=("video",))
+    assert clip.audio_features is None and clip.video_features is not None
+    for side in ("audio", "video"):
+        with pytest.raises(MediaError, match=rf"^{side}_features: has the shape \(5,\)"):
+            processor.read(**{f"{side}_features": ARRAY[0]})

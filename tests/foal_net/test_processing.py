@@ -357,8 +357,15 @@ def test_settings_come_flat_or_for_a_modality_or_for_all(media: SimpleNamespace)
         assert given[name].equal(value)
         assert isinstance(arrays[name], np.ndarray) and (arrays[name] == value.numpy()).all()
     assert arrays.modalities == given.modalities == [("audio", "video")]
-    rate = {"audio_kwargs": {"sampling_rate": 8_000}}
-    assert processor(audio=np.ones(800), **rate)["input_values"].shape == (1, 1_600)
+    rate = {"audio_kwargs": {"sampling_rate": 8_000, "return_tensors": "np", "device": "cpu"}, "images_kwargs": {}}
+    resampled = processor(audio=np.ones(800), **rate)["input_values"]
+    assert isinstance(resampled, np.ndarray) and resampled.shape == (1, 1_600)
+
+
+def test_fields_of_a_call_change_its_frames_and_metadata_is_no_input() -> None:
+    batch = tiny_processor()(videos=THREE, size={"height": 17, "width": 19}, do_center_crop=False, return_metadata=True)
+    assert sorted(batch) == ["padding_mask_videos", "pixel_values_videos"]
+    assert batch["pixel_values_videos"].shape == (1, 3, 3, 17, 19)
 
 
 def test_frames_are_chosen_by_rate_or_number_or_not_at_all(media: SimpleNamespace) -> None:
@@ -421,6 +428,33 @@ def test_audio_can_be_cut_and_padded_as_a_feature_extractor_does() -> None:
         batch = processor(audio=audio, **settings)
         assert batch["input_values"].shape == batch["attention_mask"].shape == shape
     assert "attention_mask" not in processor(audio=audio[:1], return_attention_mask=False)
+    assert sorted(processor(videos=THREE, return_attention_mask=False)) == [
+        "padding_mask_videos",
+        "pixel_values_videos",
+    ]
+    asked = {"padding": "max_length", "max_length": 1_000}
+    batch = tiny_processor(max_seconds=None)(audio=CLICK, videos=THREE, **asked)
+    assert (batch["input_values"].shape[1], batch["pixel_values_videos"].shape[1]) == (1_000, 3)
+
+
+def test_a_feature_extractor_that_gives_no_mask_is_asked_for_one() -> None:
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
+    audio = [{"array": np.ones(samples), "sampling_rate": RATE} for samples in (500, 800)]
+    batch = FoalNetProcessor(extractor, tiny_processor().video_processor)(audio=audio, padding="longest")
+    assert batch["attention_mask"].sum(dim=1).tolist() == [500, 800]
+
+
+def test_a_clip_is_read_for_the_modalities_that_are_asked_for(media: SimpleNamespace) -> None:
+    processor = tiny_processor()
+    for side, other in (("waveform", "frames"), ("frames", "waveform")):
+        clip = processor.read(media.film, modalities=("audio" if side == "waveform" else "video",))
+        assert getattr(clip, side) is not None and getattr(clip, other) is None
+    without_rate = np.ones(800)
+    clip = processor.read(audio=without_rate, video=THREE, modalities=("video",))
+    assert clip.waveform is None and len(clip.frames) == 3
+    with pytest.raises(ValueError, match="needs `sampling_rate`"):
+        processor.read(without_rate, modalities=("audio",))
+    assert len(processor.read(media.silent, frames_per_second=None, modalities=("video",)).frames) == CLOCK_SECONDS * 5
 
 
 def test_metadata_of_frames_can_be_returned(media: SimpleNamespace) -> None:
@@ -481,18 +515,19 @@ CLICK = {"array": np.ones(800), "sampling_rate": RATE}
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "give `audio`, `videos` or both"),
-        ({"audio": []}, ValueError, "list of clips is empty"),
+        ({}, ValueError, "^Nothing to process: give `audio`, `videos` or both"),
+        ({"audio": []}, ValueError, "^Nothing to process: the list of clips is empty"),
         ({"videos": [FRAMES, None]}, ValueError, "Clip 1 has neither audio nor video"),
         ({"audio": [None, "a.wav"], "videos": [None, FRAMES]}, ValueError, "Clip 0 has neither audio nor video"),
         ({"audio": ["a.wav"], "videos": [FRAMES] * 2}, ValueError, "1 audios and 2 videos.*None where"),
         ({"videos": [FRAMES] * 2, "start_seconds": [0.0]}, ValueError, "2 clips, but 1 start_seconds"),
         ({"videos": [FRAMES] * 2, "end_seconds": [1.0] * 3}, ValueError, "3 end_seconds"),
         ({"videos": [FRAMES] * 2, "crop_box": [(0, 0, 9, 9)] * 3}, ValueError, "3 crop boxes"),
-        ({"audio": "a.wav", "load_audio_from_video": True}, ValueError, "do not give `audio`"),
+        ({"audio": "a.wav", "load_audio_from_video": True}, ValueError, "^`load_audio_from_video`.*do not give"),
         ({"videos": FRAMES, "return_tensors": "jax"}, ValueError, "return_tensors"),
         ({"videos": FRAMES, "padding": "shortest"}, ValueError, "padding"),
         ({"videos": [THREE, FRAMES], "padding": False}, ValueError, r"clips of one length, got \[3, 1\] frames"),
+        ({"videos": [THREE, FRAMES], "padding": "do_not_pad"}, ValueError, r"one length, got \[3, 1\] frames"),
         ({"audio": [CLICK] * 2, "videos": [FRAMES, None], "padding": False}, ValueError, r"got \[1, 0\] frames"),
         ({"audio": [CLICK, None], "videos": [FRAMES] * 2, "padding": False}, ValueError, r"got \[800, 0\] samples"),
         ({"videos": FRAMES, "videos_kwargs": {"fbs": 3}}, TypeError, "Unknown arguments: fbs"),
@@ -503,8 +538,8 @@ CLICK = {"array": np.ones(800), "sampling_rate": RATE}
         ({"videos": THREE, "num_frames": 4}, ValueError, "must be from 1 to the 3 frames of the clip, got 4"),
         ({"videos": FRAMES, "fps": 3, "num_frames": 2}, ValueError, "exclude each other"),
         ({"videos": FRAMES, "data_format": "channels_last"}, ValueError, "`data_format` must be 'channels_first'"),
-        ({"videos": FRAMES, "padding": "max_length", "max_seconds": None}, ValueError, "needs `max_seconds`"),
-        ({"videos": FRAMES, "text": "hello"}, TypeError, "Unknown arguments: text"),
+        ({"videos": FRAMES, "padding": "max_length", "max_seconds": None}, ValueError, "^`padding=.max_length.` needs"),
+        ({"videos": FRAMES, "text": "hello"}, TypeError, "Unknown arguments: text.*load_audio_from_video"),
         ({"audio": "missing.wav"}, MediaError, "missing.wav: no such file"),
     ],
 )
