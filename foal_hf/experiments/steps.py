@@ -130,15 +130,22 @@ class Steps:
         )
 
     def count(self, source: Source, batch: int, seconds: float, *, backward: bool = True) -> Work:
-        """A step on clips of one length."""
+        """A step on clips of one length.
+
+        Raises:
+            ValueError: If an encoder cannot run on the meta device.
+        """
         self.model.train(backward)
-        return count_step(
-            self.model,
-            lambda: self.make_batch(source, batch, seconds),
-            device_type=self.machine.device_type,
-            half=_HALF.get(self.precision),
-            backward=backward,
-        )
+        try:
+            return count_step(
+                self.model,
+                lambda: self.make_batch(source, batch, seconds),
+                device_type=self.machine.device_type,
+                half=_HALF.get(self.precision),
+                backward=backward,
+            )
+        except RuntimeError as error:  # its code looks at values, or makes tensors on the CPU
+            raise ValueError(f"A step of this model cannot be counted without weights: {error}") from error
 
     def num_frames(self, seconds: float) -> int:
         """Frames of a clip."""
@@ -192,21 +199,14 @@ class Steps:
 
     def _audio_shape(self, seconds: float) -> tuple[int, ...]:
         """Of the audio encoder's input, without the batch."""
-        traits, config = self.config.audio_traits, self.config.audio_config
-        length = max(round(seconds * self._audio_rate), traits.min_length)
-        length = math.ceil(length / traits.multiple) * traits.multiple
-        if traits.is_fixed:
-            length = traits.window or length
-        if traits.input_dims == 2:
-            return (length,)
-        names = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel")
-        bins = next((getattr(config, name) for name in names if hasattr(config, name)), None)
-        if traits.input_dims != 3 or bins is None:
-            raise ValueError(
-                f"The input of an audio encoder of type {config.model_type!r} is not known well enough for an "
-                "estimate: it needs spectrograms of three dimensions, whose bins are in its configuration."
-            )
-        return (bins, length) if traits.time_dim == 2 else (length, bins)
+        traits = self.config.audio_traits
+        shape = list(traits.example_shape)
+        if not traits.is_fixed:
+            length = max(round(seconds * self._audio_rate), traits.min_length)
+            shape[traits.time_dim] = math.ceil(length / traits.multiple) * traits.multiple
+        elif traits.window is not None:
+            shape[traits.time_dim] = traits.window
+        return tuple(shape[1:])
 
 
 class _ImageEncoder(torch.nn.Module):

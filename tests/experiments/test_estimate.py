@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from experiment_examples import experiment_tree
+from tiny_models import OTHER_AUDIO_ENCODERS
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig
 from transformers.utils import ModelOutput
 
 from foal_hf import FoalNetConfig, FoalNetForEmotionClassification, load_corpus
@@ -304,6 +305,28 @@ def test_spectrograms_have_the_shape_that_their_encoder_takes() -> None:
     batch = steps.make_batch("features", 3, 2.01)
     assert batch["input_features"].shape == (3, 128, 202)  # frames in pairs
     assert batch["video_features"].shape == (3, 11, 1152)
+
+
+@pytest.mark.parametrize("name", ["ast", "clap", "wav2vec2-bert", "moonshine"])
+def test_other_audio_encoders_are_counted_on_input_that_they_take(name: str, tmp_path: Path) -> None:
+    steps = Steps(recipe_with(OTHER_AUDIO_ENCODERS[name][0], tmp_path), SLOW, 4)
+    works = [steps.count("features", 2, seconds) for seconds in (1.0, 2.0)]
+    is_fixed = name in ("ast", "clap")  # they take whole windows; only the video gets longer
+    assert works[1].flops < 1.05 * works[0].flops if is_fixed else works[1].flops > 1.8 * works[0].flops
+
+
+def test_an_encoder_that_cannot_be_counted_is_an_error_that_says_why(tmp_path: Path) -> None:
+    steps = Steps(recipe_with(OTHER_AUDIO_ENCODERS["sew-d"][0], tmp_path), SLOW, 4)
+    with pytest.raises(ValueError, match=r"cannot be counted without weights: .*same device"):
+        steps.count("features", 2, 1.0)
+
+
+def recipe_with(audio_config: PreTrainedConfig, folder: Path) -> Recipe:
+    """A recipe of an audio encoder whose configuration alone is on disk."""
+    audio_config.save_pretrained(folder / "audio")
+    CLIPVisionConfig(hidden_size=16, num_attention_heads=2, projection_dim=16).save_pretrained(folder / "vision")
+    encoders = {"audio_encoder": str(folder / "audio"), "vision_encoder": str(folder / "vision")}
+    return Recipe("other", config={"num_fusion_heads": 1}, **encoders)
 
 
 def test_an_encoder_without_a_configuration_is_an_error_that_names_it(tmp_path: Path) -> None:

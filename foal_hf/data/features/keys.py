@@ -151,13 +151,6 @@ def check_storable(base: Any, side: Side) -> None:
             "with every step and cannot be stored. Read the audio instead, or freeze them too: "
             "`audio_layer_weights.requires_grad_(False)`."
         )
-    weights = base.audio_layer_weights if side == "audio" else None
-    if weights is not None and weights.requires_grad:
-        raise ValueError(
-            "This model learns how to weight the layers of its audio encoder (`audio_layers`), so their sum changes "
-            "with every step and cannot be stored. Read the audio instead, or freeze the weights first: "
-            "`audio_layer_weights.requires_grad_(False)`."
-        )
 
 
 def storable_sides(model: Any) -> list[Side]:
