@@ -136,8 +136,14 @@ def test_without_stored_audio_the_waveforms_are_read_as_before(rows, model, proc
     clips = ClipDataset(rows[:2], processor, model.config.label2id)
     batch = batch_of(FeatureClipDataset(clips, store, model), FeatureCollator(processor))
     assert "input_values" in batch and "video_features" in batch and "audio_features" not in batch
-    with pytest.raises(FeatureStoreError, match="2 of 2 clips have no audio features"):
+    with pytest.raises(FeatureStoreError, match=r"2 of 2 clips have no audio features.* it holds nothing of the audio"):
         FeatureClipDataset(clips, store, model, sides=("audio",))
+    quiet_embed(rows[:2], model, tiny_processor(frames_per_second=7.0), tmp_path, sides=("audio",))
+    only_audio = FeatureStore(tmp_path)
+    with pytest.raises(FeatureStoreError, match=r"no video features.*: frames_per_second was 5.0, now 7.0\. Run"):
+        FeatureClipDataset(
+            ClipDataset(rows[:2], tiny_processor(frames_per_second=7.0), model.config.label2id), only_audio, model
+        )
 
 
 def test_audio_that_was_not_stored_is_an_error_or_left_out(rows, complete, model, processor) -> None:

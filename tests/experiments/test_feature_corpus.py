@@ -16,8 +16,10 @@ from foal_hf.corpora.feature_files import feature_widths
 from foal_hf.data import ClipCollator, ClipDataset
 from foal_hf.experiments.assembly import describe_encoders, make_model, make_processor
 from foal_hf.experiments.recipe import FEATURES, Recipe, load_recipe
+from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 from foal_hf.foal_net.sources_foal_net import MediaError
 from foal_hf.results import Results
+from foal_hf.training.checks import check_features
 
 
 EXTRACTOR = "emotion2vec base, last layer, 50 positions per second"
@@ -128,6 +130,15 @@ def test_a_recipe_may_demand_features(folder: Path, tmp_path: Path, capsys: pyte
     corpus = ["--corpus", "folder", "--data-dir", folder.parent, "--cache-dir", tmp_path / "cache"]
     assert run("train", "--recipe", tmp_path / "mine.yaml", *corpus, "--output", tmp_path / "run") == 1
     assert "takes audio features, but the corpus has none" in capsys.readouterr().err
+
+
+def test_features_of_another_width_are_found_before_the_first_step() -> None:
+    config = FoalNetConfig(audio_feature_dim=AUDIO_WIDTH, audio_features_from=EXTRACTOR)
+    check_features({"audio_features": torch.zeros(1, 2, AUDIO_WIDTH)}, config, "training")
+    with pytest.raises(ValueError, match=rf"training split have width 27, but this model takes .* from {EXTRACTOR}"):
+        check_features({"audio_features": torch.zeros(1, 2, 27)}, config, "training")
+    with pytest.raises(ValueError, match="width 27, but the image encoder of this model has width 768"):
+        check_features({"video_features": torch.zeros(1, 2, 27)}, config, "training")
 
 
 def test_features_that_were_damaged_after_loading_are_an_error_with_the_clip(folder: Path, tmp_path: Path) -> None:

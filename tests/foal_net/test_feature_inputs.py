@@ -112,6 +112,9 @@ def test_padding_and_company_of_features_change_nothing() -> None:
     batch["audio_features"][batch["attention_mask"] == 0] = 99.0
     batch["video_features"][batch["padding_mask_videos"] == 0] = -99.0
     torch.testing.assert_close(model(**batch).logits, together, **CLOSE)
+    output = model.foal_net(**batch)
+    assert not output.audio_last_hidden_state[batch["attention_mask"] == 0].any()
+    assert not output.video_last_hidden_state[batch["padding_mask_videos"] == 0].any()
     for row in range(4):
         positions, frames = int(batch["attention_mask"][row].sum()), int(batch["padding_mask_videos"][row].sum())
         alone = {

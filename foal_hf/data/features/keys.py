@@ -101,10 +101,12 @@ class FeatureKeys:
         return self.settings in read_records(self._settings_file)
 
     def difference(self) -> str:
-        """In words, how the settings differ from the most similar ones of the store; empty if they do not."""
+        """In words, how the settings differ from the most similar ones of this side; empty if they do not."""
         records = [record for record in read_records(self._settings_file) if isinstance(record, dict)]
         records = [record for record in records if record.get("side", "video") == self.side]
-        if not records or self.settings in records:
+        if not records:
+            return f"it holds nothing of the {self.side}"
+        if self.settings in records:
             return ""
         differing = [[name for name, value in self.settings.items() if record.get(name) != value] for record in records]
         names, nearest = min(zip(differing, records, strict=True), key=lambda pair: len(pair[0]))
