@@ -135,7 +135,17 @@ def test_the_sequence_is_that_of_the_encoder_called_by_hand(kind: str) -> None:
         assert expected.std(dim=0).mean() > 1e-3  # it changes over time
 
 
-SUMMED = [kind for kind in KINDS if kind not in ("sew", "sew-d", "seamless-m4t-v2", "clap")]
+SUMMED = (
+    "wavlm",
+    "hubert-group",
+    "wav2vec2",
+    "data2vec-audio",
+    "moonshine",
+    "whisper",
+    "wav2vec2-bert",
+    "ast",
+    "wav2vec2-conformer",
+)
 
 
 @pytest.mark.parametrize("kind", SUMMED)
