@@ -92,6 +92,18 @@ def test_company_and_padding_change_nothing(kind: str) -> None:
     assert got.logits.std() > 0.05
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-bert"])
+@torch.no_grad()
+def test_the_convolutions_of_an_adapter_read_no_padding(kind: str) -> None:
+    config = tiny_config(kind)
+    adapted = {**config.audio_config.to_dict(), "add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 32}
+    config = FoalNetConfig(audio_config=adapted, vision_config=config.vision_config, projection_dim=16)
+    torch.manual_seed(0)
+    model, processor = FoalNetModel(config).eval(), processor_of(kind)
+    alone = torch.cat([model(**processor.batch([each])).audio_embeds for each in clips()])
+    torch.testing.assert_close(model(**processor.batch(clips())).audio_embeds, alone, **CLOSE)
+
+
 def by_hand(kind: str, encoder: Any, extractor: Any, samples: torch.Tensor) -> torch.Tensor:
     """A clip's sequence from transformers alone, `(positions, width)`."""
     given = extractor(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
