@@ -179,14 +179,20 @@ class MediaStreams:
         clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
         read_bytes = 0
         for part, (begin, _) in enumerate(self._source.parts):
-            container, reader = self._unused or self._open(part)
+            try:
+                container, reader = self._unused or self._open(part)
+            except self._av.error.FFmpegError as error:  # the beginning of a part, cut off
+                if not part:
+                    raise
+                clock.count_damage(error)
+                continue
             self._unused = None
             with contextlib.closing(container):
                 if part:
                     clock.begin_part()
                 chosen = self._chosen_in(container)
                 stream = chosen.get(kind)
-                if seek_seconds is not None and stream is not None:
+                if seek_seconds is not None and stream is not None and not part:
                     container.seek(int(seek_seconds / float(stream.time_base)), stream=stream)
                 in_order = sorted(chosen.values(), key=lambda each: each.index)
                 packets = _packets(container, in_order, reader, clock, self._av.error.FFmpegError)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from .parts_foal_net import parts_of
+
 
 DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that cannot seek
 WAIT_TIMEOUT_SECONDS = 30.0  # for a connection, and for each next part of a download
@@ -43,8 +45,6 @@ MEDIA_ENDINGS = AUDIO_ENDINGS | VIDEO_ENDINGS
 _HEAD_BYTES = 4096
 _PROBE_BYTES = 1024**2  # FFmpeg looks no further when it guesses a format
 _MOST_TAGS = 64
-_MOST_BOXES = 100_000
-_MOST_PAGES, _MOST_LINKS = 1_000_000, 1000  # of Ogg
 _PIECE_BYTES = 1024**2  # copied at once
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: C:\clip.mp4 is a path
 _SCRIPT_MARKS = (b"#ext", b"ffconcat", b"<", b"[playlist]", b"v=0", b"# vobsub")  # <: DASH, IMF, ISM, XSPF, HTML
@@ -108,15 +108,8 @@ class OpenSource:
 
     @functools.cached_property
     def parts(self) -> list[tuple[int, float]]:
-        """Begin and end, in bytes, of the parts that are read one after the other; most files are one.
-
-        Chained Ogg has several, each with its own streams, rates and channels, which FFmpeg takes for those of the
-        first. A second MP4 is no part: FFmpeg takes its fragments for some of the first, in places of the first.
-        """
-        if not self.head.startswith(b"OggS") or _read_at(self.file, 0, 4) != b"OggS":
-            return [(0, self._appended_mp4)]
-        begins = _begins_of_links(self.file)
-        return list(zip(begins, [*begins[1:], math.inf], strict=True))
+        """Begin and end, in bytes, of the parts that are read one after the other; most files are one."""
+        return parts_of(lambda offset, size: _read_at(self.file, offset, size))
 
     @property
     def has_streams_in_header(self) -> bool:
@@ -138,22 +131,7 @@ class OpenSource:
         """
         mark = next((mark for mark in _MARKS_OF_FILES if self.head.startswith(mark)), None)
         is_behind = mark is not None and mark in _read_at(self.file, offset, _PROBE_BYTES)
-        return is_behind or self._appended_mp4 < math.inf
-
-    @functools.cached_property
-    def _appended_mp4(self) -> float:
-        """Where an MP4 or QuickTime file begins that is appended to one."""
-        position = 0
-        for _ in range(_MOST_BOXES if self.head[4:8] == b"ftyp" else 0):
-            box = _read_at(self.file, position, 16)
-            if position and box[4:8] == b"ftyp":
-                return position
-            size = int.from_bytes(box[:4], "big")
-            size = int.from_bytes(box[8:], "big") if size == 1 else size
-            if size < 8:
-                break
-            position += size
-        return math.inf
+        return is_behind or (self.head[4:8] == b"ftyp" and self.parts[-1][1] < math.inf)
 
 
 def has_media_ending(name: str | os.PathLike[str]) -> bool:
@@ -291,22 +269,6 @@ class FileView:
 def _read_at(file: Any, offset: int, size: int) -> bytes:
     file.seek(offset)
     return file.read(size) or b""
-
-
-def _begins_of_links(file: Any) -> list[int]:
-    """Where each part of chained Ogg begins: with a page that begins a stream, behind one that does not."""
-    begins: list[int] = []
-    position, was_begin = 0, False
-    for _ in range(_MOST_PAGES):
-        page = _read_at(file, position, 27 + 255)
-        if page[:4] != b"OggS" or len(page) < 27:
-            break
-        is_begin = bool(page[5] & 2)
-        if is_begin and not was_begin and len(begins) < _MOST_LINKS:
-            begins.append(position)
-        was_begin = is_begin
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return begins or [0]
 
 
 def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:

@@ -178,10 +178,47 @@ def test_a_file_behind_the_first_that_no_player_reads_is_noted(
         assert clip.notes == (APPENDED,)
 
 
-def test_parts_of_an_avi_that_are_read_are_not_said_to_be_skipped(folder: Path) -> None:
-    data = [sine(folder, f"{hertz}.avi", hertz, "-c:a", "pcm_s16le") for hertz in (440, 880)]
-    check_halves(b"".join(data), 440, 880, 2.0, 4.0)
-    assert APPENDED not in read_clip(b"".join(data), max_seconds=None).notes
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        *(("mka", codec) for codec in ("libvorbis", "pcm_s16le", "aac", "flac")),
+        ("avi", "pcm_s16le"),
+        ("au", "pcm_s16be"),
+    ],
+)
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_joined_files_have_each_their_own_rate_and_channels(
+    folder: Path, ending: str, codec: str, is_turned: bool
+) -> None:
+    kinds = [(440, "stereo|c0=c0|c1=c0", 48_000), (880, "mono|c0=c0", 32_000)]
+    data = [
+        sine(folder, f"{hertz}.{ending}", hertz, "-c:a", codec, "-af", f"pan={layout}", "-ar", rate)
+        for hertz, layout, rate in (reversed(kinds) if is_turned else kinds)
+    ]
+    check_halves(b"".join(data), *((880, 440) if is_turned else (440, 880)), 2.0, 4.0)
+    assert read_clip(b"".join(data), max_seconds=None).notes == (ANEW,)
+
+
+@pytest.mark.parametrize("ending", ["mka", "avi", "au", "ogg"])
+@pytest.mark.parametrize("num_bytes", [50, 1500])
+def test_a_second_part_that_is_cut_off_takes_nothing_from_the_first(folder: Path, ending: str, num_bytes: int) -> None:
+    part = sine(folder, f"part.{ending}", 440)
+    clip = read_clip(part + part[:num_bytes], max_seconds=None)
+    assert clip.waveform[: 2 * RATE - 800].square().mean().sqrt() == pytest.approx(0.5 / 2**0.5, rel=0.1)
+    assert clip.end_seconds == pytest.approx(2.0, abs=0.05) and clip.notes
+
+
+def test_frames_of_a_second_part_are_found_from_anywhere(folder: Path) -> None:
+    """Far ahead, they are sought by the index of the first part."""
+    video = ("-f", "lavfi", "-i")
+    data = [
+        sine(folder, f"{name}.mkv", 440, *video, f"color=c={name}:s=62x46:r=5:d=8,noise=alls=20:allf=t", seconds=8.0)
+        for name in ("red", "blue")
+    ]
+    with MediaFile(b"".join(data), modalities=("video",)) as media:
+        for start, expected in ((0.0, "red"), (12.0, "blue"), (6.0, "red"), (15.0, "blue"), (1.0, "red")):
+            clip = media.read(start, start + 0.9)
+            assert colour(clip) == expected and len(clip.frames) == 5
 
 
 @pytest.mark.parametrize("codec", ["libopus", "libvorbis", "flac", "libspeex"])
