@@ -196,7 +196,7 @@ def test_a_processor_without_a_feature_extractor_reads_video_and_takes_audio_fea
     assert sorted(batch) == ["attention_mask", "audio_features", "padding_mask_videos", "pixel_values_videos"]
     with pytest.raises(ValueError, match="reads no audio"):
         processor.read(audio="a.wav", video=frames)
-    with pytest.raises(ValueError, match="`video_processor` is None; expected one that holds the length"):
+    with pytest.raises(ValueError, match=r"^`video_processor` is None; expected one that holds the length"):
         FoalNetProcessor(tiny_processor().feature_extractor)
 
 

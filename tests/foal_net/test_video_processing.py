@@ -84,6 +84,10 @@ def test_frames_are_those_of_the_image_processor(name: str, size: tuple[int, int
         assert apart.max() < 2.01
 
 
+def test_the_nearest_pixels_are_those_of_the_image_processor() -> None:
+    assert deviations(tiny_image_processor(), picture(101, 83), resample=0).max() < 1e-3
+
+
 @pytest.mark.parametrize("size", [(26, 26), (41, 26), (26, 43), (26, 31), (31, 26)], ids=str)
 @pytest.mark.parametrize("crop", [(20, 20), (21, 23), (17, 26)], ids=str)
 def test_the_crop_is_that_of_the_image_processor(size: tuple[int, int], crop: tuple[int, int]) -> None:
