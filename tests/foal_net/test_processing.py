@@ -533,6 +533,7 @@ CLICK = {"array": np.ones(800), "sampling_rate": RATE}
         ({"videos": FRAMES, "videos_kwargs": {"fbs": 3}}, TypeError, "Unknown arguments: fbs"),
         ({"videos": FRAMES, "audio_kwargs": {"do_normalize": False}}, TypeError, "Unknown arguments: do_normalize"),
         ({"videos": FRAMES, "text_kwargs": {"padding": True}}, TypeError, "Unknown arguments: padding"),
+        ({"videos": FRAMES, "images_kwargs": {"size": 9}}, TypeError, "Unknown arguments: size"),
         ({"videos": FRAMES, "videos_kwargs": {"size": 9}, "size": 9}, ValueError, "size was passed two times"),
         ({"videos": FRAMES, "fps": 3}, ValueError, "`fps` of frames given as an array needs their own rate"),
         ({"videos": THREE, "num_frames": 4}, ValueError, "must be from 1 to the 3 frames of the clip, got 4"),
