@@ -150,6 +150,8 @@ def _walk(folder: Path, all_files: bool, outputs: Collection[Path], skipped: Cou
 def _read_list(path: Path, root: Path) -> Iterator[tuple[str, float | None, float | None]]:
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if "\0" in text:
+        if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+            raise ValueError(f"{path} is UTF-16; save it as UTF-8 (spreadsheets: `CSV UTF-8`).")
         raise ValueError(f"{path} is not a list of files, but a binary file; give a list with its path: ['{path}'].")
     delimiter = _TABLE_SUFFIXES.get(path.suffix.lower())
     if delimiter is not None:

@@ -177,3 +177,11 @@ def test_sources_without_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     with pytest.raises(ValueError, match=r"sub has no files with one of the suffixes .*\.mp4.*--all-files"):
         list_files(tmp_path / "sub")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_list_in_utf_16_is_named_as_such(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "list.csv").write_bytes(f"{mark}file\na.wav\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"list\.csv is UTF-16; save it as UTF-8"):
+        list_files(tmp_path / "list.csv", root=None, all_files=False, outputs=[])
