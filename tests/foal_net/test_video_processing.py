@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from foal_hf import FoalNetProcessor, FoalNetVideoProcessor, MediaError
+from foal_hf.foal_net.video_processing_foal_net import check_known
 
 
 IMAGE_PROCESSORS: dict[str, Any] = {
@@ -231,6 +232,7 @@ def test_from_image_processor_names_a_mistyped_argument() -> None:
         ({"size": {"longest_edge": 23}}, "`size` must have 'shortest_edge'.*longest_edge"),
         ({"frames_per_second": 0}, "`frames_per_second` must be above 0, got 0"),
         ({"max_seconds": -1.5}, "`max_seconds` must be above 0 or None, got -1.5"),
+        ({"max_seconds": 0}, "`max_seconds` must be above 0 or None, got 0"),
     ],
 )
 def test_fields_without_sense_are_named(fields: dict[str, Any], message: str) -> None:
@@ -279,6 +281,23 @@ def test_a_call_overrides_the_settings(silent: Path) -> None:
     shown = clock_seconds(batch["pixel_values_videos"][0] * 255)
     assert shown[:2] == pytest.approx([0.5, 1.0])
     assert processor.size["shortest_edge"] == PIXELS  # for this call only
+
+
+def test_settings_that_every_processor_has_are_taken_and_change_what_they_can() -> None:
+    frames = np.stack([picture(41, 31, seed) for seed in range(3)])
+    expected = tiny_video_processor()(frames)["pixel_values_videos"]
+    slow_and_short = tiny_video_processor(frames_per_second=0.5, max_seconds=0.5)
+    assert (slow_and_short.frames_per_second, slow_and_short.max_seconds) == (0.5, 0.5)
+    always = {"do_pad": False, "do_convert_rgb": False, "default_to_square": True}
+    for settings in (always, {"return_tensors": "pt"}, {"data_format": "channels_first"}):
+        assert tiny_video_processor()(frames, **settings)["pixel_values_videos"].equal(expected)
+    chosen = tiny_video_processor(num_frames=2)(frames)["pixel_values_videos"]
+    assert chosen.equal(expected[:, [0, 1]])
+
+
+def test_every_unknown_argument_is_named_with_all_that_are_known() -> None:
+    with pytest.raises(TypeError, match=r"^Unknown arguments: fbs, sise\. Expected some of fps, size\.$"):
+        check_known({"sise": 9, "fbs": 3, "fps": 2}, ("fps", "size"))
 
 
 def test_clips_are_padded_to_the_longest() -> None:
