@@ -163,7 +163,9 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 def test_features_of_an_audio_encoder_that_is_trained_are_refused_in_training() -> None:
     model, features = tiny_model(), torch.zeros(1, 3, 32)
     model(audio_features=features)
-    with pytest.raises(ValueError, match=r"audio encoder require gradients.*Give `input_values`, or freeze it"):
+    with pytest.raises(
+        ValueError, match=r"audio encoder require gr.*Give `input_values`, or freeze it: `audio_encoder\.req"
+    ):
         model.train()(audio_features=features)
     model.foal_net.audio_encoder.requires_grad_(False)
     model.train()(audio_features=features)
@@ -215,6 +217,17 @@ def test_a_model_without_encoders_has_what_transformers_asks_for() -> None:
     assert model.num_parameters() == model.num_parameters(only_trainable=True)
     model.set_attn_implementation("eager")
     assert model.config._attn_implementation == "eager"
+
+
+def test_masks_that_are_not_given_lie_on_the_device_of_the_features() -> None:
+    model = feature_model()
+    for encode, name, width in (
+        (model.foal_net.encode_audio, "audio_features", AUDIO_WIDTH),
+        (model.foal_net.encode_video, "video_features", VIDEO_WIDTH),
+    ):
+        assert encode(**{name: torch.ones(1, 2, width)})[1].tolist() == [[True, True]]
+        # Without values, so that a mask on the CPU cannot be mistaken for one there.
+        assert encode(**{name: torch.ones(1, 2, width, device="meta")})[1].device.type == "meta"
 
 
 @torch.no_grad()

@@ -489,6 +489,18 @@ def test_arguments_for_the_hub_stay_out_of_the_config_and_unknown_ones_are_refus
         FoalNetModel.from_encoders_pretrained(*names, dtype="bfloat16")
 
 
+@pytest.mark.parametrize("audio", ["wavlm", "moonshine"])
+def test_the_input_embeddings_are_what_the_waveform_goes_through_first(audio: str) -> None:
+    model, reached = tiny_model(audio), []
+    embeddings = model.get_input_embeddings()
+    for module in model.foal_net.audio_encoder.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda module, *values: reached.append(module))
+    model(input_values=torch.randn(1, 4003))
+    assert embeddings is not model.foal_net.audio_encoder
+    assert any(reached[0] is part for part in embeddings.modules())
+
+
 def test_sub_configs_are_the_encoders_own() -> None:
     model = tiny_model()
     assert model.foal_net.audio_encoder.config is model.config.audio_config
