@@ -120,6 +120,8 @@ def describe_encoders(recipe: Recipe) -> tuple[Encoder | None, Encoder | None]:
 class FixedLengthCollator:
     """Pads every batch to the maximum length of a clip, as published. Results do not depend on it.
 
+    Spectrograms and stored audio features, whose rate is not known here, keep the longest of the batch.
+
     Args:
         collator (`Callable`): Pads batches to their longest clip.
         processor ([`FoalNetProcessor`]): Its `max_seconds` is the maximum length.

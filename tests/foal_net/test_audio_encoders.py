@@ -375,7 +375,7 @@ def test_an_unknown_encoder_with_the_usual_interface_works(tmp_path: Path) -> No
     assert all(each.grad is not None for each in model.foal_net.audio_encoder.parameters())
 
 
-@pytest.mark.parametrize("kind", ["moonshine", *SPECTROGRAM_KINDS])
+@every_kind
 def test_a_recording_of_40_seconds_has_a_timeline(kind: str) -> None:
     classify = pipeline("audio-video-emotion", model=tiny_model(kind), processor=processor_of(kind))
     seconds = 40.0
