@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from requirements import need
+from tiny_models import tiny_model
 from training_examples import Examples, collate, make_arguments, make_model
 
+from foal_hf import FoalNetConfig, FoalNetForEmotionClassification
 from foal_hf.training import FoalNetTrainer
 from foal_hf.training.checks import checkpoint_bytes
 from foal_hf.training.lora import audio_lora_config
@@ -69,6 +71,36 @@ def test_every_adapter_gets_a_gradient_and_has_an_effect(audio: str, attention: 
                 weight.copy_(kept)
 
 
+@pytest.mark.parametrize(("audio", "count"), [("whisper", 12), ("wav2vec2-bert", 16), ("moonshine", 12), ("ast", 12)])
+def test_encoders_of_other_kinds_are_adapted_in_every_layer(audio: str, count: int) -> None:
+    model = tiny_model(audio=audio)
+    adapted = peft.get_peft_model(model, audio_lora_config(model, rank=3))
+    names = [name for name, module in adapted.named_modules() if isinstance(module, peft.tuners.lora.Linear)]
+    assert len(names) == count and all("audio_encoder" in name for name in names)
+
+
+def test_an_adapter_of_whisper_comes_back_and_the_layer_weights_stay(tmp_path: Path) -> None:
+    model = tiny_model(audio="whisper", audio_layers="all")
+    with torch.no_grad():
+        model.foal_net.audio_layer_weights.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    model.save_pretrained(tmp_path / "base")
+    adapted = peft.get_peft_model(model, audio_lora_config(model, rank=3, init_lora_weights=False)).eval()
+    assert not adapted.base_model.model.foal_net.audio_layer_weights.requires_grad
+    adapted.save_pretrained(tmp_path / "adapter")
+    base = type(model).from_pretrained(tmp_path / "base")
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    features = torch.randn(2, 17, 60, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert loaded(input_features=features).logits.equal(adapted(input_features=features).logits)
+
+
+def test_a_model_without_an_audio_encoder_has_nothing_to_adapt() -> None:
+    config = FoalNetConfig(audio_feature_dim=12, video_feature_dim=20, projection_dim=16)
+    model = FoalNetForEmotionClassification(config)
+    with pytest.raises(ValueError, match="no audio encoder with linear layers to adapt"):
+        audio_lora_config(model)
+
+
 def test_adapters_are_scaled_by_two_unless_alpha_is_given() -> None:
     model = make_model()
     assert audio_lora_config(model).r == 8 and audio_lora_config(model).lora_alpha == 16
@@ -89,7 +121,7 @@ def test_an_adapter_on_the_image_encoder_is_trained(tmp_path: Path) -> None:
     config = audio_lora_config(model, rank=3, target_modules=r".*vision_encoder\..*\.(q|v)_proj")
     adapted = peft.get_peft_model(model, config)
     before = {name: weight.detach().clone() for name, weight in adapted.named_parameters()}
-    with pytest.raises(ValueError, match="`video_features` hold the output of an image encoder that is not trained"):
+    with pytest.raises(ValueError, match="`video_features` hold the output of an encoder that is not trained"):
         train(adapted, tmp_path)
     frames = torch.randn(23, 2, 3, 26, 26, generator=torch.Generator().manual_seed(3))
 
