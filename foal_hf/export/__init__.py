@@ -90,17 +90,12 @@ def export_checkpoint(
     write = _openvino_writer(dtype) if format == "openvino" else _onnx_writer()
     with errors_naming_checkpoint(checkpoint):
         config = FoalNetConfig.from_pretrained(checkpoint)
-    _check_audio(config, checkpoint)
+    _check_encoders(config, checkpoint)
     with errors_naming_checkpoint(checkpoint):
         model = FoalNetForEmotionClassification.from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation=_ATTENTION[format]
         ).eval()
         processor = FoalNetProcessor.from_pretrained(checkpoint)
-    if model.config.audio_config is None or model.config.vision_config is None:
-        raise ValueError(
-            f"{checkpoint} has no {'audio' if model.config.audio_config is None else 'image'} encoder: it takes stored "
-            "features. An export speeds up the encoders, and needs both; run this checkpoint in torch."
-        )
     output.mkdir(parents=True, exist_ok=True)
     # Written to a temporary folder and then moved: an export that fails leaves no mixture of two exports behind.
     with tempfile.TemporaryDirectory(dir=output) as folder:
@@ -258,10 +253,13 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
     return max(float((expected[name] - got[name]).abs().max()) for name in names)
 
 
-def _check_audio(config: Any, checkpoint: Any) -> None:
+def _check_encoders(config: Any, checkpoint: Any) -> None:
     """Raise `ValueError` for an audio encoder whose graph is not one for audio of any length, or not all of it."""
-    if config.audio_config is None:
-        return
+    if config.audio_config is None or config.vision_config is None:
+        raise ValueError(
+            f"{checkpoint} has no {'audio' if config.audio_config is None else 'image'} encoder: it takes stored "
+            "features. An export speeds up the encoders, and needs both; run this checkpoint in torch."
+        )
     if not hasattr(config.audio_config, "conv_stride") or hasattr(config.audio_config, "squeeze_factor"):
         reason = f"`audio_config` is of type {config.audio_config.model_type!r}"
     elif config.audio_layers != "last":

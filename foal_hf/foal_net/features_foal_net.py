@@ -87,14 +87,18 @@ def read_features(source: Any, name: str = "features") -> torch.Tensor:
     if features.dtype not in _FLOATS:
         kind = str(features.dtype).removeprefix("torch.")
         raise MediaError(name, f"holds numbers of type {kind}; expected floating point, as encoders give.")
-    features = features.detach().cpu().to(torch.float32)
+    if features.layout != torch.strided or features.is_meta:
+        raise MediaError(name, "is a sparse tensor, or one without data; expected a dense one.")
+    features = features.detach().cpu()
+    if features.isfinite().all() and features.abs().max() > torch.finfo(torch.float32).max:
+        raise MediaError(name, "has values beyond the range of float32, in which the model computes.")
     if not features.isfinite().all():
         positions = (~features.isfinite()).any(dim=1).nonzero().flatten().tolist()
         raise MediaError(
             name,
             f"has NaN or infinite values at {len(positions)} of {shape[0]} positions, the first at {positions[0]}.",
         )
-    return features
+    return features.to(torch.float32)
 
 
 def pad_features(sequences: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,6 +178,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in str(error):
+        return "it holds Python objects, not one array of numbers"  # torch and numpy say how to load them all the same
     text = str(error).strip().splitlines()[:1] or [type(error).__name__]
     return text[0].rstrip(".")[:200]
 

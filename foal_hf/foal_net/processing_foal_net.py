@@ -473,13 +473,13 @@ def _batch_features(clips: Sequence[Clip], media: dict[str, torch.Tensor]) -> di
     """The features of clips as a batch, with their masks."""
     batch = {}
     for side, mask_name, raw in (
-        ("audio", "attention_mask", "input_values"),
-        ("video", "padding_mask_videos", "pixel_values_videos"),
+        ("audio", "attention_mask", {"input_values", "input_features"}),
+        ("video", "padding_mask_videos", {"pixel_values_videos"}),
     ):
         sequences = [getattr(clip, f"{side}_features") for clip in clips]
         if all(sequence is None for sequence in sequences):
             continue
-        if raw in media:
+        if raw & media.keys():
             raise ValueError(
                 f"Some clips of the batch have {side} and others {side} features: a batch has one or the other."
             )

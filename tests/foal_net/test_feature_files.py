@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_models import OTHER_AUDIO_ENCODERS
 from tiny_processors import tiny_processor
 from transformers import AutoProcessor, ProcessorMixin
 
@@ -64,7 +65,7 @@ def test_arrays_and_lists_are_features_too() -> None:
         (ARRAY.astype(np.int64), "holds numbers of type int64; expected floating point"),
         (np.where(np.arange(11)[:, None] == 7, np.nan, ARRAY), "NaN or infinite values at 1 of 11 positions, .* at 7"),
         (np.where(ARRAY > 0, np.inf, ARRAY), "NaN or infinite"),
-        (np.full((2, 2), 1e300), "NaN or infinite"),  # beyond float32
+        (np.full((2, 2), 1e300), "beyond the range of float32"),
     ],
     ids=["vector", "batch", "empty", "integers", "nan", "infinite", "too large"],
 )
@@ -92,9 +93,23 @@ def test_a_pickle_is_refused_and_never_run(suffix: str, tmp_path: Path) -> None:
         contents.append(path.read_bytes())
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(MediaError, match=r"cannot be read as .*Pickled objects are never loaded"):
+        with pytest.raises(MediaError, match=r"cannot be read as .*Pickled objects are never loaded") as error:
             read_features(path)
+        assert "weights_only" not in error.value.reason and "allow_pickle" not in error.value.reason
     assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.eye(3).to_sparse(), "is a sparse tensor, or one without data"),
+        (torch.ones(3, 5, device="meta"), "is a sparse tensor, or one without data"),
+    ],
+)
+def test_a_tensor_that_the_model_cannot_take_is_refused(features: torch.Tensor, message: str, tmp_path: Path) -> None:
+    torch.save(features, tmp_path / "clip.pt")
+    with pytest.raises(MediaError, match=rf"clip\.pt: .*{message}"):
+        read_features(tmp_path / "clip.pt")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -203,6 +218,9 @@ def test_a_processor_without_a_feature_extractor_reads_video_and_takes_audio_fea
 def test_features_and_media_of_one_side_do_not_share_a_batch() -> None:
     processor = tiny_processor()
     clips = [processor.read(audio=np.zeros(4003), source_sampling_rate=16_000), processor.read(audio_features=ARRAY)]
+    with pytest.raises(ValueError, match="Some clips of the batch have audio and others audio features"):
+        processor.batch(clips)
+    processor.feature_extractor = OTHER_AUDIO_ENCODERS["whisper"][1]
     with pytest.raises(ValueError, match="Some clips of the batch have audio and others audio features"):
         processor.batch(clips)
     clips = [processor.read(video=np.zeros((3, 31, 41, 3), np.uint8)), processor.read(video_features=ARRAY)]
