@@ -107,8 +107,11 @@ def _probe(config: Any, pooling: str | None, window_frames: int | None) -> Visio
     shape = (1, 3, *size) if window is None else (1, window, 3, *size)
     # A part of some encoders that only their pre-training needs.
     call = {"skip_predictor": True} if "skip_predictor" in inspect.signature(encoder_class.forward).parameters else {}
+    probed = copy.deepcopy(config)
+    # What a model was loaded with may be what this encoder, or the meta device, has not. Shapes do not depend on it.
+    probed._attn_implementation = "eager"
     with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
-        encoder: Any = encoder_class._from_config(copy.deepcopy(config)).eval()
+        encoder: Any = encoder_class._from_config(probed).eval()
         try:
             output = encoder(torch.zeros(*shape, dtype=encoder.dtype), **call)
         except (RuntimeError, TypeError, ValueError, AssertionError) as error:

@@ -420,3 +420,13 @@ def test_the_first_token_of_an_encoder_without_class_token_is_taken_with_a_warni
     config = SwinConfig(**{**VISION_ENCODERS["swin"][0].to_dict(), "window_size": 4})
     assert vision_interface(config, "cls").pooling == "cls"
     assert "no class token" in warnings_of() and "Use 'pooler'" in warnings_of()
+
+
+@pytest.mark.parametrize("vision", ["convnext", "resnet", "timesformer"])
+def test_a_checkpoint_loads_with_an_attention_that_its_image_encoder_has_not(
+    vision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model(vision=vision).save_pretrained(tmp_path)
+    monkeypatch.setattr("foal_hf.foal_net.vision_interface_foal_net._KNOWN", {})  # as in a new process
+    loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path, attn_implementation="sdpa")
+    assert loaded.foal_net.fusion.config._attn_implementation == "sdpa"
