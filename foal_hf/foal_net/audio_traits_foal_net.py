@@ -152,8 +152,11 @@ def _model_class(kind: type[PreTrainedConfig]) -> Any:
 
 def _without_weights(model_class: Any, config: PreTrainedConfig) -> Any:
     """A model on the meta device; it draws nothing from the random state."""
+    config = copy.deepcopy(config)
+    # What a model was loaded with may be what only our own class of it has (WavLM), and shapes do not depend on it.
+    config._attn_implementation = "eager"
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return model_class._from_config(copy.deepcopy(config)).eval()
+        return model_class._from_config(config).eval()
 
 
 def _observe(config: PreTrainedConfig) -> AudioTraits:

@@ -236,6 +236,17 @@ def test_layers_that_training_skips_are_an_error_of_their_sum() -> None:
         model(**processor_of("wav2vec2-conformer").batch(clips()))
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_checkpoint_that_sums_the_layers_of_wavlm_loads(
+    attention: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("wavlm", audio_layers="all")
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr("foal_hf.foal_net.audio_traits_foal_net._LAYERS", {})  # as in a new process
+    loaded = FoalNetForEmotionClassification.from_pretrained(tmp_path, attn_implementation=attention)
+    assert loaded.foal_net.audio_layer_weights.tolist() == [0.0] * 3
+
+
 def test_only_other_settings_of_the_audio_encoder_are_written(tmp_path: Path) -> None:
     assert not {"audio_layers", "freeze_audio_encoder"} & tiny_config().to_diff_dict().keys()
     tiny_config("whisper", audio_layers=(0, 1), freeze_audio_encoder=True).save_pretrained(tmp_path)
