@@ -17,18 +17,28 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.utils import CONFIG_NAME
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from ..checkpoint_errors import errors_naming_checkpoint
+from ..foal_net.audio_traits_foal_net import call_encoder
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..foal_net.vision_encoders_foal_net import encode_frames
-from .exported import AUDIO_ENCODER, FUSION, SUFFIXES, VISION_ENCODER, import_openvino, load_exported
+from .exported import (
+    AUDIO_ENCODER,
+    FUSION,
+    SUFFIXES,
+    VISION_ENCODER,
+    import_openvino,
+    load_exported,
+    takes_audio_mask,
+)
 
 
 # ONNX graphs have no attention operator. The exporter's decomposition of torch's fails where code relies on the memory
 # layout of the result, which differs between kernels.
-_ATTENTION = {"openvino": "sdpa", "onnx": "eager"}
+_ATTENTION = {"openvino": None, "onnx": "eager"}  # None: torch's, where an encoder has it
 # Largest difference of logits and embeddings from the checkpoint's, by the precision of the weights.
 _TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 
@@ -74,7 +84,7 @@ def export_checkpoint(
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the results of the graphs differ from the checkpoint's.
         ValueError: If an argument is none of the values above, or the checkpoint takes features instead of an encoder,
-            has an audio encoder that cannot be exported, or sums its layers.
+            or has an audio encoder that cannot be exported.
 
     Example:
 
@@ -101,7 +111,12 @@ def export_checkpoint(
     with tempfile.TemporaryDirectory(dir=output) as folder:
         written = Path(folder)
         for name, (module, inputs, outputs) in _parts(model).items():
-            write(_trace(module, inputs), written / f"{name}{SUFFIXES[format]}", list(inputs), outputs)
+            graph = written / f"{name}{SUFFIXES[format]}"
+            if name == AUDIO_ENCODER:
+                with _errors_naming_audio(config, checkpoint, format):
+                    write(_trace(module, inputs, _audio_shapes(config)), graph, list(inputs), outputs)
+            else:
+                write(_trace(module, inputs), graph, list(inputs), outputs)
         # Not by `save_pretrained`, which also writes the code: an export does not load by code from the Hub.
         model.config.to_json_file(written / CONFIG_NAME)
         processor.to_json_file(written / "processor_config.json")
@@ -122,10 +137,23 @@ def export_checkpoint(
 class _AudioEncoder(nn.Module):
     def __init__(self, model: FoalNetForEmotionClassification) -> None:
         super().__init__()
+        config: Any = model.config
+        self.time_dim = config.audio_traits.time_dim
+        self.layer_range = config.audio_layer_range
         self.encoder = model.foal_net.audio_encoder
+        self.layer_weights = model.foal_net.audio_layer_weights
+        if self.layer_weights is not None:  # before the encoder does, which would give each layer twice
+            maybe_install_capturing_hooks(model.foal_net)
 
-    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.encoder(input_values, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """One call of the encoder, for clips that `run_audio_encoder` brings to one length or gives a mask."""
+        given: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
+        if self.layer_weights is None:
+            return call_encoder(self.encoder, input_values, self.time_dim, **given).last_hidden_state
+        output = call_encoder(self.encoder, input_values, self.time_dim, output_hidden_states=True, **given)
+        first, last = self.layer_range
+        states, weights = output.hidden_states[first : last + 1], self.layer_weights.softmax(dim=0)
+        return torch.stack([weight * layer for weight, layer in zip(weights, states, strict=True)]).sum(dim=0)
 
 
 class _VisionEncoder(nn.Module):
@@ -180,8 +208,11 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
         valid[-1, positions // 2 :] = 0
         return valid
 
-    samples = 20 * config.min_audio_samples + 1
-    audio = {"input_values": noise(3, samples), "attention_mask": mask(3, samples, torch.long)}
+    shape = list(config.audio_traits.example_shape)
+    shape[0], shape[config.audio_traits.time_dim] = 3, _audio_length(config)
+    audio = {"input_values": noise(*shape)}
+    if takes_audio_mask(config):
+        audio["attention_mask"] = mask(3, _audio_length(config), torch.long)
     vision = config.vision_interface
     window = () if vision.window_frames == 1 else (vision.window_frames,)
     frames = {"pixel_values": noise(2, *window, 3, *vision.image_size)}
@@ -198,10 +229,29 @@ def _parts(model: FoalNetForEmotionClassification) -> dict[str, tuple[nn.Module,
     }
 
 
-def _trace(module: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
+def _audio_length(config: Any) -> int:
+    """Input steps of the example: the window of an encoder that must be given it, else enough for some positions."""
+    traits = config.audio_traits
+    if traits.is_fixed:
+        return traits.example_shape[traits.time_dim]
+    length = (20 * traits.min_length // traits.multiple + 1) * traits.multiple
+    return min(length, traits.window or length)
+
+
+def _audio_shapes(config: Any) -> dict[str, set[int]]:
+    """Which dimensions of the audio encoder's inputs may have any size."""
+    traits = config.audio_traits
+    fills_window = traits.is_fixed and traits.window is not None
+    shapes = {"input_values": {0} if fills_window else {0, traits.time_dim}}
+    return {**shapes, "attention_mask": {0, 1}} if takes_audio_mask(config) else shapes
+
+
+def _trace(
+    module: nn.Module, inputs: dict[str, torch.Tensor], dims: dict[str, set[int]] | None = None
+) -> torch.export.ExportedProgram:
     """Trace a module to a graph for any number of clips, positions and frames."""
-    dynamic = torch.export.Dim.DYNAMIC
-    shapes = {name: {0: dynamic} if name == "pixel_values" else {0: dynamic, 1: dynamic} for name in inputs}
+    dims = dims or {name: {0} if name == "pixel_values" else {0, 1} for name in inputs}
+    shapes = {name: dict.fromkeys(dims[name], torch.export.Dim.DYNAMIC) for name in inputs}
     with torch.no_grad(), _quiet():
         return torch.export.export(module.eval(), (), inputs, dynamic_shapes=shapes, strict=False)
 
@@ -242,7 +292,13 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
     """The largest difference of the export from the model, over a batch with padding and missing video."""
     parts = _parts(model)
     frames = parts[VISION_ENCODER][1]["pixel_values"]
-    batch = dict(parts[AUDIO_ENCODER][1])
+    traits, length = model.config.audio_traits, _audio_length(model.config)
+    valid = torch.full((3,), length)
+    valid[-1] = max(length // 2 // traits.multiple, 1) * traits.multiple
+    batch = {
+        traits.input_name: parts[AUDIO_ENCODER][1]["input_values"],
+        "attention_mask": (torch.arange(length) < valid[:, None]).long(),
+    }
     window = model.config.vision_interface.window_frames
     windows = frames[[0, 1, 0, 1, 1, 0]].unflatten(0, (3, 2))
     batch["pixel_values_videos"] = windows if window == 1 else windows.flatten(1, 2)
@@ -254,23 +310,30 @@ def _compare(model: FoalNetForEmotionClassification, folder: Path) -> float:
 
 
 def _check_encoders(config: Any, checkpoint: Any) -> None:
-    """Raise `ValueError` for an audio encoder whose graph is not one for audio of any length, or not all of it."""
+    """Raise `ValueError` where an encoder is missing, or is known to have no graph for audio of any length."""
     if config.audio_config is None or config.vision_config is None:
         raise ValueError(
             f"{checkpoint} has no {'audio' if config.audio_config is None else 'image'} encoder: it takes stored "
             "features. An export speeds up the encoders, and needs both; run this checkpoint in torch."
         )
-    if not hasattr(config.audio_config, "conv_stride") or hasattr(config.audio_config, "squeeze_factor"):
-        reason = f"`audio_config` is of type {config.audio_config.model_type!r}"
-    elif config.audio_layers != "last":
-        reason = f"`audio_layers` is {config.audio_layers!r}"
-    else:
-        return
-    raise ValueError(
-        f"{checkpoint} cannot be exported: its {reason}. An export takes audio encoders of the wav2vec 2.0 "
-        "kind (WavLM, HuBERT, data2vec-audio, Wav2Vec2-Conformer, ...) with `audio_layers='last'`; run this checkpoint "
-        "in torch."
-    )
+    if hasattr(config.audio_config, "squeeze_factor"):
+        raise ValueError(
+            f"{checkpoint} cannot be exported: its `audio_config` is of type {config.audio_config.model_type!r}, whose "
+            "joined positions the converters do not take. Run this checkpoint in torch."
+        )
+
+
+@contextlib.contextmanager
+def _errors_naming_audio(config: Any, checkpoint: Any, format: str) -> Iterator[None]:
+    """Raise what the exporters raise for an audio encoder as `ValueError` that says which encoder it is."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(
+            f"{checkpoint} cannot be exported: its `audio_config` is of type {config.audio_config.model_type!r}, which "
+            f"has no graph for {format} ({reason}). Try the other format, or run this checkpoint in torch."
+        ) from error
 
 
 def _check_arguments(output: Path, format: str, dtype: str) -> None:

@@ -21,6 +21,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from ..foal_net.audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
+from ..foal_net.audio_traits_foal_net import check_length
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 from ..foal_net.vision_encoders_foal_net import encode_frames, position_mask
@@ -81,12 +82,13 @@ class ExportedFoalNet:
         padding_mask_videos: torch.Tensor | None = None,
         video_features: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
     ) -> FoalNetClassifierOutput:
         """Classify the emotion of each clip.
 
         Args:
-            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features:
-                As in [`FoalNetModel.forward`].
+            input_values, attention_mask, pixel_values_videos, padding_mask_videos, video_features, audio_features,
+                input_features: As in [`FoalNetModel.forward`].
 
         Returns:
             [`FoalNetClassifierOutput`] with `logits`, `audio_embeds`, `video_embeds`, `audio_mask` and `video_mask`.
@@ -97,15 +99,18 @@ class ExportedFoalNet:
         audio_input = video_input = None
         if audio_features is not None:
             audio_input = audio_features.to(self.dtype), _mask_or_ones(attention_mask, audio_features)
-        elif input_values is not None:
-            audio_input = self._encode_audio(input_values, attention_mask)
+        elif input_values is not None or input_features is not None:
+            raw: Any = input_values if input_features is None else input_features
+            audio_input = self._encode_audio(raw, attention_mask)
         if video_features is not None:
             video_input = video_features.to(self.dtype), _mask_or_ones(padding_mask_videos, video_features)
         elif pixel_values_videos is not None:
             video_input = self._encode_video(pixel_values_videos, padding_mask_videos)
         present = audio_input or video_input
         if present is None:
-            raise ValueError("No input: give `input_values`, `pixel_values_videos` or `video_features`.")
+            raise ValueError(
+                f"No input: give `{self.config.audio_input_name}`, `pixel_values_videos` or `video_features`."
+            )
         # A missing modality is one position that is False in every clip.
         audio, audio_mask = audio_input or _absent(len(present[1]), self.config.audio_width)
         video, video_mask = video_input or _absent(len(present[1]), self.config.video_width)
@@ -127,9 +132,9 @@ class ExportedFoalNet:
         )
 
     def _encode_audio(
-        self, input_values: torch.Tensor, attention_mask: torch.Tensor | None
+        self, inputs: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        output, mask = run_audio_encoder(self._audio_encoder, self.config, input_values, attention_mask)
+        output, mask = run_audio_encoder(self._audio_encoder, self.config, inputs, attention_mask)
         return output["last_hidden_state"], mask
 
     def _encode_video(
@@ -144,18 +149,8 @@ class ExportedFoalNet:
 
     @cached_property
     def _audio_encoder(self) -> Any:
-        """An encoder for `run_audio_encoder`: without weights, it computes lengths and calls the graph."""
-        run = self._open_graph(AUDIO_ENCODER, True)
-
-        def forward(input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
-            mask = torch.ones_like(input_values, dtype=torch.long) if attention_mask is None else attention_mask
-            (sequence,) = run(input_values, mask)
-            return BaseModelOutput(last_hidden_state=sequence)
-
-        with torch.device("meta"):
-            encoder = make_audio_encoder(self.config).eval()
-        encoder.forward = forward
-        return encoder
+        """An encoder for `run_audio_encoder`: it computes lengths and calls the graph."""
+        return _GraphAudioEncoder(self._open_graph(AUDIO_ENCODER, True), self.config)
 
     @cached_property
     def _vision_encoder(self) -> Any:
@@ -168,6 +163,30 @@ class ExportedFoalNet:
         return self._open_graph(FUSION, False)
 
 
+class _GraphAudioEncoder(torch.nn.Module):
+    dtype = torch.float32
+
+    def __init__(self, run: Graph, config: FoalNetConfig) -> None:
+        super().__init__()
+        self.config = config.audio_config
+        self._run, self._traits, self._takes_mask = run, config.audio_traits, takes_audio_mask(config)
+        with torch.device("meta"):
+            encoder: Any = make_audio_encoder(config)
+        formula = getattr(encoder, "_get_feat_extract_output_lengths", None)
+        if formula is not None:
+            self._get_feat_extract_output_lengths = formula
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
+        traits = self._traits
+        if traits.window is not None:
+            check_length(inputs.shape[traits.time_dim], traits.multiple, traits.window)
+        if self._takes_mask and attention_mask is None:
+            attention_mask = torch.ones(len(inputs), inputs.shape[traits.time_dim], dtype=torch.long)
+        (sequence,) = self._run(inputs, attention_mask) if self._takes_mask else self._run(inputs)
+        return BaseModelOutput(last_hidden_state=sequence)
+
+
 class _GraphEncoder(torch.nn.Module):
     dtype = torch.float32
 
@@ -178,6 +197,11 @@ class _GraphEncoder(torch.nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
         (vectors,) = self._run(pixel_values)
         return BaseModelOutputWithPooling(last_hidden_state=vectors, pooler_output=vectors)
+
+
+def takes_audio_mask(config: Any) -> bool:
+    """Whether the graph of the audio encoder takes a mask: where it is of use, and of all of the wav2vec 2.0 kind."""
+    return config.audio_traits.masks_padding or hasattr(config.audio_config, "conv_stride")
 
 
 def formats_in(folder: str | os.PathLike[str]) -> list[str]:
@@ -319,4 +343,4 @@ def _absent(batch_size: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(batch_size, 1, width), torch.zeros(batch_size, 1, dtype=torch.bool)
 
 
-__all__ = ["ExportedFoalNet", "formats_in", "load_exported"]
+__all__ = ["ExportedFoalNet", "formats_in", "load_exported", "takes_audio_mask"]

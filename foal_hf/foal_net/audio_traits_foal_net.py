@@ -335,6 +335,15 @@ def _multiple(encoder: Any) -> int:
     return math.prod(part.stride[0] for part in encoder.children() if isinstance(part, nn.Conv1d))
 
 
+def check_length(length: int, multiple: int, most: int) -> None:
+    """Raise `ValueError` for a clip of more frames than an encoder takes, or of no multiple of those of a position."""
+    if length % multiple or length > most:
+        raise ValueError(
+            f"A clip of {length} frames; this audio encoder takes a multiple of {multiple} and at most {most}. The "
+            "processor gives such multiples; cut longer clips with its `max_seconds`."
+        )
+
+
 def call_encoder(encoder: Any, inputs: torch.Tensor, time_dim: int, **kwargs: Any) -> Any:
     """Call an audio encoder; one that takes only its whole window (Whisper) is called for a shorter clip.
 
@@ -342,24 +351,28 @@ def call_encoder(encoder: Any, inputs: torch.Tensor, time_dim: int, **kwargs: An
     is the encoder of a config whose `max_source_positions` are those of the clip.
     """
     if "is_longer" in inspect.signature(type(encoder).forward).parameters:  # of CLAP; longer clips never come here
-        kwargs["is_longer"] = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
+        kwargs["is_longer"] = torch.zeros(inputs.shape[0], 1, dtype=torch.bool, device=inputs.device)
     positions = inputs.shape[time_dim] // _multiple(encoder)
     if not _has_position_table(encoder) or positions == _positions(encoder):
         return encoder(inputs, **kwargs)
-    if inputs.shape[time_dim] % _multiple(encoder) or positions > encoder.embed_positions.num_embeddings:
-        raise ValueError(
-            f"A clip of {inputs.shape[time_dim]} frames; this audio encoder takes a multiple of {_multiple(encoder)} "
-            f"and at most {encoder.embed_positions.num_embeddings * _multiple(encoder)}. The processor gives such "
-            "multiples; cut longer clips with its `max_seconds`."
-        )
+    multiple = _multiple(encoder)
+    check_length(inputs.shape[time_dim], multiple, encoder.embed_positions.num_embeddings * multiple)
     short = copy.copy(encoder)
     weight = encoder.embed_positions.weight[:positions]
     table = nn.Embedding(positions, weight.shape[1], device="meta")
     table._parameters["weight"] = weight  # a view, through which gradients pass
     short._modules = {**encoder._modules, "embed_positions": table}
     short.config = copy.deepcopy(encoder.config)
-    short.config.max_source_positions = positions
+    vars(short.config)["max_source_positions"] = positions  # unchecked, as it is symbolic in an export
     return type(encoder).forward(short, inputs, **kwargs)
 
 
-__all__ = ["AUDIO_INPUTS", "AudioTraits", "audio_part", "audio_traits", "call_encoder", "num_audio_layers"]
+__all__ = [
+    "AUDIO_INPUTS",
+    "AudioTraits",
+    "audio_part",
+    "audio_traits",
+    "call_encoder",
+    "check_length",
+    "num_audio_layers",
+]

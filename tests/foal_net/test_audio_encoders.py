@@ -462,17 +462,11 @@ def test_settings_for_waveforms_are_refused_for_spectrograms(kind: str) -> None:
         processor_of(kind)(audio=[waveform(6_011)], sampling_rate=RATE, padding="max_length", max_length=9_000)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields", "reason"),
-    [
-        *((kind, {}, "`audio_config` is of type ") for kind in OTHER_AUDIO_ENCODERS),
-        ("wavlm", {"audio_layers": "all"}, "`audio_layers` is 'all'"),
-    ],
-)
-def test_what_cannot_be_exported_says_so(kind: str, fields: dict[str, Any], reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sew", "sew-d"])
+def test_what_cannot_be_exported_says_so(kind: str, tmp_path: Path) -> None:
     need("openvino")
-    tiny_config(kind, **fields).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=f"cannot be exported: its {reason}"):
+    tiny_config(kind).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"cannot be exported: its `audio_config` is of type '{kind}', whose joined"):
         export_checkpoint(tmp_path, tmp_path / "export")
 
 
