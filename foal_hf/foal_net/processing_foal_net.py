@@ -248,7 +248,7 @@ class FoalNetProcessor(_CheckpointProcessor):
         )
         clips = [
             self.read(
-                **({"source": video} if load_audio_from_video else {"audio": audio, "video": video}),
+                **({"source": video} if load_audio_from_video else _only_given(audio, video)),
                 source_sampling_rate=audio_kwargs.get("sampling_rate"),
                 transform=video_processor.resize_and_crop,
                 **reading,
@@ -452,6 +452,12 @@ class FoalNetProcessor(_CheckpointProcessor):
             else loader.from_pretrained(pretrained_model_name_or_path, **kwargs)
             for name, loader in loaders.items()
         ]
+
+
+def _only_given(audio: Any, video: Any) -> dict[str, Any]:
+    """Arguments that read what a clip has: a processor of one side cannot be asked for the other."""
+    given = {side: source for side, source in (("audio", audio), ("video", video)) if source is not None}
+    return {**given, "modalities": tuple(given)}
 
 
 def _paired(audio: Any, videos: Any) -> tuple[list[Any], list[Any]]:

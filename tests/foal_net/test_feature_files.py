@@ -207,6 +207,7 @@ def test_a_processor_without_a_feature_extractor_reads_video_and_takes_audio_fea
     processor = AutoProcessor.from_pretrained(tmp_path)
     assert processor.video_processor.to_dict() == video_processor.to_dict()
     frames = np.zeros((7, 26, 26, 3), dtype=np.uint8)
+    assert processor(videos=frames).modalities == [("video",)]
     batch = processor.batch([processor.read(video=frames, audio_features=ARRAY)])
     assert sorted(batch) == ["attention_mask", "audio_features", "padding_mask_videos", "pixel_values_videos"]
     with pytest.raises(ValueError, match="reads no audio"):
