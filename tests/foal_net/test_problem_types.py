@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from media_builders import run_ffmpeg
-from tiny_models import tiny_config
+from tiny_models import tiny_batch, tiny_config, tiny_model
 from transformers import Trainer, TrainingArguments
 
 from foal_hf import TINY_CHECKPOINT, AudioVideoEmotionPipeline, FoalNetProcessor, calibrate
@@ -256,3 +256,30 @@ def test_no_temperature_is_fitted_for_several_classes(tmp_path: Path) -> None:
         calibrate(trainer, Clips(torch.ones(5, 3)))
     with pytest.raises(Exception, match="expected None, as regression has no scores"):
         tiny_config(problem_type=REGRESSION, num_labels=3, calibration_temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "unknown"),
+    [
+        ({"problem_type": MULTI, "id2label": {0: "happy", 1: "sad", 2: "angry"}}, -100.0),
+        (
+            {
+                "problem_type": REGRESSION,
+                "id2label": {0: "valence", 1: "activation", 2: "dominance"},
+                "same_emotion_distance": 0.6,
+            },
+            math.nan,
+        ),
+    ],
+    ids=["several classes", "regression"],
+)
+def test_a_clip_of_unknown_labels_is_in_no_loss_of_pairs(fields: dict[str, Any], unknown: float) -> None:
+    model, inputs = tiny_model(**fields), tiny_batch()
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [unknown] * 3, [0, 1, 0]])
+    keep = torch.tensor([0, 1, 2, 4])
+    with torch.no_grad():
+        whole = model(**inputs, labels=labels)
+        known = model(**{name: value[keep] for name, value in inputs.items()}, labels=labels[keep])
+    for name in ("classification_loss", "alignment_loss", "matching_loss"):
+        torch.testing.assert_close(whole[name], known[name], atol=1e-5, rtol=0)
+        assert known[name] > 0
