@@ -93,18 +93,20 @@ def serve_demo(
     """
     import_gradio()  # fail before anything else starts
     with _private_folder() as folder:
-        model = _load_in_background(checkpoint, device)
+        model: Future[Any] = Future()
         uploads = Uploads(folder)
         page = build_page(model, uploads)
         try:
-            yield Demo(launch(page, uploads, port, max_upload_bytes), folder, model)
+            url = launch(page, uploads, port, max_upload_bytes)
+            # Not before the page is served: a process that ends while torch loads in a thread may abort.
+            _load_in_background(model, checkpoint, device)
+            yield Demo(url, folder, model)
         finally:
             page.close(verbose=False)
 
 
-def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str | None) -> "Future[Any]":
+def _load_in_background(model: "Future[Any]", checkpoint: str | os.PathLike[str] | None, device: str | None) -> None:
     """In a daemon thread: Ctrl-C does not wait for a large checkpoint."""
-    model: Future[Any] = Future()
 
     def load() -> None:
         try:
@@ -116,7 +118,6 @@ def _load_in_background(checkpoint: str | os.PathLike[str] | None, device: str |
             model.set_exception(error)
 
     threading.Thread(target=load, name="load-checkpoint", daemon=True).start()
-    return model
 
 
 @contextlib.contextmanager

@@ -244,8 +244,10 @@ def test_a_broken_checkpoint_and_one_of_numbers_are_refused_in_a_sentence(
     else:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "problem_type": "regression"}))
+    model: Future[Any] = Future()
+    _load_in_background(model, folder, "cpu")
     with pytest.raises(ValueError, match=message):
-        _load_in_background(folder, "cpu").result()
+        model.result()
 
 
 def test_an_upload_is_kept_once_it_is_claimed_even_if_its_timer_runs_out(
