@@ -186,6 +186,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
         if vision_encoder is None and config.vision_config is not None:
             self.vision_encoder = make_vision_encoder(config)
         # Read once: a compiled graph cannot look into configs.
+        self.audio_traits = config.audio_traits
         self.vision_interface = None if config.vision_config is None else config.vision_interface
         self._widths = {side: getattr(config, f"{side}_width") for side in ("audio", "video")}
         self.sequence_dropout = nn.Dropout(config.sequence_dropout)
@@ -340,7 +341,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             if self.training and weights is not None and weights.requires_grad:
                 raise ValueError(
                     "`audio_features` hold one sum of the layers of the audio encoder, so that the weights of "
-                    f"`audio_layers` would never get a gradient. Give `{self.config.audio_input_name}`, or freeze "
+                    f"`audio_layers` would never get a gradient. Give `{self.audio_traits.input_name}`, or freeze "
                     "them: `audio_layer_weights.requires_grad_(False)`."
                 )
             return self._take_features("audio", audio_features, attention_mask, self.audio_encoder)
@@ -405,7 +406,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
 
     def _encoder_names(self, side: str) -> tuple[str, str, str]:
         """The encoder of a side in words and by name, and the input that needs it."""
-        audio = ("audio encoder", "audio_encoder", self.config.audio_input_name)
+        audio = ("audio encoder", "audio_encoder", self.audio_traits.input_name)
         return audio if side == "audio" else _VIDEO_ENCODER
 
     def _raw_audio(
@@ -413,7 +414,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
     ) -> dict[str, torch.Tensor | None]:
         """The input that the audio encoder takes, by its name; the other one must not be given."""
         given = {"input_values": input_values, "input_features": input_features}
-        expected = self.config.audio_input_name
+        expected = self.audio_traits.input_name
         for name, value in given.items():
             if name != expected and value is not None:
                 raise ValueError(
@@ -424,7 +425,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
 
     def _audio_shape(self) -> tuple[str, ...]:
         """The dimensions of a batch for the audio encoder."""
-        traits = self.config.audio_traits
+        traits = self.audio_traits
         if traits.input_dims == 2:
             return ("batch", "samples")
         names = ["batch", *("channels",) * (traits.input_dims - 3), "bins"]
@@ -464,7 +465,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
             raise ValueError(f"No input: give {_either(audio)} (audio), {_either(video)} (video), or both.")
         given = [(of_audio, "attention_mask", attention_mask), (of_video, "padding_mask_videos", padding_mask_videos)]
         present = [(*named, mask_name, mask) for named, mask_name, mask in given if named is not None]
-        shapes = {self.config.audio_input_name: self._audio_shape(), **_SHAPES}
+        shapes = {self.audio_traits.input_name: self._audio_shape(), **_SHAPES}
         for name, value, _, _ in present:
             if value.ndim != len(shapes[name]):
                 raise ValueError(f"`{name}` must be ({', '.join(shapes[name])}), got shape {tuple(value.shape)}.")
@@ -475,7 +476,7 @@ class FoalNetModel(FoalNetPreTrainedModel):
                 "one has a mask of zeros there."
             )
         for name, value, mask_name, mask in present:
-            time_dim = self.config.audio_traits.time_dim if name == self.config.audio_input_name else 1
+            time_dim = self.audio_traits.time_dim if name == self.audio_traits.input_name else 1
             expected = (value.shape[0], value.shape[time_dim])
             if mask is not None and mask.shape != expected:
                 raise ValueError(

@@ -221,7 +221,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             TypeError: If an argument is none of these.
             ValueError: If there is nothing to read, the numbers of audios and videos differ, or a rate is missing.
         """
-        self._check_reads([*(["audio"] if audio is not None else []), *(["video"] if videos is not None else [])])
+        self._check_reads([side for side, given in (("audio", audio), ("video", videos)) if given is not None])
         processor_kwargs, audio_kwargs, videos_kwargs = self._sorted_kwargs(kwargs)
         load_audio_from_video = processor_kwargs.pop("load_audio_from_video", False)
         if audio is None and videos is None:
@@ -318,7 +318,7 @@ class FoalNetProcessor(_CheckpointProcessor):
         self._check_reads(kwargs["modalities"])
         source = checked_source(source)
         kwargs |= {name: checked_source(kwargs[name]) for name in MEDIA_FIELDS if name in kwargs}
-        if "audio" in kwargs.get("modalities", ("audio",)):
+        if "audio" in kwargs["modalities"]:
             check_sampling_rate_given(
                 source if source is not None else kwargs.get("audio"), kwargs.get("source_sampling_rate")
             )
