@@ -1,6 +1,5 @@
 """Register the classes with the auto classes and `pipeline` of transformers."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .checkpoint_errors import errors_naming_checkpoint, in_one_line
+from .default_checkpoint import resolve_checkpoint
 from .foal_net.checkpoint_foal_net import CheckpointPart
 from .foal_net.configuration_foal_net import FoalNetConfig
 from .foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
@@ -77,7 +77,7 @@ def load_pipeline(model: Any = None, device: Any = None, **settings: Any) -> Any
     """
     register()
     device = checked_device(device)
-    name = os.fspath(TINY_CHECKPOINT if model is None else model)
+    name = resolve_checkpoint(TINY_CHECKPOINT if model is None else model)
     with errors_naming_checkpoint(name):
         load: Any = pipeline
         return load(TASK, model=name, device=device, trust_remote_code=False, **settings)

@@ -72,15 +72,17 @@ def embed(options: argparse.Namespace) -> int:
     from ..checkpoint_errors import errors_naming_checkpoint
     from ..corpora import load_corpus
     from ..data.features import embed as embed_rows
+    from ..default_checkpoint import resolve_checkpoint
     from ..foal_net.modeling_foal_net import FoalNetModel
     from ..foal_net.processing_foal_net import FoalNetProcessor
     from ..registration import checked_device
 
     given = {side: getattr(options, f"freeze_{side}_encoder") for side in ("vision", "audio")}
     frozen: dict[str, Any] = {f"freeze_{side}_encoder": True for side, is_given in given.items() if is_given}
-    with errors_naming_checkpoint(options.model):
-        model = FoalNetModel.from_pretrained(options.model, **frozen)
-        processor = FoalNetProcessor.from_pretrained(options.model)
+    checkpoint = resolve_checkpoint(options.model)
+    with errors_naming_checkpoint(checkpoint):
+        model = FoalNetModel.from_pretrained(checkpoint, **frozen)
+        processor = FoalNetProcessor.from_pretrained(checkpoint)
     if options.freeze_audio_encoder and model.audio_layer_weights is not None:
         model.audio_layer_weights.requires_grad_(False)
     model = model.to(checked_device(options.device))

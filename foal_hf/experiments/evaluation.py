@@ -11,6 +11,7 @@ from transformers.utils import cached_file
 
 from ..atomic_files import write_json
 from ..checkpoint_errors import errors_naming_checkpoint
+from ..default_checkpoint import resolve_checkpoint
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub import RESULTS_NAME
@@ -110,6 +111,7 @@ def evaluate_checkpoint(
             left.
     """
     names = check_corpus(corpus)
+    named, checkpoint = checkpoint, resolve_checkpoint(checkpoint)
     with errors_naming_checkpoint(checkpoint):
         model: Any = FoalNetForEmotionClassification.from_pretrained(checkpoint)
         processor = FoalNetProcessor.from_pretrained(checkpoint)
@@ -153,7 +155,7 @@ def evaluate_checkpoint(
         conditions=predictions.evaluations(),
         clip_ids=predictions.clip_ids,
         training_clips=training_clips,
-        checkpoint=public_name(str(checkpoint)),
+        checkpoint=public_name(str(named)),
         label_mapping={name: label for name, label in mapping.items() if label is not None},
         left_out=left_out,
         versions=installed_versions(),

@@ -20,6 +20,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from ..checkpoint_errors import errors_naming_checkpoint
+from ..default_checkpoint import resolve_checkpoint
 from ..foal_net.audio_traits_foal_net import call_encoder
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
@@ -98,6 +99,7 @@ def export_checkpoint(
     output = Path(output_dir)
     _check_arguments(output, format, dtype)
     write = _openvino_writer(dtype) if format == "openvino" else _onnx_writer()
+    checkpoint = resolve_checkpoint(checkpoint)
     with errors_naming_checkpoint(checkpoint):
         config = FoalNetConfig.from_pretrained(checkpoint)
     _check_encoders(config, checkpoint)

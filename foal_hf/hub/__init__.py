@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..atomic_files import write_file
+from ..default_checkpoint import resolve_checkpoint
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
 from ..foal_net.processing_foal_net import FoalNetProcessor
@@ -46,7 +47,8 @@ def push_checkpoint(
     push are deleted in the same commit. An interrupted push leaves the repository unchanged and can be repeated.
 
     Args:
-        checkpoint (`str` or `os.PathLike`): Folder with a saved model and its processor.
+        checkpoint (`str` or `os.PathLike`): Folder with a saved model and its processor; `"foal-net-small"` for
+            the installed default checkpoint.
         repo_id (`str`): Name of the repository, `"organisation/name"`; created if missing.
         results (`str` or `os.PathLike`, *optional*): Results file of the run, for the card. Without it, a hand-written
             `README.md` is the card. If there is none, or a generated one, the card is made from the folder's
@@ -74,7 +76,7 @@ def push_checkpoint(
     >>> push_checkpoint("outputs/checkpoint", "org/foal-net", private=True)  # doctest: +SKIP
     ```
     """
-    source = Path(checkpoint)
+    source = Path(resolve_checkpoint(checkpoint))
     config = _load_config(source)
     processor = _load_processor(source)
     weights = _list_weights(source)

@@ -18,11 +18,12 @@ HOUSE: list[dict[str, str]] = [
     {
         **{"foal_net": "", "metrics": "", "resources": "", "identity": "", "atomic_files": ""},
         **{"printable_text": "", "worker_server": "", "checkpoint_errors": ""},
+        **{"default_checkpoint": ""},
     },
     {
         "results": "atomic_files metrics",
         "corpora": "atomic_files foal_net identity resources",
-        "export": "checkpoint_errors foal_net",
+        "export": "checkpoint_errors default_checkpoint foal_net",
     },
     {
         "data": "corpora foal_net",
@@ -32,21 +33,21 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "data/features": "atomic_files corpora data foal_net identity",
-        "hub": "atomic_files corpora foal_net hub/cards metrics results",
+        "hub": "atomic_files corpora default_checkpoint foal_net hub/cards metrics results",
     },
     {
         "training": "data hub hub/cards metrics results",
-        "registration": "checkpoint_errors export foal_net hub",
+        "registration": "checkpoint_errors default_checkpoint export foal_net hub",
     },
     {
-        "experiments": "atomic_files checkpoint_errors corpora data data/features foal_net hub hub/cards identity "
-        "metrics plots registration resources results synthetic training",
+        "experiments": "atomic_files checkpoint_errors corpora data data/features default_checkpoint foal_net hub "
+        "hub/cards identity metrics plots registration resources results synthetic training",
         "annotate": "atomic_files corpora foal_net identity registration worker_server",
         "demo": "foal_net plots registration",
     },
     {
-        "cli": "annotate atomic_files checkpoint_errors corpora data/features demo experiments export foal_net hub "
-        "plots printable_text registration results worker_server",
+        "cli": "annotate atomic_files checkpoint_errors corpora data/features default_checkpoint demo experiments "
+        "export foal_net hub plots printable_text registration results worker_server",
         # Former places of public names, until 1.0.
         "calibration": "training",
         "features": "data/features",

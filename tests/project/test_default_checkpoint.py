@@ -1,0 +1,119 @@
+"""The checkpoint that is used where none is named: from its distribution, from the Hub, or not at all."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from default_checkpoints import install, uninstall
+from feature_folders import make_feature_folder
+from loopback_hub import LoopbackHub
+
+from foal_hf import TINY_CHECKPOINT
+from foal_hf.cli import main
+from foal_hf.default_checkpoint import DISTRIBUTION, REPO_ID, resolve_checkpoint
+
+
+@pytest.mark.parametrize("name", ["org/foal-net", Path("outputs/checkpoint"), f"./{DISTRIBUTION}"])
+def test_other_names_are_left_as_they_are(name: str | Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve_checkpoint(name) == str(name)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", [None, DISTRIBUTION])
+def test_the_installed_distribution_is_taken_without_any_request(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(monkeypatch, tmp_path / "site")
+    with LoopbackHub() as hub:
+        hub.serve_this_process(monkeypatch, tmp_path)
+        assert resolve_checkpoint(name) == str(folder)
+        assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", [None, DISTRIBUTION])
+def test_without_the_distribution_the_repository_on_the_hub_is_taken(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch)
+    with LoopbackHub() as hub:
+        hub.put(REPO_ID, TINY_CHECKPOINT)
+        hub.serve_this_process(monkeypatch, tmp_path)
+        assert resolve_checkpoint(name) == REPO_ID
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert resolve_checkpoint(name) == REPO_ID  # from its cache
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_both_one_error_says_what_to_install(
+    offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    with LoopbackHub() as hub:
+        hub.serve_this_process(monkeypatch, tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"pip install foal-net-small.*name another checkpoint") as raised:
+            resolve_checkpoint()
+    assert REPO_ID in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_an_incomplete_installation_is_an_error_and_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(monkeypatch, tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"incomplete: .*model\.safetensors is missing"):
+        resolve_checkpoint()
+
+
+def test_a_checkpoint_of_that_name_in_the_current_folder_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(monkeypatch, tmp_path / "site")
+    monkeypatch.chdir(tmp_path)
+    Path(DISTRIBUTION).mkdir()
+    assert resolve_checkpoint(DISTRIBUTION) == str(folder)  # no checkpoint yet
+    Path(DISTRIBUTION, "config.json").touch()
+    assert resolve_checkpoint(DISTRIBUTION) == DISTRIBUTION
+    assert resolve_checkpoint() == str(folder)
+
+
+def test_the_licence_is_said_once_and_only_if_no_checkpoint_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(monkeypatch, tmp_path)
+    with caplog.at_level(logging.WARNING, logger="foal_hf"):
+        resolve_checkpoint(DISTRIBUTION)
+        assert not caplog.records
+        resolve_checkpoint()
+        resolve_checkpoint()
+    (record,) = caplog.records
+    assert "CC BY-NC-SA 4.0" in record.getMessage() and "model=" in record.getMessage()
+
+
+COMMANDS = {
+    "predict": ["predict", "clip.wav", "--model", DISTRIBUTION],
+    "annotate": ["annotate", "features", "--all-files", "--model", DISTRIBUTION],
+    "evaluate": ["evaluate", DISTRIBUTION, "--corpus", "folder", "--data-dir", "features"],
+    "embed": ["embed", "folder", "--data-dir", "features", "--model", DISTRIBUTION, "--output", "stored"],
+    "export": ["export", DISTRIBUTION, "--output", "graphs"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_knows_it_by_its_short_name(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uninstall(monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    make_feature_folder(tmp_path / "features", num_speakers=3, clips_of_each=2)
+    assert main(COMMANDS[command]) == 1
+    assert "Install it with `pip install foal-net-small`" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_it_is_pushed_by_its_short_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, tmp_path)
+    assert main(["push", DISTRIBUTION, "org/name", "--dry-run"]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
