@@ -227,7 +227,7 @@ def _add_estimate_options(command: argparse.ArgumentParser) -> None:
 
 def _add_recipe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--recipe", default="default", help="paper, default, base, whisper, tiny, or a YAML file (%(default)s)"
+        "--recipe", default="default", help="paper, default, base, whisper, small, tiny, or a YAML file (%(default)s)"
     )
     command.add_argument(
         "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"

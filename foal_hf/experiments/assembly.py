@@ -1,21 +1,18 @@
 """Makes model, processor, training arguments and batches from a recipe."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedConfig
 
-from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Encoder, public_name
 from ..training.arguments import FoalNetTrainingArguments
+from .architectures import ARCHITECTURES
 from .recipe import FEATURES, Recipe
-from .tiny import make_tiny_model, make_tiny_processor
 
 
 _VIDEO_FIELDS = (
@@ -45,23 +42,7 @@ def make_model(
     audio, vision = recipe.encoder_names()
     if audio is not None or vision is not None:
         return FoalNetForEmotionClassification.from_encoders_pretrained(audio, vision, **of_features, **fields)
-    return FoalNetForEmotionClassification(tiny_config({**of_features, **fields}))
-
-
-def tiny_config(fields: Mapping[str, Any]) -> FoalNetConfig:
-    """The config of the tiny model, with some fields of its own."""
-    tiny = make_tiny_model().config
-    inherited = {entry.name for entry in dataclasses.fields(PreTrainedConfig)}
-    of_tiny = {
-        entry.name: getattr(tiny, entry.name)
-        for entry in dataclasses.fields(FoalNetConfig)
-        if entry.name not in inherited
-    }
-    if "audio_feature_dim" in fields:
-        of_tiny |= {"audio_config": None}
-    if "video_feature_dim" in fields:
-        of_tiny |= {"vision_config": None, "vision_pooling": None}
-    return FoalNetConfig(**{**of_tiny, **fields})
+    return FoalNetForEmotionClassification(ARCHITECTURES[recipe.architecture].config({**of_features, **fields}))
 
 
 def make_processor(recipe: Recipe) -> FoalNetProcessor:
@@ -72,7 +53,7 @@ def make_processor(recipe: Recipe) -> FoalNetProcessor:
     if audio is not None or vision is not None:
         processor = FoalNetProcessor.from_encoders_pretrained(audio, vision)
     else:
-        processor = make_tiny_processor()
+        processor = ARCHITECTURES[recipe.architecture].make_processor()
         if recipe.audio_encoder == FEATURES:
             processor.feature_extractor = None
     settings = dict(recipe.processor)
@@ -158,4 +139,4 @@ def _extended(batch: torch.Tensor, length: int) -> torch.Tensor:
     return F.pad(batch, (*(0, 0) * (batch.ndim - 2), 0, missing))
 
 
-__all__ = ["FixedLengthCollator", "describe_encoders", "make_arguments", "make_model", "make_processor", "tiny_config"]
+__all__ = ["FixedLengthCollator", "describe_encoders", "make_arguments", "make_model", "make_processor"]

@@ -3,15 +3,16 @@
     description: One sentence.
     base: paper                                   # another recipe whose settings this one changes; optional
     encoders: {audio: microsoft/wavlm-large, vision: openai/clip-vit-large-patch14}
+    architecture: tiny                            # in place of encoders: trained from scratch, `tiny` or `small`
     precision: bf16                               # on a GPU; always fp32 on a CPU
     config: {alignment_loss_weight: 1.0}          # fields of FoalNetConfig
     processor: {frames_per_second: 30.0}          # fields of FoalNetVideoProcessor, and `normalize_waveform`
     data: {padding: longest}                      # `padding` and `keep_in_memory`
     training: {learning_rate: 1e-4}               # fields of FoalNetTrainingArguments, so all of TrainingArguments
 
-Every part is optional, but an empty file is an error. Without encoders the tiny model of `tiny.py` is trained from
-scratch. A side that the corpus has as features needs no encoder: the recipe's is not used, and the run records
-`features` in its place. Errors are found when the recipe is read, not after training has started.
+Every part is optional, but an empty file is an error. Without encoders the architecture (the tiny one by default) is
+trained from scratch. A side that the corpus has as features needs no encoder: the recipe's is not used, and the run
+records `features` in its place. Errors are found when the recipe is read, not after training has started.
 """
 
 import dataclasses
@@ -28,18 +29,20 @@ from transformers import PreTrainedConfig
 
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..training.arguments import FoalNetTrainingArguments
+from .architectures import ARCHITECTURES
 
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _FOLDER = Path(__file__).parent / "recipes"
 _SECTIONS = ("config", "processor", "data", "training")
-_KEYS = ("description", "base", "encoders", "precision", *_SECTIONS)
+_KEYS = ("description", "base", "encoders", "architecture", "precision", *_SECTIONS)
 # Determined by the corpus, the encoders and the folder of the run.
 _NOT_IN_CONFIG = (
     *("audio_config", "vision_config", "audio_feature_dim", "video_feature_dim"),
     *("trained_on_generated_data", "calibration_temperature"),
 )
+DEFAULT_ARCHITECTURE = "tiny"
 FEATURES = "features"
 """In place of an encoder: that side of the corpus is features."""
 # Determined by `--output` and `--select`.
@@ -70,7 +73,8 @@ class Recipe:
         name (`str`): Its file name without the extension.
         description (`str`): A sentence.
         audio_encoder, vision_encoder (`str`, *optional*): Hub names or folders, or `"features"`. Both or neither:
-            without them the tiny model is trained from scratch.
+            without them the architecture is trained from scratch.
+        architecture (`str`, defaults to `"tiny"`): A name of [`~foal_hf.experiments.architectures.ARCHITECTURES`].
         precision (`"fp32"`, `"bf16"` or `"fp16"`): Of the training on a GPU; on a CPU it is fp32.
         config (`dict`): Fields of [`FoalNetConfig`] that differ from its defaults.
         processor (`dict`): Fields of [`FoalNetVideoProcessor`] that differ from those of the encoder, and
@@ -93,11 +97,19 @@ class Recipe:
     processor: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    architecture: str = DEFAULT_ARCHITECTURE
 
     def __post_init__(self) -> None:
         encoders = {self.audio_encoder, self.vision_encoder} - {FEATURES}
         if None in encoders and len(encoders) > 1:
             raise ValueError(f"The recipe {self.name} names one encoder; `encoders` has to name audio and vision.")
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"`architecture` is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
+        if self.architecture != DEFAULT_ARCHITECTURE and any(self.encoder_names()):
+            raise ValueError(
+                f"The recipe {self.name} names encoders and the architecture {self.architecture!r}, which is trained "
+                "without them; give one of the two."
+            )
         object.__setattr__(self, "precision", _typed(self.precision, Precision, "precision"))
         for section in _SECTIONS:
             object.__setattr__(self, section, _checked(section, getattr(self, section)))
@@ -119,7 +131,9 @@ class Recipe:
 
     def with_encoders(self, audio_encoder: str, vision_encoder: str) -> "Recipe":
         """The same with other encoders (Hub names or folders)."""
-        return dataclasses.replace(self, audio_encoder=audio_encoder, vision_encoder=vision_encoder)
+        return dataclasses.replace(
+            self, audio_encoder=audio_encoder, vision_encoder=vision_encoder, architecture=DEFAULT_ARCHITECTURE
+        )
 
     def with_features(self, sides: Collection[str]) -> "Recipe":
         """The same with `"features"` instead of the encoders of these sides, `"audio"` or `"video"`."""
@@ -129,8 +143,13 @@ class Recipe:
             vision_encoder=FEATURES if "video" in sides else self.vision_encoder,
         )
 
+    @property
+    def is_from_scratch(self) -> bool:
+        """Whether an architecture takes the place of encoders."""
+        return None in (self.audio_encoder, self.vision_encoder)
+
     def encoder_names(self) -> tuple[str | None, str | None]:
-        """Hub names or folders of the audio and the image encoder to load; None for features and the tiny model."""
+        """Hub names or folders of the audio and the image encoder to load; None for features and an architecture."""
         audio, vision = (None if name == FEATURES else name for name in (self.audio_encoder, self.vision_encoder))
         return audio, vision
 
@@ -164,7 +183,9 @@ class Recipe:
         encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder}
         sections = {section: getattr(self, section) for section in _SECTIONS}
         encoders = encoders if any(encoders.values()) else {}
-        plain = {"description": self.description, "encoders": encoders, "precision": self.precision, **sections}
+        architecture = None if self.architecture == DEFAULT_ARCHITECTURE else self.architecture
+        made_of = {"encoders": encoders, "architecture": architecture}
+        plain = {"description": self.description, **made_of, "precision": self.precision, **sections}
         return {name: value for name, value in plain.items() if value}
 
 
@@ -225,11 +246,17 @@ def _made(path: Path, content: Any, seen: Sequence[Path]) -> Recipe:
         given = {} if content.get(section) is None else content[section]
         _check_keys(section, given, _fields(section))
         sections[section] = {**getattr(base, section), **given}
+    # Of encoders and an architecture, the recipe replaces the one of its base by its own.
+    if encoders:
+        base = dataclasses.replace(base, architecture=DEFAULT_ARCHITECTURE)
+    if "architecture" in content:
+        base = dataclasses.replace(base, audio_encoder=None, vision_encoder=None)
     return Recipe(
         name=path.stem,
         description=str(content.get("description") or base.description),
         audio_encoder=encoders.get("audio", base.audio_encoder),
         vision_encoder=encoders.get("vision", base.vision_encoder),
+        architecture=content.get("architecture", base.architecture),
         precision=content.get("precision", base.precision),
         **sections,
     )

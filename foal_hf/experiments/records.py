@@ -66,7 +66,9 @@ def claim(folder: Path, run: Mapping[str, Any], *, write: bool = True) -> None:
 def publishable_settings(recipe: Recipe) -> dict[str, Any]:
     """The recipe for a results file, without settings that name a folder of this machine."""
     encoders = {"audio": public_name(recipe.audio_encoder), "vision": public_name(recipe.vision_encoder)}
-    sections = {"precision": recipe.precision, "config": recipe.config, "processor": recipe.processor}
+    sections: dict[str, Any] = {"precision": recipe.precision, "config": recipe.config, "processor": recipe.processor}
+    if "architecture" in recipe.as_dict():
+        sections["architecture"] = recipe.architecture
     return _without_local_paths(
         as_stored({**sections, "data": recipe.data, "training": recipe.training, "encoders": encoders})
     )

@@ -17,7 +17,7 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.video_processing_foal_net import FoalNetVideoProcessor
 from ..foal_net.vision_encoders_foal_net import is_trained
 from ..training.arguments import FoalNetTrainingArguments
-from .assembly import tiny_config
+from .architectures import ARCHITECTURES
 from .counting import AsOn, Work, count_step
 from .machines import Machine
 from .recipe import FEATURES, Recipe
@@ -47,7 +47,7 @@ def config_of(recipe: Recipe, num_labels: int = 4) -> FoalNetConfig:
         raise ValueError(f"The recipe {recipe.name} has features in place of an encoder, which cannot be estimated.")
     fields = {**recipe.config, "id2label": {label: str(label) for label in range(num_labels)}}
     if recipe.audio_encoder is None or recipe.vision_encoder is None:
-        return tiny_config(fields)
+        return ARCHITECTURES[recipe.architecture].config(fields)
     vision = _encoder_config(recipe.vision_encoder)
     vision = getattr(vision, "vision_config", vision)  # of a model of images and text
     return FoalNetConfig(audio_config=_encoder_config(recipe.audio_encoder), vision_config=vision, **fields)
@@ -75,9 +75,10 @@ class Steps:
         self.batch_size: int = training.get(
             "per_device_train_batch_size", FoalNetTrainingArguments.per_device_train_batch_size
         )
-        self.frames_per_second: float = recipe.processor.get(
-            "frames_per_second", FoalNetVideoProcessor.frames_per_second
-        )
+        processor = recipe.processor
+        if recipe.is_from_scratch:
+            processor = {**ARCHITECTURES[recipe.architecture].make_processor().video_processor.to_dict(), **processor}
+        self.frames_per_second: float = processor.get("frames_per_second", FoalNetVideoProcessor.frames_per_second)
         chosen = next((name for name in _HALF if training.get(name)), recipe.precision)
         self.precision: str = chosen if machine.device_type == "cuda" else "fp32"
         if self.precision == "bf16" and not machine.has_bf16:
@@ -101,7 +102,7 @@ class Steps:
         _ = self.model.config.audio_layer_range, self.model.config.vision_interface
         vision = self.model.foal_net.vision_encoder
         self.has_features = not is_trained(vision)
-        size = recipe.processor.get("crop_size") or recipe.processor.get("size") or {}
+        size = processor.get("crop_size") or processor.get("size") or {}
         height, width = self.config.vision_interface.image_size
         edge = size.get("shortest_edge")
         self.image_size: tuple[int, int] = (size.get("height", edge or height), size.get("width", edge or width))

@@ -7,11 +7,11 @@ Shapes: `batch` clips; `samples` of 16 kHz audio; `frames` of video. Masks are 1
 for padding.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from ..foal_net.audio_encoders_foal_net import make_audio_encoder, run_audio_encoder
-from ..foal_net.audio_traits_foal_net import check_length
+from ..foal_net.audio_traits_foal_net import check_length, num_positions
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..foal_net.modeling_foal_net import FoalNetClassifierOutput
 from ..foal_net.vision_encoders_foal_net import encode_frames, position_mask
@@ -147,17 +147,17 @@ class ExportedFoalNet:
         encoded: Any = encode_frames(self._vision_encoder, pooled, frames, mask)
         return encoded.last_hidden_state, position_mask(mask, vision)
 
-    @cached_property
+    @functools.cached_property
     def _audio_encoder(self) -> Any:
         """An encoder for `run_audio_encoder`: it computes lengths and calls the graph."""
         return _GraphAudioEncoder(self._open_graph(AUDIO_ENCODER, True), self.config)
 
-    @cached_property
+    @functools.cached_property
     def _vision_encoder(self) -> Any:
         """An encoder for `encode_frames`: it calls the graph."""
         return _GraphEncoder(self._open_graph(VISION_ENCODER, True))
 
-    @cached_property
+    @functools.cached_property
     def _fusion(self) -> Graph:
         # Never in half precision: it is cheap beside the encoders, and its errors go into the result directly.
         return self._open_graph(FUSION, False)
@@ -172,9 +172,7 @@ class _GraphAudioEncoder(torch.nn.Module):
         self._run, self._traits, self._takes_mask = run, config.audio_traits, takes_audio_mask(config)
         with torch.device("meta"):
             encoder: Any = make_audio_encoder(config)
-        formula = getattr(encoder, "_get_feat_extract_output_lengths", None)
-        if formula is not None:
-            self._get_feat_extract_output_lengths = formula
+        self._get_feat_extract_output_lengths = functools.partial(num_positions, encoder)
         self.eval()
 
     def forward(self, inputs: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .audio_traits_foal_net import AudioTraits, audio_part, call_encoder, num_audio_layers
+from .audio_traits_foal_net import AudioTraits, audio_part, call_encoder, num_audio_layers, num_positions
 from .configuration_foal_net import FoalNetConfig
 from .wavlm_attention_foal_net import SdpaWavLMModel, use_channels_last
 
@@ -77,7 +77,7 @@ def run_audio_encoder(
     if attention_mask is not None and not traits.masks_padding:
         return _encode_by_length(encoder, config, inputs, lengths, **kwargs)
     # Audio shorter than one frame counts as no audio (the formula gives less than 0 there).
-    frames = None if attention_mask is None else _num_positions(encoder, lengths)
+    frames = None if attention_mask is None else num_positions(encoder, lengths)
     if frames is not None:
         # Attention over no valid sample is NaN in some kernels: a clip without audio attends to all of its padding, and
         # the returned mask keeps the outcome from every result.
@@ -215,12 +215,6 @@ def _call(encoder: Any, config: FoalNetConfig, inputs: torch.Tensor, **kwargs: A
     return output
 
 
-def _num_positions(encoder: Any, lengths: torch.Tensor) -> torch.Tensor:
-    """Positions of clips, by the encoder's formula; an encoder without one has one position a step."""
-    formula = getattr(encoder, "_get_feat_extract_output_lengths", None)
-    return lengths if formula is None else formula(lengths).long().clamp(min=0)
-
-
 def _without_time_masks(encoder: Any, inputs: torch.Tensor, traits: AudioTraits) -> dict[str, torch.Tensor]:
     """Arguments that turn the time masks of SpecAugment off in training for audio too short for one.
 
@@ -231,7 +225,7 @@ def _without_time_masks(encoder: Any, inputs: torch.Tensor, traits: AudioTraits)
         return {}
     if "mask_time_indices" not in inspect.signature(encoder.forward).parameters:
         return {}
-    frames = int(_num_positions(encoder, torch.tensor(inputs.shape[traits.time_dim])))
+    frames = int(num_positions(encoder, torch.tensor(inputs.shape[traits.time_dim])))
     if frames >= config.mask_time_length:
         return {}
     masked = torch.zeros(len(inputs), frames, dtype=torch.bool, device=inputs.device)

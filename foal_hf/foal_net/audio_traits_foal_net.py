@@ -277,7 +277,8 @@ def _traits_from(encoder: Any, trial: _Trial, output: torch.Size, images: list[A
         min_length=most * multiple,
         multiple=multiple,
         window=encoder.embed_positions.num_embeddings * multiple if _has_position_table(encoder) else None,
-        masks_padding=_masks_padding(encoder.config, encoder),
+        masks_padding=_masks_padding(encoder.config, encoder)
+        and int(num_positions(encoder, torch.tensor(trial.short, device="cpu"))) == output[1],
     )
 
 
@@ -306,17 +307,41 @@ def _masks_padding(config: Any, encoder: Any = None) -> bool:
 
     Not with a group norm over time (the "base" encoders), nor where convolutions over positions read padding: stacked
     positional ones (data2vec-audio), those that squeeze positions (SEW), those of an adapter, and those of conformers
-    unless they get the mask.
+    unless they get the mask (Wav2Vec2-BERT, Parakeet).
     """
     if getattr(config, "add_adapter", False):
         return False
     if encoder is not None:
-        modules = encoder.modules()
-        return any("conv_attention_mask" in inspect.signature(type(part).forward).parameters for part in modules)
+        owners = _owners_of_convolutions(encoder)
+        return bool(owners) and all("attention_mask" in inspect.signature(each.forward).parameters for each in owners)
     reads_padding = ("conv_pos_kernel_size", "squeeze_factor", "conv_depthwise_kernel_size")
     return getattr(config, "feat_extract_norm", "layer") == "layer" and not any(
         hasattr(config, name) for name in reads_padding
     )
+
+
+def _owners_of_convolutions(encoder: Any) -> list[nn.Module]:
+    """Modules that run a convolution over positions; none if the encoder itself does: nothing says what it masks."""
+    owners = []
+    for name, part in encoder.named_modules():
+        if not isinstance(part, nn.Conv1d | nn.Conv2d) or max(part.kernel_size) == 1:
+            continue
+        owner: nn.Module = part
+        while isinstance(owner, nn.Conv1d | nn.Conv2d | nn.ModuleList | nn.Sequential):
+            name = name.rpartition(".")[0]
+            owner = encoder.get_submodule(name)
+        if owner is encoder:
+            return []
+        owners.append(owner)
+    return owners
+
+
+def num_positions(encoder: Any, lengths: torch.Tensor) -> torch.Tensor:
+    """Positions of clips, by the encoder's formula; an encoder without one has one position a step."""
+    for name in ("_get_feat_extract_output_lengths", "_get_subsampling_output_length"):
+        if (formula := getattr(encoder, name, None)) is not None:
+            return formula(lengths).long().clamp(min=0)
+    return lengths
 
 
 def _has_position_table(encoder: Any) -> bool:
@@ -375,4 +400,5 @@ __all__ = [
     "call_encoder",
     "check_length",
     "num_audio_layers",
+    "num_positions",
 ]

@@ -5,10 +5,15 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import foal_hf
+from foal_hf.experiments.architectures import ARCHITECTURES
+from foal_hf.experiments.assembly import make_model, make_processor
+from foal_hf.experiments.machines import gpu
 from foal_hf.experiments.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
+from foal_hf.experiments.steps import Steps, config_of
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 from foal_hf.training.arguments import FoalNetTrainingArguments
 
@@ -22,8 +27,8 @@ def write(folder: Path, text: str, name: str = "mine") -> Path:
     return path
 
 
-def test_five_recipes_ship_with_the_package() -> None:
-    assert available_recipes() == ["base", "default", "paper", "tiny", "whisper"]
+def test_six_recipes_ship_with_the_package() -> None:
+    assert available_recipes() == ["base", "default", "paper", "small", "tiny", "whisper"]
     assert all(load_recipe(name).description for name in available_recipes())
 
 
@@ -155,7 +160,7 @@ def test_an_empty_recipe_is_an_error(tmp_path: Path, text: str) -> None:
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="Unknown recipe 'papre'; expected one of base, default, paper, tiny, whisper, or your own file",
+        match="Unknown recipe 'papre'; expected one of base, default, paper, small, tiny, whisper, or your own file",
     ):
         load_recipe("papre")
 
@@ -171,3 +176,39 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
 def test_an_unknown_setting_is_an_error(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe("empty").with_settings({name: 1})
+
+
+def test_a_recipe_names_the_architecture_that_it_trains_from_scratch(tmp_path: Path) -> None:
+    small = load_recipe("small")
+    assert small.architecture == "small" and small.is_from_scratch and small.as_dict()["architecture"] == "small"
+    assert load_recipe("tiny").architecture == "tiny" and "architecture" not in load_recipe("tiny").as_dict()
+    mine = load_recipe(write(tmp_path, "base: small\nencoders: {audio: a, vision: b}"))
+    assert (mine.architecture, mine.audio_encoder, mine.is_from_scratch) == ("tiny", "a", False)
+    assert small.with_encoders("a", "b").encoder_names() == ("a", "b")
+    back = load_recipe(write(tmp_path, "base: default\narchitecture: small", name="back"))
+    assert back.encoder_names() == (None, None) and back.architecture == "small"
+    assert back.training == load_recipe("default").training
+    with pytest.raises(ValueError, match="`architecture` is 'large'; expected one of tiny, small"):
+        load_recipe(write(tmp_path, "architecture: large"))
+    with pytest.raises(ValueError, match="names encoders and the architecture 'small'"):
+        load_recipe(write(tmp_path, "architecture: small\nencoders: {audio: a, vision: b}"))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_takes_the_settings_and_labels_of_a_run(name: str) -> None:
+    recipe = Recipe("mine", architecture=name, config={"alignment_loss_weight": 0.25}, processor={"max_seconds": 3.0})
+    torch.manual_seed(0)
+    model, processor = make_model(recipe, ["calm", "afraid"]), make_processor(recipe)
+    assert model.config.id2label == {0: "calm", 1: "afraid"} and model.config.alignment_loss_weight == 0.25
+    own = ARCHITECTURES[name].make_model().config
+    assert model.config.audio_config.to_dict() == own.audio_config.to_dict() and processor.max_seconds == 3.0
+    frames = torch.randint(0, 255, (6, 3, 64, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0)).numpy()
+    inputs = processor(audio=[noise], videos=[frames], sampling_rate=16_000)
+    assert model.eval()(**inputs).logits.isfinite().all()
+    of_features = recipe.with_features({"audio"})
+    assert make_model(of_features, ["calm", "afraid"], feature_widths={"audio": 12}).config.audio_config is None
+    assert make_processor(of_features).feature_extractor is None
+    assert config_of(recipe, 2).vision_config.to_dict() == own.vision_config.to_dict()
+    steps = Steps(recipe, gpu("L4"), 2)
+    assert steps.image_size == tuple(processor.video_processor.size[side] for side in ("height", "width"))

@@ -35,6 +35,7 @@ def processor_of(kind: str) -> FoalNetProcessor:
         ("openvino", "wavlm", [1, 2]),
         ("openvino", "wav2vec2-conformer", "last"),
         ("openvino", "wav2vec2-bert", "last"),
+        ("openvino", "parakeet", "last"),
         ("openvino", "seamless-m4t-v2", "last"),
         ("openvino", "moonshine", "last"),
         ("openvino", "whisper", "all"),

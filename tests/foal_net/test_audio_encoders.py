@@ -26,6 +26,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
     EncodecConfig,
     MoonshineForConditionalGeneration,
+    ParakeetFeatureExtractor,
     PreTrainedConfig,
     PreTrainedModel,
     SeamlessM4Tv2Model,
@@ -133,6 +134,34 @@ def by_hand(kind: str, encoder: Any, extractor: Any, samples: torch.Tensor) -> t
     return encoder(**{encoder.main_input_name: inputs}).last_hidden_state[0]
 
 
+@pytest.mark.parametrize(("kind", "passes"), [("wav2vec2-bert", 1), ("parakeet", 1), ("seamless-m4t-v2", 3)])
+@torch.no_grad()
+def test_an_encoder_whose_convolutions_get_the_mask_runs_once(kind: str, passes: int) -> None:
+    model, calls = tiny_model(kind), []
+    model.foal_net.audio_encoder.register_forward_hook(lambda *_: calls.append(None))
+    model(**processor_of(kind).batch(clips()))  # audio of three lengths
+    assert len(calls) == passes
+
+
+@torch.no_grad()
+def test_the_feature_extractor_of_parakeet_works() -> None:
+    try:
+        extractor = ParakeetFeatureExtractor(feature_size=16)
+    except ImportError:
+        pytest.skip("in transformers 5.19 it needs librosa")
+    model, processor = tiny_model("parakeet"), processor_of("parakeet")
+    processor.feature_extractor = extractor
+    batch = processor.batch(clips())
+    alone = [processor.batch([each]) for each in clips()]
+    torch.testing.assert_close(model(**batch).logits, torch.cat([model(**each).logits for each in alone]), **CLOSE)
+    given = extractor(waveform(SAMPLES[0]).numpy(), sampling_rate=RATE, return_tensors="pt")
+    encoder, valid = model.foal_net.audio_encoder, model(**alone[0]).audio_mask[0].bool()
+    expected = encoder(given.input_features, attention_mask=given.attention_mask).last_hidden_state[0]
+    got = model.foal_net(**alone[0]).audio_last_hidden_state[0, valid]
+    torch.testing.assert_close(got, expected[: int(valid.sum())], **CLOSE)
+    assert valid.sum() == 11  # 88 frames
+
+
 @every_kind
 @torch.no_grad()
 def test_the_sequence_is_that_of_the_encoder_called_by_hand(kind: str) -> None:
@@ -155,6 +184,7 @@ SUMMED = (
     "moonshine",
     "whisper",
     "wav2vec2-bert",
+    "parakeet",
     "ast",
     "wav2vec2-conformer",
 )

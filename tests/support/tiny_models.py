@@ -18,8 +18,10 @@ from transformers import (
     DINOv3ViTConfig,
     EfficientNetConfig,
     HubertConfig,
+    LasrFeatureExtractor,
     MobileNetV2Config,
     MoonshineConfig,
+    ParakeetEncoderConfig,
     PreTrainedConfig,
     ResNetConfig,
     SeamlessM4TFeatureExtractor,
@@ -154,6 +156,17 @@ OTHER_AUDIO_ENCODERS: dict[str, tuple[PreTrainedConfig, Any]] = {
             **_TOKENS,
         ),
         SeamlessM4TFeatureExtractor(feature_size=17, num_mel_bins=17),
+    ),
+    "parakeet": (
+        ParakeetEncoderConfig(
+            **_TRANSFORMER,
+            num_mel_bins=16,
+            subsampling_conv_channels=5,
+            conv_kernel_size=7,
+            layerdrop=0.0,
+            initializer_range=0.3,
+        ),
+        LasrFeatureExtractor(feature_size=16),  # in transformers 5.19, Parakeet's own needs librosa
     ),
     "ast": (
         ASTConfig(**_TRANSFORMER, num_mel_bins=37, max_length=101),
