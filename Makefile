@@ -19,6 +19,9 @@ TESTED := $(shell sed -n 's/^transformers==//p' constraints/tested.txt)
 TRANSFORMERS ?= $(TESTED)
 COMMON = $(VENV)/transformers-tests
 
+# The distribution of the default checkpoint, installed beside foal-hf.
+WEIGHTS = weights/foal-net-small/pyproject.toml
+
 # Processes that share the tests. Each has one thread: with torch's own threads on top they slow each other down.
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
@@ -70,7 +73,7 @@ clean: ## Remove the virtual environments and everything that was built
 	rm -rf $(VENV) $(OLDEST) build dist outputs mutants .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed: pyproject.toml constraints/tested.txt scripts/setup.sh
+$(VENV)/.installed: pyproject.toml $(WEIGHTS) constraints/tested.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh $(VENV) constraints/tested.txt dev
 	@touch $@
 
@@ -87,6 +90,6 @@ $(COMMON)/%/__init__.py: | $(VENV)/.installed
 	@rm $(@D)/transformers-$*.tar.gz
 	@touch $@
 
-$(OLDEST)/.installed: pyproject.toml constraints/oldest.txt scripts/setup.sh
+$(OLDEST)/.installed: pyproject.toml $(WEIGHTS) constraints/oldest.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh $(OLDEST) constraints/oldest.txt test
 	@touch $@

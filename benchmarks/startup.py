@@ -26,7 +26,8 @@ CLASSES = (
 )
 ANSWERS = (", and a first answer", ", and two answers")
 PREDICTION = (
-    "import foal_hf\nfrom transformers import pipeline\nclassify = pipeline('audio-video-emotion', device='cpu')\n"
+    "import foal_hf\nfrom transformers import pipeline\n"
+    "classify = pipeline('audio-video-emotion', model=str(foal_hf.TINY_CHECKPOINT), device='cpu')\n"
 )
 
 

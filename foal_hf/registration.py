@@ -18,7 +18,7 @@ from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .checkpoint_errors import errors_naming_checkpoint, in_one_line
-from .default_checkpoint import resolve_checkpoint
+from .default_checkpoint import REPO_ID, resolve_checkpoint
 from .foal_net.checkpoint_foal_net import CheckpointPart
 from .foal_net.configuration_foal_net import FoalNetConfig
 from .foal_net.modeling_foal_net import FoalNetForEmotionClassification, FoalNetModel
@@ -29,7 +29,7 @@ from .foal_net.video_processing_foal_net import FoalNetVideoProcessor
 
 TASK = "audio-video-emotion"
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
-"""The checkpoint that ships with the package, trained on generated clips, for demonstrations and tests."""
+"""What `foal-hf quickstart` makes, trained on generated clips: for tests of software, not for people."""
 
 
 def register() -> None:
@@ -46,7 +46,7 @@ def register() -> None:
             pipeline_class=AudioVideoEmotionPipeline,
             # A class of transformers: a new process looks this name up there.
             pt_model=AutoModelForVideoClassification,
-            default={"model": (str(TINY_CHECKPOINT), "main")},
+            default=_Default({"model": (REPO_ID, "main")}),
             type="multimodal",
         )
     # For `pipeline(model=...)` without a task.
@@ -63,21 +63,31 @@ class _RegisteredTask(dict):
         return False
 
 
+class _Default(dict):
+    """The default checkpoint, which is looked for when `pipeline` is called without a model."""
+
+    def __getitem__(self, key: str) -> Any:
+        _, revision = super().__getitem__(key)
+        return resolve_checkpoint(), revision
+
+
 def load_pipeline(model: Any = None, device: Any = None, **settings: Any) -> Any:
     """Load the pipeline of a checkpoint, as the commands do.
 
     Args:
-        model (*optional*): Folder or Hub name. Default: the tiny checkpoint of the package.
+        model (*optional*): Folder or Hub name, or `"foal-net-small"`. Default: the last, see
+            [`~foal_hf.default_checkpoint.resolve_checkpoint`].
         device (*optional*): Its device. Default: the best that is available.
         **settings: Further arguments of `transformers.pipeline`.
 
     Raises:
+        FileNotFoundError: If no model is named, and the default one is neither installed nor on the Hub.
         ValueError: If the device is not available, or the checkpoint cannot be loaded; in one sentence. Code in its
             repository is never run.
     """
     register()
     device = checked_device(device)
-    name = resolve_checkpoint(TINY_CHECKPOINT if model is None else model)
+    name = resolve_checkpoint(model)
     with errors_naming_checkpoint(name):
         load: Any = pipeline
         return load(TASK, model=name, device=device, trust_remote_code=False, **settings)

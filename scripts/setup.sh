@@ -126,8 +126,8 @@ ensure_system_libraries
 [ "$extra" != dev ] || ensure_browser
 
 num_pins=$(grep -c == "$constraints")
-say "Installing foal-hf and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"
+say "Installing foal-hf, foal-net-small and up to $num_pins packages as pinned in $constraints (a few minutes the first time)"
 # As an environment variable, the constraints also apply to build dependencies.
 PIP_CONSTRAINT=$constraints PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
-    logged "$venv/bin/python" -m pip install --editable ".${extra:+[$extra]}"
+    logged "$venv/bin/python" -m pip install --editable ".${extra:+[$extra]}" --editable weights/foal-net-small
 say "Installed. Check it with: $venv/bin/foal-hf doctor"

@@ -105,8 +105,7 @@ def annotate(
             range), `status` (`done`, `failed`, `pending`), `error_type`, `error`, `duration_seconds`, `num_segments`,
             `seconds_spent`, `attempts`, `size_bytes`, `notes` (what the reader skipped, moved or converted),
             `model_revision`, `fingerprint`. Rows are sorted by file and time.
-        model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: the tiny checkpoint of the
-            package.
+        model (*optional*): Folder or Hub name of a checkpoint, or a pipeline. Default: foal-net-small.
         modality (`"both"`, `"audio"`, `"video"` or `"auto"`, defaults to `"both"`): As in the pipeline.
         window_seconds (`float`, *optional*): Predict each stride of every file from windows of this length, as in the
             pipeline. Default: one row for each file, whose scores are the mean of its windows, as in the pipeline.

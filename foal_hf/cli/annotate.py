@@ -17,7 +17,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.set_defaults(uses_workers=True)
     command.add_argument("sources", metavar="DIR_OR_LIST", help="a folder, or a text, CSV or TSV list of files")
     command.add_argument("--output", default="results.parquet", help="Parquet file of the results (%(default)s)")
-    command.add_argument("--model", help="folder or Hub name of a checkpoint (default: the tiny one of the package)")
+    command.add_argument("--model", help="folder or Hub name of a checkpoint (default: foal-net-small)")
     command.add_argument(
         "--modality", choices=("both", "audio", "video", "auto"), default="both", help="modalities to use (%(default)s)"
     )

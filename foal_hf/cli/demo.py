@@ -10,7 +10,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     command = add(demo)
     command.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="folder or Hub name (default: the tiny one)"
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="folder or Hub name (default: foal-net-small)"
     )
     command.add_argument("--device", help="cpu, cuda or mps (default: the best that is available)")
     command.add_argument("--port", type=int, help="port (default: the first free one from 7860)")

@@ -84,6 +84,7 @@ def diagnose() -> Report:
         "H.264 and AAC": _check_mp4_round_trip,
         "torchvision": _check_torchvision,
         "CUDA": _check_cuda,
+        "checkpoint": _check_checkpoint,
     }
     with warnings.catch_warnings():  # warnings of third parties are not part of the report
         warnings.simplefilter("ignore")
@@ -227,6 +228,26 @@ def _check_cuda() -> Check:
     return Check("CUDA", "note", f"no device (torch {torch.__version__} is built {build}): models run on the CPU")
 
 
+def _check_checkpoint() -> Check:
+    """The default checkpoint is installed and complete; without it, the Hub is asked for it."""
+    name = "foal-net-small"
+    try:
+        weights = importlib.import_module(name.replace("-", "_"))
+    except ModuleNotFoundError:
+        found = f"{name}, the default, is not installed: it is loaded from the Hub"
+        return Check("checkpoint", "note", found, _install_checkpoint())
+    try:
+        weights.checkpoint_dir()
+    except FileNotFoundError:
+        return Check("checkpoint", "mismatch", f"{name} {weights.__version__} lacks a file", _install_checkpoint())
+    return Check("checkpoint", "ok", f"{name} {weights.__version__}, {weights.__license__}")
+
+
+def _install_checkpoint() -> str:
+    in_checkout = (Path(__file__).resolve().parents[2] / "weights" / "foal-net-small").is_dir()
+    return f"pip install {'./weights/' if in_checkout else ''}foal-net-small"
+
+
 def _loadable_ffmpeg_releases(folders: tuple[str, ...] | None = None) -> list[int]:
     """FFmpeg releases whose shared libraries load, newest first; `""` is the loader's own search path."""
     on_mac = platform.system() == "Darwin"
@@ -298,7 +319,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        status: Status = "note" if name == "CUDA" else "mismatch"
+        status: Status = "note" if name in ("CUDA", "checkpoint") else "mismatch"
         return Check(name, status, f"could not be checked: {_one_line(error)}")
 
 

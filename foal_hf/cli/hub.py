@@ -10,7 +10,7 @@ from typing import Any
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the commands and their options."""
     command = add(push)
-    command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of a saved model and its processor")
+    command.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of a checkpoint, or foal-net-small")
     command.add_argument("repo_id", metavar="ORG/NAME", help="repository; created if it does not exist")
     command.add_argument("--results", metavar="FILE", help="results file of the run, for the card")
     _add_push_options(command)

@@ -21,7 +21,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command = add(predict)
     command.set_defaults(uses_workers=True)
     command.add_argument("files", nargs="+", metavar="FILE", help="a clip or recording: a path or an http(s) URL")
-    command.add_argument("--model", help="folder or Hub name of a checkpoint (default: the tiny one of the package)")
+    command.add_argument("--model", help="folder or Hub name of a checkpoint (default: foal-net-small)")
     command.add_argument(
         "--modality", choices=("both", "audio", "video", "auto"), default="both", help="modalities to use (%(default)s)"
     )

@@ -71,7 +71,7 @@ def serve_demo(
     """Serve the page on 127.0.0.1 until the context ends. Then all recordings are deleted.
 
     Args:
-        checkpoint (`str` or `os.PathLike`, *optional*): Folder or Hub name. By default the tiny one of the package.
+        checkpoint (`str` or `os.PathLike`, *optional*): Folder or Hub name. Default: foal-net-small.
         device (`str`, *optional*): For the model: `"cpu"`, `"cuda"`, `"mps"`; the best available by default.
         port (`int`, *optional*): The first free one from 7860 by default.
         max_upload_bytes (`int`, defaults to 1 GiB): Larger recordings are refused.

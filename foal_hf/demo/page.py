@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..default_checkpoint import DISTRIBUTION, installed_checkpoint
 from ..foal_net.media_foal_net import MediaFile
 from ..foal_net.recordings_foal_net import UNREADABLE
-from ..registration import TINY_CHECKPOINT
 from .answer import TABLE_HEADERS, Answer, make_answer
 from .uploads import Uploads
 
@@ -226,8 +226,8 @@ def _state_of(model: "Future[Any]") -> Iterator[str]:
         yield f"The checkpoint could not be loaded. {error}"
         return
     name = config._name_or_path or "the checkpoint"
-    if Path(name) == TINY_CHECKPOINT:
-        name = "the tiny checkpoint of the package"
+    if Path(name) == installed_checkpoint():
+        name = DISTRIBUTION
     note = f" {GENERATED_NOTE}" if getattr(config, "trained_on_generated_data", False) else ""
     yield f"Ready: {name} predicts {', '.join(config.id2label.values())}.{note}"
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,6 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from foal_hf import (
-    TINY_CHECKPOINT,
     AudioVideoEmotionPipeline,
     FoalNetForEmotionClassification,
     FoalNetProcessor,
@@ -454,17 +452,6 @@ def test_pipelines_of_one_modality_take_a_checkpoint_without_remote_code(
     seen = pipeline("video-classification", model=str(checkpoint), num_frames=15)
     expected = pipeline(TASK, model=str(checkpoint))(media.silent)  # 15 frames too
     assert scores(seen(str(media.silent))) == pytest.approx(scores(expected), abs=1e-5)
-
-
-def test_without_a_model_it_uses_the_checkpoint_of_the_package_and_warns(
-    media: SimpleNamespace, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        classify = pipeline(TASK)
-    assert "Its labels mean nothing on real people" in caplog.text
-    assert Path(classify.model.name_or_path) == TINY_CHECKPOINT
-    assert set(scores(classify(media.film))) == set(classify.model.config.label2id)
-    assert sum(os.path.getsize(path) for path in TINY_CHECKPOINT.rglob("*") if path.is_file()) < 3_000_000
 
 
 @pytest.mark.parametrize("windows", [{}, {"window_seconds": 2}])

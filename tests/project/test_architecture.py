@@ -44,7 +44,7 @@ HOUSE: list[dict[str, str]] = [
         "experiments": "atomic_files checkpoint_errors corpora data data/features default_checkpoint foal_net hub "
         "hub/cards identity metrics plots registration resources results synthetic training",
         "annotate": "atomic_files corpora foal_net identity registration worker_server",
-        "demo": "foal_net plots registration",
+        "demo": "default_checkpoint foal_net plots registration",
     },
     {
         "cli": "annotate atomic_files checkpoint_errors corpora data/features default_checkpoint demo experiments "

@@ -1,16 +1,21 @@
 """The checkpoint that is used where none is named: from its distribution, from the Hub, or not at all."""
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from default_checkpoints import install, uninstall
 from feature_folders import make_feature_folder
 from loopback_hub import LoopbackHub
+from transformers import pipeline
 
 from foal_hf import TINY_CHECKPOINT
 from foal_hf.cli import main
 from foal_hf.default_checkpoint import DISTRIBUTION, REPO_ID, resolve_checkpoint
+from foal_hf.registration import TASK, load_pipeline
 
 
 @pytest.mark.parametrize("name", ["org/foal-net", Path("outputs/checkpoint"), f"./{DISTRIBUTION}"])
@@ -88,6 +93,48 @@ def test_the_licence_is_said_once_and_only_if_no_checkpoint_is_named(
         resolve_checkpoint()
     (record,) = caplog.records
     assert "CC BY-NC-SA 4.0" in record.getMessage() and "model=" in record.getMessage()
+
+
+def test_the_pipeline_looks_for_it_when_it_is_made_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(monkeypatch, tmp_path)
+    script = """
+import sys, foal_hf
+from transformers import pipeline
+assert "foal_net_small" not in sys.modules
+classify = pipeline("audio-video-emotion")
+print(classify.model.name_or_path, classify.model.config.num_labels)
+classify.save_pretrained("saved")
+pipeline("audio-video-emotion", device="cpu")
+"""
+    with LoopbackHub() as hub:
+        environment = {**hub.environment(tmp_path), "PYTHONPATH": os.environ["PYTHONPATH"]}
+        finished = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert hub.requests == []
+    assert (finished.returncode, finished.stdout) == (0, f"{folder} 4\n"), finished.stderr
+    assert finished.stderr.count("CC BY-NC-SA 4.0") == 1
+    assert str(folder) not in (tmp_path / "saved" / "config.json").read_text()
+
+
+def test_the_pipeline_loads_it_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninstall(monkeypatch)
+    with LoopbackHub() as hub:
+        hub.put(REPO_ID, TINY_CHECKPOINT)
+        hub.serve_this_process(monkeypatch, tmp_path)
+        for classify in (pipeline(TASK), load_pipeline()):
+            assert classify.model.name_or_path == REPO_ID
+
+
+def test_the_pipeline_of_transformers_passes_on_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="pip install foal-net-small"):
+        pipeline(TASK)
 
 
 COMMANDS = {

@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections import deque
@@ -72,6 +73,17 @@ def test_the_wheel_has_every_file_of_the_package_and_of_the_two_folders(wheel_na
 def test_the_wheel_has_nothing_else_at_its_top(wheel_names):
     assert {name.split("/")[0] for name in wheel_names} == {"foal_hf", f"foal_hf-{PROJECT['version']}.dist-info"}
     assert not [name for name in wheel_names if name.endswith(".pyc") or "/." in name]
+
+
+def test_no_distribution_of_the_code_has_the_weights_which_have_another_licence(wheel_names, tmp_path):
+    need("checkout")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("foal_hf-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = [*wheel_names, *archive.getnames()]
+    assert any(name.endswith("/foal_hf/py.typed") for name in names)
+    assert not [name for name in names if "foal_net_small" in name or "foal-net-small" in name]
 
 
 def test_the_installed_wheel_finds_its_folders_and_its_requirements(wheel, tmp_path):

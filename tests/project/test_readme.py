@@ -17,6 +17,7 @@ import pytest
 from fake_iemocap import full_tree
 from feature_folders import make_feature_folder
 from loopback_hub import LoopbackHub
+from requirements import CHECKPOINT, need
 from tiny_models import AUDIO_ENCODERS, VISION_ENCODERS
 from transformers import AutoModel, CLIPImageProcessorPil, CLIPVisionModelWithProjection, Wav2Vec2FeatureExtractor
 
@@ -30,7 +31,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 # What is not run here in full, and what runs it.
 DRY_RUN = {"make quickstart", "make test", "make help", "make check"}
-ELSEWHERE = {"pip install .": "tests/project/test_packaging.py builds the wheel and imports it from an installation"}
+ELSEWHERE = {
+    "pip install . ./weights/foal-net-small": "test_packaging.py and test_weights.py build the wheels and import them"
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -159,6 +162,7 @@ def test_links_to_files_lead_somewhere() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_labels_of_the_shipped_checkpoint_are_those_of_the_readme() -> None:
-    labels = json.loads((TINY_CHECKPOINT / "config.json").read_text())["id2label"]
+def test_labels_of_the_default_checkpoint_are_those_of_the_readme() -> None:
+    need("weights")
+    labels = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
     assert ", ".join(f"{index} {name}" for index, name in labels.items()) in " ".join(README.split())

@@ -66,7 +66,9 @@ def test_set_up_says_each_step_and_passes_the_constraints_to_pip(machine):
     result = machine.set_up()
     assert (result.returncode, result.stderr) == (0, "")
     assert all(line.startswith("==> ") for line in result.stdout.splitlines())
-    assert (machine.venv / "asked").read_text() == "-m pip install --editable .[dev] constraints/tested.txt\n"
+    assert (machine.venv / "asked").read_text() == (
+        "-m pip install --editable .[dev] --editable weights/foal-net-small constraints/tested.txt\n"
+    )
 
 
 def test_without_root_missing_libraries_stop_with_the_one_command(machine):

@@ -19,6 +19,7 @@ from with_torchvision import TORCHVISION
 
 
 ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINT = ROOT / "weights" / "foal-net-small" / "foal_net_small" / "checkpoint"
 
 
 def _packages(*names: str, extra: str) -> Callable[[], str | None]:
@@ -72,6 +73,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "torchvision": _torchvision,
     "transformers-tests": transformers_tests.why_missing,
     "video-embedding": _video_embedding,
+    "weights": lambda: None if (CHECKPOINT / "model.safetensors").is_file() else f"no weights in {CHECKPOINT}",
 }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 
 __version__ = "0.1.0"
+__license__ = "CC-BY-NC-SA-4.0"
 
 _FOLDER = Path(__file__).parent / "checkpoint"
 
