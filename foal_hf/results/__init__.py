@@ -55,6 +55,7 @@ class Results(JsonRecord):
         selected_epoch (`float`, *optional*): Epoch of the checkpoint.
         selection_score (`float`, *optional*): Its UA on the split it was chosen on.
         calibration (`str`, *optional*): Whether its scores were calibrated, and if not why, in words.
+        not_measured (`list[str]`): What was not tested and may be asked for: `["other languages than English"]`.
         license (`str`, *optional*): Licence of the checkpoint, by its id on the Hub: `"apache-2.0"`.
         training ([`Training`], *optional*): How the checkpoint was trained.
         latency (`list[Latency]`): Measured times.
@@ -84,6 +85,7 @@ class Results(JsonRecord):
     selected_epoch: float | None = None
     selection_score: float | None = None
     calibration: str | None = None
+    not_measured: list[str] = field(default_factory=list)
     license: str | None = None
     training: Training | None = None
     latency: list[Latency] = field(default_factory=list)

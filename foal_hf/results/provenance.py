@@ -21,6 +21,8 @@ class Corpus(JsonRecord):
         generated (`bool`, *optional*): Whether voices or faces are generated.
         acted (`bool`, *optional*): Whether the emotions are acted.
         description (`str`, *optional*): A sentence or two.
+        citation (`str`, *optional*): The work to cite, in one line.
+        sources (`list[Corpus]`): What it was put together from, each with its own licence.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Corpus(JsonRecord):
     generated: bool | None = None
     acted: bool | None = None
     description: str | None = None
+    citation: str | None = None
+    sources: list["Corpus"] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,14 @@ class Protocol(JsonRecord):
         key (`str`): Lower case with hyphens: `"speaker-disjoint"`, `"leave-one-session-out"`.
         description (`str`): In words.
         held_out (`str`, *optional*): The test split of this run, `"session 5"`; None where one file has all folds.
+        refitted (`bool`, *optional*): Whether the checkpoint was trained on all clips after the tests. They are then of
+            models that were trained in the same way without the tested clips.
     """
 
     key: str
     description: str
     held_out: str | None = None
+    refitted: bool | None = None
 
     def __post_init__(self) -> None:
         check_key("key", self.key)

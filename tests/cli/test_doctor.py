@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from default_checkpoints import install, uninstall
 
 from foal_hf.cli import doctor
 from foal_hf.cli.doctor import Check, Report, diagnose, render
@@ -222,6 +223,16 @@ def test_a_cuda_device_is_named_with_its_memory(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "Tesla")
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: SimpleNamespace(total_memory=7 * 2**30))
     assert line(diagnose(), "CUDA") == Check("CUDA", "ok", "3 x Tesla, 7 GiB")
+
+
+def test_the_default_checkpoint_is_named_with_version_and_licence(tmp_path, monkeypatch):
+    folder = install(monkeypatch, tmp_path)
+    assert doctor._check_checkpoint() == Check("checkpoint", "ok", "foal-net-small 0.1.0, CC-BY-NC-SA-4.0")
+    (folder / "model.safetensors").unlink()
+    assert doctor._check_checkpoint().status == "mismatch"
+    uninstall(monkeypatch)
+    missing = doctor._check_checkpoint()
+    assert missing.status == "note" and missing.remedy == "pip install ./weights/foal-net-small"
 
 
 def test_an_exception_in_a_check_becomes_a_line_without_folders_and_user_names(monkeypatch):

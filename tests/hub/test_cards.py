@@ -16,7 +16,7 @@ from tiny_models import tiny_config
 from foal_hf import TINY_CHECKPOINT, FoalNetConfig, FoalNetForEmotionClassification, FoalNetModel
 from foal_hf.hub.cards import count_parameters, is_made_card, model_card
 from foal_hf.resources import model_cards_dir
-from foal_hf.results import Corpus, Encoder, Evaluation, Results, Score, Split, Training
+from foal_hf.results import Corpus, Encoder, Evaluation, Protocol, Results, Score, Split, Training
 from foal_hf.synthetic import generate_recording
 
 
@@ -337,6 +337,40 @@ def test_the_card_of_the_tiny_checkpoint_is_the_one_that_its_files_make() -> Non
     results = Results.load(TINY_CHECKPOINT / "results.json")
     card = model_card(FoalNetConfig.from_pretrained(TINY_CHECKPOINT), results)
     assert (TINY_CHECKPOINT / "README.md").read_text(encoding="utf-8") == card
+
+
+def test_the_card_names_every_source_of_a_corpus_with_its_licence_and_citation(config: FoalNetConfig) -> None:
+    voices = Corpus(
+        "Voices", url="https://voices.example", license="CC BY-NC-SA 4.0", duty="Give credit", citation="A 18"
+    )
+    faces = Corpus("Faces", hub_id="org/faces", license="Apache-2.0", description="Photographs of other people")
+    corpus = Corpus("voices with faces", sources=[voices, faces])
+    results = minimal_results(corpus=corpus, license="cc-by-nc-sa-4.0")
+    card = model_card(config, results)
+    training = section(card, "Training")
+    assert "\n- [Voices](https://voices.example)\n- Faces: Photographs of other people.\n" in training
+    licences = section(card, "Licences and duties")
+    assert "- this checkpoint: cc-by-nc-sa-4.0\n" in licences
+    assert "- Voices: CC BY-NC-SA 4.0. Give credit. Cite: A 18.\n- Faces: Apache-2.0\n" in licences
+    assert "voices with faces" not in licences  # it has no licence of its own
+    assert ModelCard(card).data.license == "cc-by-nc-sa-4.0" and ModelCard(card).data.datasets == ["org/faces"]
+    forbidden = "**non-commercial use only**"
+    assert forbidden in section(card, "Prohibited and high-risk uses")
+    assert forbidden not in model_card(config, minimal_results(license="cc-by-sa-4.0"))
+
+
+def test_scores_of_other_models_than_the_published_one_are_called_so(config: FoalNetConfig) -> None:
+    protocol = Protocol("speaker-disjoint", "Six folds.", refitted=True)
+    card = model_card(config, made_results(protocol=protocol))
+    assert "the UA of models trained in the same way is" in card and "its UA is" not in card
+    assert "was then trained on all clips, and was not tested itself. The checkpoint is" in section(card, "Results")
+    assert "trained in the same way" not in model_card(config, made_results())
+
+
+def test_the_card_lists_what_was_not_measured(config: FoalNetConfig) -> None:
+    card = model_card(config, minimal_results(not_measured=["films", "other languages"]))
+    assert "\n- Not measured: films; other languages.\n" in section(card, "Limits")
+    assert "Not measured: " not in model_card(config, minimal_results())
 
 
 def test_the_three_ways_to_use_it_name_the_repository(card: str, config: FoalNetConfig) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from foal_hf import TINY_CHECKPOINT
 from foal_hf.cli import main
 from foal_hf.default_checkpoint import DISTRIBUTION, REPO_ID, resolve_checkpoint
 from foal_hf.registration import TASK, load_pipeline
+from foal_hf.results import Corpus, Results
 
 
 @pytest.mark.parametrize("name", ["org/foal-net", Path("outputs/checkpoint"), f"./{DISTRIBUTION}"])
@@ -158,9 +160,21 @@ def test_every_command_knows_it_by_its_short_name(
     assert "Install it with `pip install foal-net-small`" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_it_is_pushed_by_its_short_name(
+def test_it_is_pushed_by_its_short_name_under_its_own_licence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(monkeypatch, tmp_path)
-    assert main(["push", DISTRIBUTION, "org/name", "--dry-run"]) == 0
-    assert "model.safetensors" in capsys.readouterr().out
+    folder = install(monkeypatch, tmp_path)
+    results = Results.load(folder / "results.json")
+    voices = Corpus("Voices", license="CC BY-NC-SA 4.0", citation="Livingstone and Russo 2018")
+    corpus = replace(results.corpus, sources=[voices])
+    replace(results, license="cc-by-nc-sa-4.0", corpus=corpus).save(folder / "results.json")
+    with LoopbackHub() as hub:
+        hub.serve_this_process(monkeypatch, tmp_path)
+        assert main(["push", DISTRIBUTION, "org/name", "--dry-run"]) == 0
+        assert "model.safetensors" in capsys.readouterr().out and hub.requests == []
+        assert main(["push", DISTRIBUTION, "org/name"]) == 0
+        files = hub.files("model", "org/name")
+    assert {"config.json", "model.safetensors", "processor_config.json", "results.json"} <= files.keys()
+    card = files["README.md"].decode()
+    assert "\nlicense: cc-by-nc-sa-4.0\n" in card and "Cite: Livingstone and Russo 2018." in card
+    assert 'model="org/name"' in card

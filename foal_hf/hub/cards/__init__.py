@@ -18,7 +18,7 @@ from ...results import METRIC_NAMES, Corpus, Encoder, Evaluation, Results, Train
 from .markdown import cell, condition_words, counted, enumerated, named_versions, percent, score_words, sentence
 from .metadata import card_metadata, encoder_names, encoder_of, is_generated
 from .parameters import count_parameters, is_headless
-from .reading import CHOSEN_BY, explain_scores
+from .reading import CHOSEN_BY, REFITTED, explain_scores
 
 
 TEMPLATE_NAME = "model_card.md"
@@ -189,7 +189,7 @@ def _training_facts(results: Results) -> dict[str, Any]:
 
 
 def _how_chosen(results: Results) -> str:
-    words = CHOSEN_BY[results.selection]
+    words = (REFITTED if results.protocol.refitted else "") + CHOSEN_BY[results.selection]
     if results.selected_epoch is None:
         return words
     score = results.selection_score

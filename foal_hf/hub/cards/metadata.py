@@ -43,7 +43,7 @@ def card_metadata(config: FoalNetConfig, results: Results | None, model_name: st
         pipeline_tag=PIPELINE_TAG,
         tags=tags,
         base_model=[name for name in encoder_names(config, results) if name] or None,
-        datasets=[corpus.hub_id] if corpus and corpus.hub_id else None,
+        datasets=[each.hub_id for each in (corpus, *corpus.sources) if each.hub_id] or None if corpus else None,
         metrics=[name for name, _ in _HUB_METRICS.values()] if evaluations else None,
         eval_results=evaluations or None,
         model_name=model_name if evaluations else None,

@@ -14,6 +14,11 @@ CHOSEN_BY = {
 }
 """How the checkpoint of a run was chosen, by `Results.selection`."""
 
+REFITTED = (
+    "These are the scores of models that were trained in the same way without the tested clips. The published "
+    "checkpoint was then trained on all clips, and was not tested itself. "
+)
+
 # With fewer speakers, percentile intervals are known to be too narrow.
 _FEW_CLUSTERS = 10
 
@@ -44,4 +49,4 @@ def explain_scores(conditions: Mapping[str, Evaluation], runs: str = "the runs")
     return " ".join(sentences)
 
 
-__all__ = ["CHOSEN_BY", "explain_scores"]
+__all__ = ["CHOSEN_BY", "REFITTED", "explain_scores"]
