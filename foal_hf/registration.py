@@ -54,6 +54,7 @@ def register() -> None:
     FoalNetConfig._is_registered = True
     FoalNetForEmotionClassification._open_export = staticmethod(_open_export)
     CheckpointPart._hub = staticmethod(_hub)
+    FoalNetVideoProcessor._open_faces = staticmethod(_open_faces)
 
 
 class _RegisteredTask(dict):
@@ -115,6 +116,13 @@ def _hub() -> Any:
     from . import hub
 
     return hub
+
+
+def _open_faces(transform: Any, margin: float) -> Any:
+    """What finds and crops faces; None where a package of the extra `faces` is missing."""
+    from .faces import FaceCrops, missing_packages
+
+    return None if missing_packages() else FaceCrops(transform, margin)
 
 
 def _open_export(folder: Any, **kwargs: Any) -> Any:

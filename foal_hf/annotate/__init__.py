@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from ..foal_net.recordings_foal_net import MODALITIES, check_media, features_taken
+from ..foal_net.faces_foal_net import FACES
+from ..foal_net.recordings_foal_net import MODALITIES, check_media, features_taken, reader_of_faces
 from ..foal_net.timeline_foal_net import is_regression
 from ..registration import load_pipeline
 from ..worker_server import prepare_workers
@@ -76,6 +77,7 @@ def annotate(
     time_limit_seconds: float = 60.0,
     file_time_limit_seconds: float | None = None,
     max_pixels: int | None = None,
+    faces: Literal["auto", "off"] = "auto",
     retry_failed: bool = False,
     all_files: bool = False,
     root: str | os.PathLike[str] | None = None,
@@ -120,6 +122,9 @@ def annotate(
         file_time_limit_seconds (`float`, *optional*): Time limit for decoding one file. Default: 60 times
             `time_limit_seconds`.
         max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
+        faces (`"auto"` or `"off"`, defaults to `"auto"`): As in the pipeline. Results of a checkpoint that was trained
+            on faces also have `video_crop` (`"face"` or `"frame"`), `video_frames`, `video_frames_with_face` and
+            `video_face_box`.
         retry_failed (`bool`, defaults to `False`): Retry files that failed in earlier runs.
         all_files (`bool`, defaults to `False`): Try every file of a folder, not only those with a known suffix.
         root (`str` or `os.PathLike`, *optional*): The folder that file names are relative to. Default: the folder, the
@@ -153,7 +158,8 @@ def annotate(
     limits = TimeLimits(time_limit_seconds, file_time_limit_seconds)
     decode_settings = DecodeSettings(batch_size, workers, limits, min_score)
     windows = {"window_seconds": window_seconds, "stride_seconds": stride_seconds, "first_seconds": first_seconds}
-    _check(decode_settings, windows, modality=modality, engine=engine, num_actors=num_actors, max_pixels=max_pixels)
+    choices = {"modality": modality, "engine": engine, "faces": faces}
+    _check(decode_settings, windows, choices, num_actors=num_actors, max_pixels=max_pixels)
     paths = JobPaths.of(output)
     listed = list_files(sources, root=root, all_files=all_files, outputs=[path.absolute() for path in paths])
     if engine == "local":
@@ -167,8 +173,14 @@ def annotate(
         raise ValueError("`min_score` is for probabilities, but this model predicts numbers (regression).")
     check_media(MODALITIES[modality], features_taken(config))
     labels = [config.id2label[index] for index in range(config.num_labels)]
-    reader = ClipReader(classify.processor, config.shortest_sound, modality, **windows, max_pixels=max_pixels)
-    description = describe_job(classify, labels=labels, modality=modality, min_score=min_score, **windows)
+    of_faces = reader_of_faces(classify.processor, faces, modality)
+    reader = ClipReader(
+        classify.processor, config.shortest_sound, modality, **windows, max_pixels=max_pixels, faces=of_faces
+    )
+    settings = {"labels": labels, "modality": modality, "min_score": min_score, **windows}
+    if of_faces:  # jobs of other checkpoints keep their name
+        settings["faces"] = of_faces.get("without_faces", "found")
+    description = describe_job(classify, **settings)
     begun, num_annotated, model_seconds = time.perf_counter(), 0, 0.0
     with Job(paths, description, listed.root, labels, getattr(config, "_commit_hash", None)) as job:
         waiting = listed.files
@@ -227,15 +239,15 @@ def _default_workers() -> int:
 def _check(
     decode_settings: DecodeSettings,
     windows: Mapping[str, float | None],
+    choices: Mapping[str, str],
     *,
-    modality: str,
-    engine: str,
     num_actors: int | None,
     max_pixels: int | None,
 ) -> None:
-    for name, value, choices in (("modality", modality, tuple(MODALITIES)), ("engine", engine, _ENGINES)):
-        if value not in choices:
-            raise ValueError(f"Unknown `{name}` {value!r}; expected one of {', '.join(choices)}.")
+    known = {"modality": tuple(MODALITIES), "engine": _ENGINES, "faces": FACES}
+    for name, value in choices.items():
+        if value not in known[name]:
+            raise ValueError(f"Unknown `{name}` {value!r}; expected one of {', '.join(known[name])}.")
     numbers = {
         "batch_size": decode_settings.batch_size,
         "num_workers": decode_settings.num_workers,

@@ -116,6 +116,7 @@ class Job:
                 f"{self.results} exists, but its job folder {self.folder} does not. Move the file away, or choose "
                 "another output."
             )
+        self._has_faces = "faces" in description
         self._labels, self._model_revision, self.fingerprint = list(labels), model_revision, digest_of(description)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claims = Claims(self.folder / "claims")
@@ -218,7 +219,8 @@ class Job:
             self._journals.refresh()
             keys = sorted({*self._journals.entries, *(file.key for file in files)})
             about = {"fingerprint": self.fingerprint, "model_revision": self._model_revision}
-            write_results(self.results, self._journals.records(keys), self._labels, about)
+            records = self._journals.records(keys)
+            write_results(self.results, records, self._labels, about, has_faces=self._has_faces)
             return write_manifest(self.manifest, self._journals.records(keys), keys, about)
 
     def _needed(self, file: MediaPath, failed: Mapping[Key, Entry]) -> Task | None:

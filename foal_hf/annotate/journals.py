@@ -50,7 +50,7 @@ class Segment:
     scores: dict[str, float]
     modalities: tuple[str, ...]
     reason: str | None = None
-    evidence: dict[str, dict[str, float | bool | None] | None] | None = None
+    evidence: dict[str, dict[str, Any] | None] | None = None
     notes: tuple[str, ...] = ()
 
 

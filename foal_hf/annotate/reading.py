@@ -1,7 +1,7 @@
 """How a decode worker reads a file: as the pipeline does, for one prediction or for one each stride."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..foal_net.recordings_foal_net import PendingWindow, WindowReader
@@ -21,6 +21,7 @@ class ClipReader:
         stride_seconds (`float`, *optional*): From the start of a window to the next. Default: half a window.
         first_seconds (`float`, *optional*): Read only this much of each file, from its start.
         max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
+        faces (`Mapping[str, Any]`): From `reader_of_faces`.
     """
 
     processor: Any
@@ -30,6 +31,7 @@ class ClipReader:
     stride_seconds: float | None = None
     first_seconds: float | None = None
     max_pixels: int | None = None
+    faces: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, file: Any) -> Iterator[PendingWindow]:
         """The windows of a file, or of a range of it (`start_seconds`, `end_seconds`), in order.
@@ -37,7 +39,7 @@ class ClipReader:
         Raises:
             MediaError: If it cannot be read, or has nothing to score.
         """
-        reader = WindowReader(self.processor, self.shortest_sound, self.modality, detect_speech=False)
+        reader = WindowReader(self.processor, self.shortest_sound, self.modality, detect_speech=False, **self.faces)
         part = {name: getattr(file, name) for name in ("start_seconds", "end_seconds")}
         part = given({**part, "first_seconds": self.first_seconds, "max_pixels": self.max_pixels})
         if self.window_seconds is None:

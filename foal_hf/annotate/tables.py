@@ -30,6 +30,12 @@ _EVIDENCE = {
     "video_black": pyarrow.bool_(),
     "video_frozen": pyarrow.bool_(),
 }
+_FACES = {
+    "video_crop": pyarrow.string(),
+    "video_frames": pyarrow.int32(),
+    "video_frames_with_face": pyarrow.int32(),
+    "video_face_box": pyarrow.list_(pyarrow.float64()),
+}
 _MANIFEST = pyarrow.schema(
     {
         "file": pyarrow.string(),
@@ -50,7 +56,14 @@ _MANIFEST = pyarrow.schema(
 )
 
 
-def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], about: Mapping[str, Any]) -> None:
+def write_results(
+    path: Path,
+    records: Iterable[Record],
+    labels: Sequence[str],
+    about: Mapping[str, Any],
+    *,
+    has_faces: bool = False,
+) -> None:
     """Write a row for each clip or segment.
 
     Columns: `file`, `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` of each class, `modalities`,
@@ -61,6 +74,7 @@ def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], 
         records (`Iterable[Record]`): Failed files give no row.
         labels (`Sequence[str]`): Classes in the model's order.
         about (`Mapping[str, Any]`): Stored in the metadata of the file as JSON, under `foal_hf`.
+        has_faces (`bool`, defaults to `False`): Whether there are columns for the evidence about faces.
     """
     fields = {
         "file": pyarrow.string(),
@@ -71,6 +85,7 @@ def write_results(path: Path, records: Iterable[Record], labels: Sequence[str], 
         **{f"score_{label}": pyarrow.float32() for label in labels},
         "modalities": pyarrow.list_(pyarrow.string()),
         **_EVIDENCE,
+        **(_FACES if has_faces else {}),
         "reason": pyarrow.string(),
         "notes": pyarrow.string(),
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from .options import add_limits
+from .options import add_faces, add_limits
 from .terminal import raise_on_interrupt
 
 
@@ -29,6 +29,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--num-workers", type=int, help="decoding processes (default: processors minus one, at most 8)"
     )
+    add_faces(command)
     add_limits(command)
     command.add_argument("--retry-failed", action="store_true", help="retry files that failed in earlier runs")
     command.add_argument("--all-files", action="store_true", help="try every file of a folder, whatever its suffix")

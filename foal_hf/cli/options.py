@@ -53,6 +53,16 @@ def add_limits(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_faces(command: argparse.ArgumentParser) -> None:
+    """Declare whether faces are looked for."""
+    command.add_argument(
+        "--faces",
+        choices=("auto", "off"),
+        default="auto",
+        help="off: the whole frame, also for a checkpoint that was trained on faces (%(default)s)",
+    )
+
+
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
     """The given options of `load_corpus`."""
     given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..printable_text import printable
-from .options import add_limits
+from .options import add_faces, add_limits
 from .terminal import raise_on_interrupt
 
 
@@ -32,6 +32,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("--window-seconds", type=float, help="predict window by window (6 for the formats below)")
     command.add_argument("--stride-seconds", type=float, help="from one window to the next (default: half a window)")
     command.add_argument("--first-seconds", type=float, help="use only this much of each file (default: all of it)")
+    add_faces(command)
     add_limits(command)
     command.add_argument("--csv", action="store_true", help="print a CSV table, one row for each stride")
     command.add_argument("--vtt", action="store_true", help="print WebVTT subtitles, one cue for each run of a label")
@@ -59,6 +60,7 @@ def predict(options: argparse.Namespace) -> int:
         "batch_size": options.batch_size,
         "first_seconds": options.first_seconds,
         "max_pixels": options.max_pixels,
+        "faces": options.faces,
         "on_error": "skip",
     }
     with load_pipeline(options.model, options.device, pipeline_class=IsolatedPipeline) as classify:
@@ -130,10 +132,12 @@ def _print_predictions(entries: list[dict[str, Any]], labels: list[str], options
     if options.json:
         print(json.dumps([{**entry, "file": printable(entry["file"])} for entry in entries], indent=2))
         return
+    has_faces = any(formats.tells_of_faces(entry.get("segments", [])) for entry in entries)
     for number, entry in enumerate(entries):
         segments = entry.get("segments", [])
         if options.csv:
-            print(formats.to_csv(segments, labels, file=entry["file"], header=number == 0), end="")
+            table = formats.to_csv(segments, labels, file=entry["file"], header=number == 0, has_faces=has_faces)
+            print(table, end="")
         elif options.vtt:
             print(formats.to_vtt(segments), end="")
         elif options.srt:

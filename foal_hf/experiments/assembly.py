@@ -17,7 +17,7 @@ from .recipe import FEATURES, Recipe
 
 _VIDEO_FIELDS = (
     *("frames_per_second", "max_seconds", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
-    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "crop", "crop_margin"),
 )
 
 

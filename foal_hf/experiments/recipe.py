@@ -61,6 +61,8 @@ _PROCESSOR_FIELDS: dict[str, Any] = {
     "do_normalize": bool,
     "image_mean": list,
     "image_std": list,
+    "crop": Literal["frame", "face"],
+    "crop_margin": float,
 }
 _DATA_FIELDS: dict[str, Any] = {"padding": Literal["longest", "max_length"], "keep_in_memory": bool}
 

@@ -11,7 +11,7 @@ from .centerface import EXTRA, CenterFace, missing_packages
 from .crops import CROP_MARGIN, crop_square, square_around
 from .detection import Detections, FaceDetector, find_faces
 from .tracks import FaceTracks, Person
-from .watching import Face, FaceCrops, FaceWatch, main_face
+from .watching import Face, FaceCrops, FaceWatch
 
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Person",
     "crop_square",
     "find_faces",
-    "main_face",
     "missing_packages",
     "square_around",
 ]

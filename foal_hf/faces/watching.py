@@ -1,16 +1,15 @@
 """Faces in a recording while it is decoded: frame by frame, in the memory of the crops that may be wanted.
 
 A frame is looked at once and then forgotten. What stays of it are the faces in it, and for the largest of them the
-crop that the encoder would see. Which face a clip is about is known at its end only.
+crop that the encoder would see. Whose face a clip is about is known at its end only, see faces_foal_net.py.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
-from ..foal_net.media_foal_net import Clip
 from .centerface import CenterFace
 from .crops import CROP_MARGIN, crop_square, square_around
 from .detection import LONGEST_SIDE, FaceDetector, find_faces
@@ -72,20 +71,6 @@ class FaceCrops:
         """What [`MediaFile.read`] takes as `find_faces`, for all reads of one recording."""
         return FaceWatch(self)
 
-    def of_main_face(self, clip: Clip) -> Clip:
-        """The clip with the crops of its main face as frames, see [`main_face`]; unchanged if it has no face."""
-        person = main_face(clip.faces or ())
-        if person is None or clip.faces is None or clip.frame_seconds is None:
-            return replace(clip, faces=None)
-        seen = [index for index, faces in enumerate(clip.faces) if person in faces and faces[person].is_seen]
-        crops = {
-            index: face.crop
-            for index in range(seen[0], seen[-1] + 1)
-            if (face := clip.faces[index].get(person)) is not None and face.crop is not None
-        }
-        frame_seconds = clip.frame_seconds[list(crops)]
-        return replace(clip, frames=torch.stack(list(crops.values())), frame_seconds=frame_seconds, faces=None)
-
 
 class FaceWatch:
     """Watches one recording; called with its frames in their order.
@@ -136,25 +121,4 @@ class FaceWatch:
         return Face(tuple(person.box.tolist()), person.score, landmarks, is_seen, crop)
 
 
-def main_face(faces: Sequence[dict[int, Any]]) -> int | None:
-    """Whose face a clip is about: the largest, longest visible one.
-
-        sum over the frames in which the face is seen of the longer side of its box
-
-    so a face that is half as large has to be seen twice as long. Of equal ones it is the one that came first.
-
-    Args:
-        faces (`Sequence[dict[int, Face]]`): Of each frame, by the number of the person.
-
-    Returns:
-        `int`: The number of the person; None where no frame has a face.
-    """
-    sums: dict[int, float] = {}
-    for of_frame in faces:
-        for number, face in of_frame.items():
-            if face.is_seen and face.crop is not None:
-                sums[number] = sums.get(number, 0.0) + face.side
-    return max(sums, key=lambda number: (sums[number], -number)) if sums else None
-
-
-__all__ = ["LOOKS_PER_SECOND", "MOST_CROPS", "Face", "FaceCrops", "FaceWatch", "main_face"]
+__all__ = ["LOOKS_PER_SECOND", "MOST_CROPS", "Face", "FaceCrops", "FaceWatch"]

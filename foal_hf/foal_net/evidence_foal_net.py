@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .arrays_foal_net import resample
+from .faces_foal_net import FaceCounter
 
 
 SILENT_DBFS = -60.0
@@ -53,6 +54,7 @@ class EvidenceMeter:
         self._first_luma: torch.Tensor | None = None
         self._is_black = self._is_frozen = True
         self._notes: dict[str, None] = {}
+        self._faces = FaceCounter()
 
     def add(self, clip: Any) -> None:
         """Measure the next clip of the recording."""
@@ -61,6 +63,7 @@ class EvidenceMeter:
             self._add_audio(clip.waveform, clip.sampling_rate)
         for frame in () if clip.frames is None else clip.frames:  # one at a time, for memory
             self._add_frame(frame)
+        self._faces.add(clip.faces or ())
 
     def evidence(self) -> dict[str, Any]:
         """The measurements of all clips so far, see [`measure_evidence`]."""
@@ -76,6 +79,7 @@ class EvidenceMeter:
             }
         if self._num_frames:
             video = {"black": self._is_black, "frozen": self._is_frozen if self._num_frames > 1 else None}
+            video |= self._faces.evidence() if self._faces.num_frames else {}
         return {"audio": audio, "video": video, "notes": list(self._notes)}
 
     def _detector(self) -> tuple[Any, Any] | None:
@@ -114,7 +118,10 @@ def measure_evidence(clip: Any, *, detect_speech: bool = True) -> dict[str, Any]
 
         - `audio`: `level_dbfs` (`float`, the level of all audio, at least -120), `silent` and `clipped` (`bool`),
           `speech` (`bool`, or None if speech detection was not run) and `speech_share` (`float` in [0, 1], or None).
-        - `video`: `black` (`bool`: all frames are), `frozen` (`bool`, or None for a single frame).
+        - `video`: `black` (`bool`: all frames are), `frozen` (`bool`, or None for a single frame). Where faces were
+          looked for, also `crop` (`"face"`, or `"frame"` if there is none), `frames`, `frames_with_face` (`int`) and
+          `face_box` (left, top, right, bottom in pixels: the mean box of the main face, or None). A checkpoint that was
+          trained on faces has `crop` (`"frame"`) where they were not looked for.
         - `notes` (`list[str]`): What the reader skipped, moved or converted, such as high dynamic range.
 
     Example:

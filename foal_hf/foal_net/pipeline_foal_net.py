@@ -14,6 +14,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import ModelOutput, logging
 
 from .checkpoint_foal_net import CheckpointPart
+from .faces_foal_net import FACES
 from .recordings_foal_net import (
     MODALITIES,
     TIMELINE_SETTINGS,
@@ -25,6 +26,7 @@ from .recordings_foal_net import (
     check_windows,
     features_taken,
     raise_copy_of,
+    reader_of_faces,
 )
 from .rows_foal_net import CLIP_FIELDS, check_columns, given
 from .sources_foal_net import MediaError
@@ -132,6 +134,9 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
                 not set them.
             first_seconds (`float`, *optional*): Use only this much of each clip, from its start.
             max_pixels (`int`, *optional*): Limit of the pixels of one frame, as in [`MediaFile`].
+            faces (`"auto"` or `"off"`, defaults to `"auto"`): A checkpoint that was trained on faces gets the main face
+                of each clip or window, the largest, longest visible one, unless the row has a `crop_box`. That needs
+                the extra `faces`. `"off"` looks for none. Other checkpoints get the whole frame in any case.
             window_seconds (`float`, *optional*): Predict windows of this length instead of one clip.
             stride_seconds (`float`, *optional*): From the start of one window to the start of the next; at most
                 `window_seconds`, half of it by default.
@@ -236,15 +241,16 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
     def _reading(self, settings: dict[str, Any]) -> Callable[[Any], Iterator[PendingWindow]]:
         """The function that reads the windows of a recording; without the model, for the workers."""
         own = ("modality", "detect_speech")
+        faces = reader_of_faces(self.processor, settings.get("faces", "auto"), settings.get("modality", "both"))
         reader = WindowReader(
             self.processor,
             self.model.config.shortest_sound,
             takes_features=features_taken(self.model.config),
             **{name: settings[name] for name in own if name in settings},
+            **faces,
         )
-        rest = {
-            name: settings[name] for name in settings if name not in (*own, "stream", "progress", "return_evidence")
-        }
+        others = (*own, "faces", "stream", "progress", "return_evidence")
+        rest = {name: settings[name] for name in settings if name not in others}
         if "window_seconds" in rest:
             return functools.partial(reader.timeline, **rest)
         return functools.partial(reader.whole, with_evidence=settings.get("return_evidence", False), **rest)
@@ -324,6 +330,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
         progress: bool | None = None,
         first_seconds: float | None = None,
         max_pixels: int | None = None,
+        faces: str | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         max_seconds = {"max_seconds": kwargs.pop("max_seconds")} if "max_seconds" in kwargs else {}
@@ -331,6 +338,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             raise ValueError(f"Unknown arguments of the audio-video-emotion pipeline: {', '.join(sorted(kwargs))}.")
         _check_choice("modality", modality, MODALITIES)
         _check_choice("on_error", on_error, ("raise", "skip"))
+        _check_choice("faces", faces, FACES)
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be 1 or more, got {top_k}.")
         if min_score is not None and not 0 <= min_score <= 1:
@@ -355,6 +363,7 @@ class AudioVideoEmotionPipeline(CheckpointPart, ChunkPipeline):
             "progress": progress,
             "first_seconds": first_seconds,
             "max_pixels": max_pixels,
+            "faces": faces,
         }
         postprocess = {
             "top_k": top_k,

@@ -15,7 +15,7 @@ from transformers.utils import PROCESSOR_NAME
 from .checkpoint_foal_net import AUTO_MAP, CheckpointPart, write_code
 from .features_foal_net import SIDES, pad_features, read_features
 from .image_processors_foal_net import load_image_processor
-from .media_foal_net import Clip, read_clip
+from .media_foal_net import Clip
 from .rows_foal_net import MEDIA_FIELDS, check_sampling_rate_given, checked_source
 from .spectrograms_foal_net import batch_spectrograms, gives_spectrograms
 from .video_processing_foal_net import (
@@ -250,7 +250,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             self.read(
                 **({"source": video} if load_audio_from_video else _only_given(audio, video)),
                 source_sampling_rate=audio_kwargs.get("sampling_rate"),
-                transform=video_processor.resize_and_crop,
+                video_processor=video_processor,
                 **reading,
             )
             for audio, video, reading in zip(audios, videos, readings, strict=True)
@@ -294,7 +294,7 @@ class FoalNetProcessor(_CheckpointProcessor):
     def read(
         self, source: Any = None, *, audio_features: Any = None, video_features: Any = None, **kwargs: Any
     ) -> Clip:
-        """Read one clip at the rates and for the length of this processor; frames are resized and cropped.
+        """Read one clip at the rates and for the length of this processor; frames are cropped and resized.
 
         Args:
             source, **kwargs: As in [`read_clip`]; `max_seconds` and `frames_per_second` default to the processor's.
@@ -314,7 +314,7 @@ class FoalNetProcessor(_CheckpointProcessor):
             return Clip(None, None, None, None, start, kwargs.get("end_seconds") or start, **features)
         return replace(self._read_media(source, modalities=raw, **kwargs), **features)
 
-    def _read_media(self, source: Any, **kwargs: Any) -> Clip:
+    def _read_media(self, source: Any, *, video_processor: Any = None, **kwargs: Any) -> Clip:
         self._check_reads(kwargs["modalities"])
         source = checked_source(source)
         kwargs |= {name: checked_source(kwargs[name]) for name in MEDIA_FIELDS if name in kwargs}
@@ -325,13 +325,12 @@ class FoalNetProcessor(_CheckpointProcessor):
         settings = {
             "frames_per_second": self.frames_per_second,
             "max_seconds": self.max_seconds,
-            "transform": self.video_processor.resize_and_crop,
         }
         if kwargs.get("frames_per_second", 0) is None:
             kwargs.pop("frames_per_second")
         if self.feature_extractor is not None:
             settings["sampling_rate"] = self.sampling_rate
-        return read_clip(source, **{**settings, **kwargs})
+        return (video_processor or self.video_processor).read(source, **{**settings, **kwargs})
 
     def _check_reads(self, sides: Sequence[str]) -> None:
         """Raise `ValueError` for a side that this processor cannot read."""

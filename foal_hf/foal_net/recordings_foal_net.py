@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .evidence_foal_net import EvidenceMeter, measure_evidence, usable_part, why_nothing
+from .faces_foal_net import NO_FACE, NOT_FOUND, TURNED_OFF, FaceCounter, crop_to_main_face
 from .features_foal_net import features_of
 from .media_foal_net import Clip, MediaFile
 from .rows_foal_net import RANGE_FIELDS, check_sampling_rate_given, given, names_features, source_and_settings
@@ -66,6 +67,8 @@ class WindowReader:
         detect_speech (`bool`): Whether evidence includes speech detection.
         takes_features (`Mapping[str, str]`): Which features the model takes, in words, by the side, `"audio"` or
             `"video"`, that it has no encoder for.
+        face_crops (*optional*): What finds and crops faces, see `reader_of_faces`; None uses the whole frame.
+        without_faces (`str`, *optional*): Why the whole frame is used although the model was trained on faces.
     """
 
     processor: Any
@@ -73,6 +76,8 @@ class WindowReader:
     modality: str = "both"
     detect_speech: bool = True
     takes_features: Mapping[str, str] = field(default_factory=dict)
+    face_crops: Any = None
+    without_faces: str | None = None
 
     def timeline(
         self, source: Any, *, window_seconds: float, stride_seconds: float | None = None, **settings: Any
@@ -97,8 +102,9 @@ class WindowReader:
         with MediaFile(**media, in_order=True) as opened:
             for stride in read_windows(opened, **part):
                 evidence = measure_evidence(stride.segment, detect_speech=self.detect_speech)
+                notes = self._note_crop(evidence, part)
                 clip = None if stride.window is None else self._usable(stride.window)
-                yield _pending(stride, clip, evidence, opened)
+                yield _pending(stride, clip, evidence, opened, notes)
 
     def whole(self, source: Any, *, with_evidence: bool = False, **settings: Any) -> Iterator[PendingWindow]:
         """All of one recording, in windows that do not overlap.
@@ -121,12 +127,14 @@ class WindowReader:
         media, part = self._arguments(source, settings)
         is_auto = self.modality == "auto"
         meter = EvidenceMeter(detect_speech=self.detect_speech and with_evidence)
+        faces = FaceCounter()
         has_content = is_auto
         for stride, opened in self._strides(media, part, one_window):
             clip = self._usable(stride.segment)
             has_content = has_content or clip is not None
             if with_evidence or is_auto:
                 meter.add(stride.segment)
+            faces.add(stride.segment.faces or ())
             if stride.is_last and not has_content:
                 raise MediaError(
                     opened.name,
@@ -134,7 +142,11 @@ class WindowReader:
                     "that the model needs, and it has no video; give a longer clip.",
                 )
             is_measured = stride.is_last and (with_evidence or is_auto)
-            yield _pending(stride, clip, meter.evidence() if is_measured else {}, opened)
+            evidence = meter.evidence() if is_measured else {}
+            notes = self._note_crop(evidence, part) if stride.is_last else ()
+            if stride.is_last and faces.num_frames and not faces.num_with_face:
+                notes = (NO_FACE,)
+            yield _pending(stride, clip, evidence, opened, notes)
 
     def _of_features(self, row: dict[str, Any], settings: dict[str, Any], *, with_evidence: bool) -> PendingWindow:
         """A clip of which at least one side is features, as one window."""
@@ -210,13 +222,27 @@ class WindowReader:
         if "first_seconds" in settings:
             end = part.get("start_seconds", 0.0) + settings["first_seconds"]
             part["end_seconds"] = min(end, part.get("end_seconds", end))
+        if self._looks_for_faces(part):
+            part["find_faces"] = self.face_crops.watch()
         return media, {"transform": self.processor.video_processor.resize_and_crop, **part}
+
+    def _looks_for_faces(self, part: Mapping[str, Any]) -> bool:
+        return self.face_crops is not None and part.get("crop_box") is None
+
+    def _note_crop(self, evidence: dict[str, Any], part: Mapping[str, Any]) -> tuple[str, ...]:
+        """Say in the evidence, and in words, that the model gets whole frames in place of the faces it knows."""
+        if self.without_faces is None or part.get("crop_box") is not None:
+            return ()
+        if evidence.get("video"):
+            evidence["video"]["crop"] = "frame"
+            evidence["notes"] = [*evidence["notes"], self.without_faces]
+        return (self.without_faces,)
 
     def _usable(self, window: Clip) -> Clip | None:
         clip = drop_too_short_audio(window, self.shortest_sound)
         if clip is not None and self.modality == "auto":
             clip = usable_part(clip, measure_evidence(clip, detect_speech=False))
-        return clip
+        return None if clip is None else crop_to_main_face(clip)
 
 
 class WindowStream(IterableDataset):
@@ -306,6 +332,24 @@ class TimelinePredictor:
         return [replace(window.segment, scores=scores.get(row)) for row, window in enumerate(windows)]
 
 
+def reader_of_faces(processor: Any, faces: str, modality: str) -> dict[str, Any]:
+    """`face_crops` and `without_faces` of a [`WindowReader`].
+
+    Args:
+        processor ([`FoalNetProcessor`]): Knows what the model was trained on.
+        faces (`"auto"` or `"off"`): Whether faces are looked for.
+        modality (`str`): As in [`WindowReader`].
+    """
+    video_processor = processor.video_processor
+    # A checkpoint may carry a processor from before there were crops, or none.
+    if "video" not in MODALITIES[modality] or getattr(video_processor, "crop", "frame") != "face":
+        return {}
+    if faces == "off":
+        return {"without_faces": TURNED_OFF}
+    face_crops = video_processor.face_crops()
+    return {"without_faces": NOT_FOUND} if face_crops is None else {"face_crops": face_crops}
+
+
 def features_taken(config: Any) -> dict[str, str]:
     """Which features a model takes, in words, by the side that it has no encoder for."""
     # A checkpoint may carry a config class from before there were features.
@@ -375,7 +419,9 @@ def raise_copy_of(error: Exception) -> NoReturn:
     raise copy.copy(error).with_traceback(traceback) from error.__cause__
 
 
-def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media: MediaFile) -> PendingWindow:
+def _pending(
+    stride: Stride, clip: Clip | None, evidence: dict[str, Any], media: MediaFile, notes: tuple[str, ...] = ()
+) -> PendingWindow:
     segment = ScoredSegment(
         start_seconds=stride.start_seconds,
         end_seconds=stride.end_seconds,
@@ -385,7 +431,7 @@ def _pending(stride: Stride, clip: Clip | None, evidence: dict[str, Any], media:
         modalities=() if clip is None else clip.modalities,
         reason=why_nothing(evidence) if evidence else None,
     )
-    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last, media.notes)
+    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last, (*media.notes, *notes))
 
 
 def _can_be_opened_again(source: Any) -> bool:
@@ -410,4 +456,5 @@ __all__ = [
     "features_taken",
     "portable",
     "raise_copy_of",
+    "reader_of_faces",
 ]

@@ -4,27 +4,32 @@ This uses torch only: torchvision is not needed (its wheels do not import beside
 GPU stay there. The values equal those of the encoder's own image processor.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ChannelDimension
 from transformers.processing_utils import VideosKwargs
+from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from .faces_foal_net import CROPS, NOT_FOUND, crop_to_main_face
 from .image_processors_foal_net import IMAGE_PROCESSOR_FIELDS, check_same_values, processor_fields
-from .media_foal_net import read_clip
+from .media_foal_net import Clip, read_clip
 from .sampling_foal_net import SAMPLING_SETTINGS, channels_first, frame_rates, metadata_rates
 
+
+logger = logging.get_logger(__name__)
 
 # PIL's numbers of the filters, as in preprocessor_config.json.
 _INTERPOLATION = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 # Arguments of `read_clip` that a call may set, beside the range; the processors set the others.
 READ_SETTINGS = ("frames_per_second", "max_seconds", "source_frames_per_second", "device", "max_bytes")
 _RANGE = ("start_seconds", "end_seconds", "crop_box")
+_CROP_FIELDS = ("crop", "crop_margin")
 
 
 class FoalNetVideoProcessorKwargs(VideosKwargs, total=False):
@@ -33,10 +38,14 @@ class FoalNetVideoProcessorKwargs(VideosKwargs, total=False):
     Attributes:
         frames_per_second (`float`): Frames taken from each second of video.
         max_seconds (`float`, *optional*): Maximum length of a clip; longer clips are cut.
+        crop (`"frame"` or `"face"`): What the encoder sees of a frame.
+        crop_margin (`float`): Side of the crop by the longer side of the face.
     """
 
     frames_per_second: float | int | None
     max_seconds: float | int | None
+    crop: Literal["frame", "face"] | None
+    crop_margin: float | int | None
 
 
 class FoalNetVideoProcessor(BaseVideoProcessor):
@@ -45,6 +54,11 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     Args:
         frames_per_second (`float`, defaults to 5.0): Frames taken from each second (30 in the published recipe).
         max_seconds (`float`, *optional*, defaults to 6.0): Maximum length of a clip; longer clips are cut.
+        crop (`"frame"` or `"face"`, defaults to `"frame"`): What the encoder sees of a frame: all of it, or the square
+            around the main face of the clip, the largest, longest visible one, as in training. Faces are found by the
+            installed package with the extra `faces`; without it, and in clips without a face, the whole frame is used.
+            A `crop_box` that is given is used in any case.
+        crop_margin (`float`, defaults to 1.36): Side of that square by the longer side of the detector's box.
         do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize, image_mean,
             image_std: As in the image processor of the encoder; default to those of CLIP ViT-L/14. `size` is
             `{"shortest_edge": pixels}` or `{"height": pixels, "width": pixels}`; `resample` is 0 (nearest), 2
@@ -78,6 +92,10 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
     image_std = [0.26862954, 0.26130258, 0.27577711]
     frames_per_second = 5.0
     max_seconds = 6.0
+    crop = "frame"
+    crop_margin = 1.36
+    # Returns what finds and crops faces for a transform and a margin, None without the extra; set by `import foal_hf`.
+    _open_faces: ClassVar[Callable[..., Any]] = staticmethod(lambda transform, margin: None)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -87,6 +105,10 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`frames_per_second` must be above 0, got {self.frames_per_second}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"`max_seconds` must be above 0 or None, got {self.max_seconds}.")
+        if self.crop not in CROPS:
+            raise ValueError(f"`crop` must be one of {', '.join(CROPS)}; got {self.crop!r}.")
+        if not 1 <= self.crop_margin <= 10:
+            raise ValueError(f"`crop_margin` must be from 1, the tightest square, to 10, got {self.crop_margin}.")
         if self.do_resize and self.resample not in _INTERPOLATION:
             raise ValueError(f"`resample` must be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
         size = dict(self.size or {})
@@ -100,13 +122,13 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         Args:
             image_processor (`BaseImageProcessor`, `BaseVideoProcessor` or `Mapping`): That of the encoder, or the
                 content of its file. It is tried on one image.
-            **kwargs: `frames_per_second`, `max_seconds`, or any other field to change.
+            **kwargs: `frames_per_second`, `max_seconds`, `crop`, or any other field to change.
 
         Raises:
             TypeError: If an argument is none of these.
             ValueError: If the image processor has a step that this class does not have.
         """
-        check_known(kwargs, ("frames_per_second", "max_seconds", *IMAGE_PROCESSOR_FIELDS))
+        check_known(kwargs, ("frames_per_second", "max_seconds", *_CROP_FIELDS, *IMAGE_PROCESSOR_FIELDS))
         fields = processor_fields(image_processor)
         if callable(image_processor):
             same = cls(**fields)
@@ -116,6 +138,39 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
                 image_processor, lambda frames: same.scale_and_normalize(same.resize_and_crop(frames)), level
             )
         return cls(**{**fields, **kwargs})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers; `crop` and `crop_margin` only where faces are cropped."""
+        fields = super().to_dict()
+        return fields if self.crop == "face" else {name: fields[name] for name in fields if name not in _CROP_FIELDS}
+
+    def face_crops(self, transform: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Any:
+        """What finds and crops the faces that this processor shows; None if it shows the whole frame.
+
+        Args:
+            transform (`Callable`, *optional*): Of cropped frames. Default: `resize_and_crop`.
+
+        Returns:
+            Its `watch()` is `find_faces` of [`MediaFile.read`], new for each recording. It is None, with a warning,
+            where the package or its extra `faces` is missing.
+        """
+        if self.crop != "face":
+            return None
+        crops = self._open_faces(transform or self.resize_and_crop, self.crop_margin)
+        if crops is None:
+            logger.warning_once(f"{NOT_FOUND[0].upper()}{NOT_FOUND[1:]}.")
+        return crops
+
+    def read(self, source: Any = None, **kwargs: Any) -> Clip:
+        """[`read_clip`] with the frames that this processor shows: cropped to the main face, resized and cropped.
+
+        Args:
+            source, **kwargs: As in [`read_clip`].
+        """
+        kwargs = {"transform": self.resize_and_crop, **kwargs}
+        reads_video = "video" in kwargs.get("modalities", ("video",)) and kwargs.get("crop_box") is None
+        crops = self.face_crops(kwargs["transform"]) if reads_video else None
+        return crop_to_main_face(read_clip(source, find_faces=None if crops is None else crops.watch(), **kwargs))
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Read and prepare the video of one or many clips.
@@ -146,7 +201,7 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
         parts = [{"start_seconds": start or 0.0, "end_seconds": end, "crop_box": crop_box}] * len(sources)
         processor, sources, readings = self.for_call(sources, parts, **kwargs)
         clips = [
-            read_clip(video=source, modalities=("video",), transform=processor.resize_and_crop, **reading)
+            processor.read(video=source, modalities=("video",), **reading)
             for source, reading in zip(sources, readings, strict=True)
         ]
         data: dict[str, Any] = in_tensors(processor.pad([clip.frames for clip in clips]), tensors)
@@ -187,7 +242,8 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`data_format` must be 'channels_first', which the model takes, got {data_format!r}.")
         for name in ("do_pad", "do_convert_rgb"):  # always done
             kwargs.pop(name, None)
-        fields = {name: kwargs.pop(name) for name in (*IMAGE_PROCESSOR_FIELDS, "default_to_square") if name in kwargs}
+        own = (*IMAGE_PROCESSOR_FIELDS, *_CROP_FIELDS, "default_to_square")
+        fields = {name: kwargs.pop(name) for name in own if name in kwargs}
         processor = type(self)(**{**self.to_dict(), **fields}) if fields else self
         sampling = {name: kwargs.pop(name, getattr(self, name)) for name in SAMPLING_SETTINGS}
         kwargs = {"max_seconds": self.max_seconds, **kwargs}

@@ -17,6 +17,7 @@ from ..printable_text import printable
 
 _AUDIO_COLUMNS = ("level_dbfs", "silent", "clipped", "speech", "speech_share")
 _VIDEO_COLUMNS = ("black", "frozen")
+_FACE_COLUMNS = ("crop", "frames", "frames_with_face", "face_box")
 _NO_VALUE = "<NA>"  # of RTTM
 _NO_TAGS = str.maketrans({"<": "\u2039", ">": "\u203a"})
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -36,7 +37,14 @@ def to_json(segments: _Segments) -> str:
     return json.dumps(list(segments), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = None, header: bool = True) -> str:
+def to_csv(
+    segments: _Segments,
+    labels: Sequence[str],
+    *,
+    file: str | None = None,
+    header: bool = True,
+    has_faces: bool | None = None,
+) -> str:
     """The segments as a CSV table, one row for each, with a column for each emotion.
 
     Args:
@@ -44,18 +52,23 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
         labels (`Sequence[str]`): The emotions, in the order of their columns.
         file (`str`, *optional*): Value of a first column, `file`, to join the tables of several recordings.
         header (`bool`, defaults to `True`): Whether to start with the column names.
+        has_faces (`bool`, *optional*): Whether there are columns for the evidence about faces. Default: if any segment
+            has it.
 
     Returns:
         `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
-        evidence, `reason`, `notes` (joined by `; `). Booleans are `true` or `false`; None is empty. Control characters
-        in text are escaped as by [`printable`]. Text that begins with `=`, `+`, `-` or `@` gets a `'` in front, because
-        spreadsheets would run it as a formula.
+        evidence, `reason`, `notes` (joined by `; `). Lists are joined by blanks. Booleans are `true` or `false`; None is
+        empty. Control characters in text are escaped as by [`printable`]. Text that begins with `=`, `+`, `-` or `@`
+        gets a `'` in front, because spreadsheets would run it as a formula.
 
     Raises:
         ValueError: If a segment has an emotion that is not among `labels`.
     """
-    measures = [("audio", name) for name in _AUDIO_COLUMNS] + [("video", name) for name in _VIDEO_COLUMNS]
+    segments = list(segments)
+    of_faces = _FACE_COLUMNS if (tells_of_faces(segments) if has_faces is None else has_faces) else ()
+    measures = [("audio", name) for name in _AUDIO_COLUMNS]
+    measures += [("video", name) for name in (*_VIDEO_COLUMNS, *of_faces)]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = ["start_seconds", "end_seconds", "label", "score", *(f"score_{printable(label)}" for label in labels)]
@@ -77,6 +90,11 @@ def to_csv(segments: _Segments, labels: Sequence[str], *, file: str | None = Non
             + [_cell(segment["reason"]), _cell("; ".join(evidence.get("notes", [])))]
         )
     return table.getvalue()
+
+
+def tells_of_faces(segments: _Segments) -> bool:
+    """Whether the evidence of any segment is about faces: the checkpoint was trained on them."""
+    return any("crop" in (segment["evidence"]["video"] or {}) for segment in segments)
 
 
 def to_vtt(segments: _Segments) -> str:
@@ -164,6 +182,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
     if not isinstance(value, str):
         return str(value)
     return f"'{printable(value)}" if value.startswith(_FORMULA_STARTS) else printable(value)
@@ -173,4 +193,4 @@ def _one_field(text: str) -> str:
     return "_".join(printable(" ".join(text.split())).split()) or _NO_VALUE
 
 
-__all__ = ["to_csv", "to_json", "to_rttm", "to_srt", "to_vtt"]
+__all__ = ["tells_of_faces", "to_csv", "to_json", "to_rttm", "to_srt", "to_vtt"]

@@ -9,7 +9,8 @@ from face_pictures import FACE, RED, DrawnFaces, astronaut, canvas, drawn, off, 
 from requirements import need
 
 from foal_hf import MediaFile, read_clip
-from foal_hf.faces import FaceCrops, FaceWatch, main_face, watching
+from foal_hf.faces import FaceCrops, FaceWatch, watching
+from foal_hf.foal_net.faces_foal_net import FaceCounter, crop_to_main_face
 
 
 GREEN, BLUE = (0, 255, 0), (0, 0, 255)
@@ -17,6 +18,12 @@ GREEN, BLUE = (0, 255, 0), (0, 0, 255)
 
 def to_13(frames: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.interpolate(frames, (13, 13), mode="nearest")
+
+
+def main_person(faces: Any) -> int | None:
+    counter = FaceCounter()
+    counter.add(faces)
+    return counter.main_person
 
 
 def unchanged(frames: torch.Tensor) -> torch.Tensor:
@@ -33,7 +40,7 @@ def clip_of(frames: list[torch.Tensor], crops: FaceCrops, rate: float = 5.0, **s
 def test_a_clip_is_cropped_to_its_face() -> None:
     crops = FaceCrops(unchanged, margin=1.5, detector=DrawnFaces())
     frames = [drawn(60, 100, (40 + step, 20, 60 + step, 40)) for step in range(5)]
-    clip = crops.of_main_face(clip_of(frames, crops))
+    clip = crop_to_main_face(clip_of(frames, crops))
     assert clip.frames.shape == (5, 3, 30, 30) and clip.faces is None
     for cropped in clip.frames:
         assert (cropped[0] == 255).float().mean().item() == pytest.approx((20 / 30) ** 2, abs=0.02)
@@ -43,7 +50,7 @@ def test_a_clip_without_a_face_stays_as_it_is() -> None:
     crops = FaceCrops(to_13, detector=DrawnFaces())
     clip = clip_of([drawn(60, 100)] * 4, crops)
     assert clip.faces == ({}, {}, {}, {})
-    kept = crops.of_main_face(clip)
+    kept = crop_to_main_face(clip)
     assert kept.frames is clip.frames and kept.faces is None
 
 
@@ -52,16 +59,16 @@ def test_the_main_face_is_the_largest_longest_visible_one() -> None:
     small, large = (10, 10, 30, 30), (50, 10, 80, 40)
     both = drawn(60, 100, small, large, colours=(RED, GREEN))
     alone = drawn(60, 100, small)
-    assert main_face(clip_of([both] * 4, crops).faces) == 2
-    assert main_face(clip_of([both] * 4 + [alone] * 1, crops).faces) == 2
-    assert main_face(clip_of([both] * 4 + [alone] * 3, crops).faces) == 1  # 7 x 20 > 4 x 30
-    assert main_face([]) is None
+    assert main_person(clip_of([both] * 4, crops).faces) == 2
+    assert main_person(clip_of([both] * 4 + [alone] * 1, crops).faces) == 2
+    assert main_person(clip_of([both] * 4 + [alone] * 3, crops).faces) == 1  # 7 x 20 > 4 x 30
+    assert main_person([]) is None
 
 
 def test_frames_without_the_main_face_are_left_out_and_the_others_keep_their_times() -> None:
     crops = FaceCrops(to_13, detector=DrawnFaces())
     face, none = drawn(60, 100, (30, 10, 60, 40)), drawn(60, 100)
-    clip = crops.of_main_face(clip_of([none, face, face, none, face, none, none], crops))
+    clip = crop_to_main_face(clip_of([none, face, face, none, face, none, none], crops))
     # The one in between stays: the person is out of sight for a moment. Before and behind there is no face.
     assert clip.frame_seconds.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert len(clip.frames) == 4
@@ -72,7 +79,7 @@ def test_the_detector_looks_five_times_a_second_and_at_every_cut() -> None:
     crops = FaceCrops(to_13, detector=detector)
     clip = clip_of([drawn(60, 100, (30, 10, 60, 40))] * 30, crops, rate=30.0, source_frames_per_second=30.0)
     assert detector.num_frames == 5 and len(clip.faces) == 30 and all(faces[1].is_seen for faces in clip.faces)
-    assert len(crops.of_main_face(clip).frames) == 30
+    assert len(crop_to_main_face(clip).frames) == 30
 
 
 def test_only_the_crops_of_the_largest_faces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +108,7 @@ def test_settings_travel_to_other_processes() -> None:
 def test_a_real_face_is_cropped_as_in_training() -> None:
     need("faces")
     crops = FaceCrops(unchanged)
-    clip = crops.of_main_face(clip_of([astronaut()] * 3, crops))
+    clip = crop_to_main_face(clip_of([astronaut()] * 3, crops))
     side = round(1.36 * 119.6)
     assert clip.frames.shape[0] == 3 and abs(clip.frames.shape[-1] - side) <= 2
     left, top = round((FACE[0] + FACE[2] - side) / 2), round((FACE[1] + FACE[3] - side) / 2)

@@ -27,7 +27,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "data": "corpora foal_net",
-        "faces": "foal_net",
+        "faces": "",
         "synthetic": "atomic_files corpora",
         "hub/cards": "foal_net resources results",
         "plots": "atomic_files corpora foal_net metrics printable_text",
@@ -38,7 +38,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "training": "data hub hub/cards metrics results",
-        "registration": "checkpoint_errors default_checkpoint export foal_net hub",
+        "registration": "checkpoint_errors default_checkpoint export faces foal_net hub",
     },
     {
         "experiments": "atomic_files checkpoint_errors corpora data data/features default_checkpoint foal_net hub "

@@ -1,5 +1,8 @@
 """Frames with real faces, of the photograph that scikit-image ships, and a detector that knows drawn ones."""
 
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +71,16 @@ def drawn(height: int, width: int, *boxes: tuple[int, int, int, int], colours: A
     for (left, top, right, bottom), colour in zip(boxes, colours, strict=False):
         frame[:, top:bottom, left:right] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
     return frame
+
+
+def film(path: Path, frames: Sequence[torch.Tensor], rate: float = 5.0, *options: object) -> Path:
+    """Write frames `(3, height, width)` of even size, with a tone as long as they are shown."""
+    height, width = frames[0].shape[-2:]
+    seconds = len(frames) / rate
+    pixels = b"".join(frame.movedim(0, -1).contiguous().numpy().tobytes() for frame in frames)
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-"]
+    tone = ["-f", "lavfi", "-i", f"sine=frequency=313:sample_rate=16000:duration={seconds}"]
+    coded = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", 10, "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    command = ["ffmpeg", "-v", "error", "-y", *raw, *tone, *coded, *options, path]
+    subprocess.run(list(map(str, command)), input=pixels, check=True)
+    return path

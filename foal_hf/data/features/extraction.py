@@ -233,6 +233,11 @@ class _Frames(_Media):
         self._opened: tuple[str, MediaFile] | None = None
 
     def _read(self, row: Mapping[str, Any]) -> torch.Tensor:
+        if row.get("crop_box") is None and self._processor.video_processor.crop == "face":
+            frames = self._read_clip(
+                row, modalities=("video",) if row.get("audio") is None else ("audio", "video")
+            ).frames
+            return torch.zeros(0, 3, 1, 1, dtype=torch.uint8) if frames is None else frames
         try:
             clip = self._open(row["video"]).read(
                 start_seconds=row.get("start_seconds") or 0.0,

@@ -24,6 +24,7 @@ _PREPROCESSING = (
     *("frames_per_second", "max_seconds", "do_resize", "size", "resample", "do_center_crop", "crop_size"),
     *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
 )
+_OF_FACES = ("crop", "crop_margin")  # of a processor that crops faces
 _CLIP_COLUMNS = ("clip_id", "start_seconds", "end_seconds")
 _COLUMNS = {"audio": ("audio", "audio_start_seconds"), "video": ("video", "crop_box")}
 # Entries of an encoder's config that do not change its outputs.
@@ -212,7 +213,7 @@ def _preprocessing(processor: Any, side: Side) -> dict[str, Any]:
     """The settings of a processor that change what the encoder of a side gets."""
     if side == "video":
         fields = processor.video_processor.to_dict()
-        return {name: fields[name] for name in _PREPROCESSING}
+        return {name: fields[name] for name in (*_PREPROCESSING, *_OF_FACES) if name in fields}
     extractor = without_provenance(processor.feature_extractor.to_dict())
     return {"side": "audio", "max_seconds": processor.max_seconds, "feature_extractor": extractor}
 
