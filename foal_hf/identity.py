@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 
-READING_VERSION = 3
+READING_VERSION = 4
 """Raise this when the package reads other samples, frames or windows from the same file with the same settings.
 
 All stored features and the results of unfinished jobs are then computed again.

@@ -16,7 +16,8 @@ from typing import Any
 from transformers.utils import logging
 
 from .arrays_foal_net import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
-from .sources_foal_net import MediaError, OpenSource
+from .parts_foal_net import MOST_PARTS
+from .sources_foal_net import FileView, MediaError, OpenSource
 
 
 logger = logging.get_logger(__name__)
@@ -31,6 +32,7 @@ _NEW_PART_SECONDS = 0.1  # times that go back by more belong to another recordin
 _REAL_GAP_SECONDS = 1.0  # lost packets and rounded times move times by less
 _MOST_DAMAGED_PACKETS = 10_000
 _MOST_BYTES_WITHOUT_PACKET = 2**26
+_MOST_UNREAD_BYTES = 2**16  # an index, tags
 _USUAL_FRAMES_PER_SECOND = 25
 _RUN_IN_SECONDS = 1.0  # decoded before what is wanted: audio decoders need some packets to settle
 # The times of other formats are counted from the start, at the sampling rate of the first packet.
@@ -106,7 +108,9 @@ class MediaStreams:
         self.notes: dict[str, None] = {}
         self._unused: Any = None
         with decoding(self.name):
-            container, _ = self._unused = self._open()
+            reader = source.open()
+            container = self._open(reader)
+            self._unused = container, reader
             if not len(container.streams):
                 raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
             index = stream_index or {}
@@ -135,7 +139,7 @@ class MediaStreams:
 
     def end_seconds(self, kind: str) -> float | None:
         """Where a stream ends by the file's own account, on its clock; None where it gives none."""
-        if len(self._source.parts) > 1:  # it speaks of the first only
+        if len(self._source.begins) > 1:  # it speaks of the first only
             return None
         seconds = self._headers[kind].duration_seconds or self._duration
         return None if seconds is None else self.begins[kind] + seconds
@@ -177,28 +181,34 @@ class MediaStreams:
             needed_from (`float`, *optional*): What ends well before this time may be left out.
         """
         clock = _Clock(None if seek_seconds is not None else self.begin_seconds, self.note)
-        read_bytes = 0
-        for part, (begin, _) in enumerate(self._source.parts):
+        begin = 0
+        for _ in range(MOST_PARTS):
+            num_bytes = 0
+            container, reader = self._unused or (None, self._source.open(begin))
+            self._unused = None
             try:
-                container, reader = self._unused or self._open(part)
+                container = container or self._open(reader)
             except self._av.error.FFmpegError as error:  # the beginning of a part, cut off
-                if not part:
+                if not begin:
                     raise
                 clock.count_damage(error)
-                continue
-            self._unused = None
-            with contextlib.closing(container):
-                if part:
-                    clock.begin_part()
-                chosen = self._chosen_in(container)
-                stream = chosen.get(kind)
-                if seek_seconds is not None and stream is not None and not part:
-                    container.seek(int(seek_seconds / float(stream.time_base)), stream=stream)
-                in_order = sorted(chosen.values(), key=lambda each: each.index)
-                packets = _packets(container, in_order, reader, clock, self._av.error.FFmpegError)
-                read_bytes = begin + (yield from self._decoded(stream, packets, clock, needed_from))
-        if self._source.has_appended_file(read_bytes):
-            self.note("another file is appended to it, which is not read; split them")
+            else:
+                with contextlib.closing(container):
+                    if begin:
+                        clock.begin_part()
+                    chosen = self._chosen_in(container)
+                    stream = chosen.get(kind)
+                    if seek_seconds is not None and stream is not None and not begin:
+                        container.seek(int(seek_seconds / float(stream.time_base)), stream=stream)
+                    in_order = sorted(chosen.values(), key=lambda each: each.index)
+                    packets = _packets(container, in_order, reader, clock, self._av.error.FFmpegError)
+                    num_bytes = yield from self._decoded(stream, packets, clock, needed_from)
+            following = reader.next_begin(num_bytes)
+            if following is None:
+                break
+            begin = following
+        if (num_unread := reader.num_unread()) > _MOST_UNREAD_BYTES:
+            self.note(f"goes on behind what FFmpeg reads of it; {num_unread} bytes are not read")
 
     def _chosen_in(self, container: Any) -> dict[str, Any]:
         """The streams to read of a part of the file, by kind."""
@@ -265,8 +275,7 @@ class MediaStreams:
             yield from decoded(None, clock.offsets[own])
         return read_bytes
 
-    def _open(self, part: int = 0) -> tuple[Any, Any]:
-        reader = self._source.open(part)
+    def _open(self, reader: FileView) -> Any:
         # Frames are stored in whole blocks, so they have more pixels than they show.
         limits = {"max_pixels": str(2 * int(self.max_pixels) + 2**16)}
         container = self._av.open(
@@ -279,7 +288,7 @@ class MediaStreams:
             if stream.codec_context is not None and stream.type in ("audio", "video"):
                 stream.codec_context.thread_count = 1
                 stream.codec_context.options = limits
-        return container, reader
+        return container
 
     def _choose(self, container: Any, kind: str, index: int | None) -> Any:
         all_of_kind = getattr(container.streams, kind)

@@ -1,50 +1,84 @@
-"""Where the parts of a file begin that are read one after the other: chained Ogg, and files joined by `cat`."""
+"""Where the parts of a file begin that are read one after the other: chained Ogg, and files joined by `cat`.
+
+Each part has its own streams, rates and channels, which FFmpeg would take for those of the first, or leave out.
+"""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable
 
 
-_MOST_PAGES, _MOST_BOXES, _MOST_PARTS = 1_000_000, 100_000, 1000
+MARK_BYTES = 100
+"""No mark is longer."""
+MOST_PARTS = 1000
+
+_MOST_PAGES, _MOST_BOXES = 1_000_000, 100_000
+# What stands at the beginning of a file alone. Each has six given bytes or more, so it does not come about by chance.
+_MARKS = tuple(
+    re.compile(mark, re.DOTALL)
+    for mark in (
+        rb"(?:RIFF|RF64|BW64)....(?:WAVE|AVI )",
+        rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",  # W64
+        rb"FORM....AIF[FC]",
+        rb"caff\0\x01\0\0desc",
+        rb"fLaC[\0\x80]\0\0\x22",
+        rb"wvpk....[\2-\x10]\x04\0\0....\0{4}.....[\x08-\x0f\x18-\x1f\x28-\x2f\x38-\x3f]",  # of block 0
+        rb"TTA[12][\1-\3]\0[\1-\x20]\0[\x08-\x20]\0",
+        rb"Creative Voice File\x1a",
+        rb"\.snd\0\0..(?:....)\0\0\0[\1-\x1b]",  # AU
+        rb"NIST_1A\n",
+        rb"\.SoX.\0\0\0",
+        rb"\x64\xa3[\1-\4]\0....[\1-\x20]\0\0\0",  # IRCAM
+        rb"MMMD....CNTI",
+        rb"#!AMR(?:-WB)?\n",
+        rb"\x1aE\xdf\xa3.{1,80}?B\x82[\x84\x88](?:webm|matroska)",
+        rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9",  # ASF
+        rb"\xb7\xd8\0\x20\x37\x49\xda\x11\xa6\x4e",  # WTV
+        rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02",  # MXF
+        rb"FLV\x01[\1\4\5]\0\0\0\x09",
+        rb"FWS[\3-\x32]....[\x40-\xaf]\0",  # SWF
+        rb"\.RMF\0\0\0.\0[\0\1]",
+        rb"nut/multimedia container\0",
+        rb"DKIF\0\0\x20\0",
+        rb"\0\nSMJPEG",
+        rb"\x84\x10\xff{4}",  # RoQ
+        rb"YUV4MPEG2 ",
+    )
+)
 
 _Read = Callable[[int, int], bytes]  # of an offset and a number of bytes
 
 
-def parts_of(read_at: _Read) -> list[tuple[int, float]]:
-    """Begin and end, in bytes, of the parts of a file; most files are one.
+def mark_of(head: bytes) -> re.Pattern[bytes] | None:
+    """What is found where a file begins that is of the same format as one with these first bytes."""
+    return next((mark for mark in _MARKS if mark.match(head)), None)
 
-    Chained Ogg has several, and so have Matroska, AVI and AU files joined by `cat`. Each has its own streams, rates and
-    channels, which FFmpeg would take for those of the first. A second MP4 is no part: FFmpeg takes its fragments for
-    some of the first, in places of the first, so the first ends before it.
+
+def begins_of(read_at: _Read) -> list[int]:
+    """Where the parts of an Ogg, MP4 or QuickTime file begin, bytes; [0] for others, whose beginnings have a mark.
 
     Args:
         read_at (`Callable`): Gives the bytes at an offset, at most so many.
     """
-    begins_of = {
-        b"OggS": _begins_of_ogg,
-        b"\x1aE\xdf\xa3": _begins_of_matroska,
-        b"RIFF": _begins_of_avi,
-        b".snd": _begins_of_au,
-    }
-    find = begins_of.get(read_at(0, 4))
-    begins = (find(read_at)[:_MOST_PARTS] if find else []) or [0]
-    return list(zip(begins, [*begins[1:], _appended_mp4(read_at)], strict=True))
+    begins = _begins_of_ogg(read_at) if read_at(0, 4) == b"OggS" else _begins_of_mp4(read_at)
+    return begins[:MOST_PARTS] or [0]
 
 
-def _appended_mp4(read_at: _Read) -> float:
-    """Where an MP4 or QuickTime file begins that is appended to one."""
+def _begins_of_mp4(read_at: _Read) -> list[int]:
+    """Where each file type box is."""
+    begins: list[int] = []
     position = 0
     for _ in range(_MOST_BOXES if read_at(4, 4) == b"ftyp" else 0):
         box = read_at(position, 16)
-        if position and box[4:8] == b"ftyp":
-            return position
+        if box[4:8] == b"ftyp":
+            begins.append(position)
         size = int.from_bytes(box[:4], "big")
         size = int.from_bytes(box[8:], "big") if size == 1 else size
         if size < 8:
             break
         position += size
-    return math.inf
+    return begins
 
 
 def _begins_of_ogg(read_at: _Read) -> list[int]:
@@ -60,50 +94,4 @@ def _begins_of_ogg(read_at: _Read) -> list[int]:
             begins.append(position)
         was_begin = is_begin
         position += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return begins
-
-
-def _begins_of_matroska(read_at: _Read) -> list[int]:
-    """Where each header is, as far as the elements before it say how long they are."""
-    begins: list[int] = []
-    position = 0
-    while len(begins) <= _MOST_PARTS:
-        element = read_at(position, 12)
-        if element[:4] == b"\x1aE\xdf\xa3":
-            begins.append(position)
-        elif element[:4] != b"\x18S\x80g":  # a segment
-            break
-        num_bytes = 9 - element[4].bit_length() if len(element) == 12 and element[4] else 9
-        size = int.from_bytes(element[4 : 4 + num_bytes], "big") - (1 << (7 * num_bytes))
-        if num_bytes > 8 or size == (1 << (7 * num_bytes)) - 1:  # unknown
-            break
-        position += 4 + num_bytes + size
-    return begins
-
-
-def _begins_of_avi(read_at: _Read) -> list[int]:
-    """Where each file begins; the chunks `RIFF AVIX` behind the first gigabyte belong to it."""
-    begins: list[int] = []
-    position = 0
-    while len(begins) <= _MOST_PARTS:
-        chunk = read_at(position, 12)
-        if chunk[:4] != b"RIFF" or chunk[8:] not in (b"AVI ", b"AVIX"):
-            break
-        if chunk[8:] == b"AVI ":
-            begins.append(position)
-        size = int.from_bytes(chunk[4:8], "little")
-        position += 8 + size + size % 2
-    return begins
-
-
-def _begins_of_au(read_at: _Read) -> list[int]:
-    begins: list[int] = []
-    position = 0
-    while len(begins) <= _MOST_PARTS:
-        header = read_at(position, 12)
-        offset, size = int.from_bytes(header[4:8], "big"), int.from_bytes(header[8:], "big")
-        if header[:4] != b".snd" or len(header) < 12:
-            break
-        begins.append(position)
-        position += max(offset, 24) + size
     return begins

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .parts_foal_net import parts_of
+from .parts_foal_net import MARK_BYTES, begins_of, mark_of
 
 
 DEFAULT_MAX_BYTES = 2 * 1024**3  # of a download, or of a stream that cannot seek
@@ -60,11 +60,6 @@ _OTHER_MARKS = (
     *(b"OggS", b"ID3", b"FLV", b"caff", b"wvpk", b"#!AMR", b".snd", b"NIST_1A", b"ADIF", b"\x0bw", b"MAC ", b"TTA1"),
     *(b"\0\0\1\xba", b"\0\0\1\xb3", b".RMF", b"riff", b"Creative Voice File"),
 )
-# Those that stand at the beginning of a file alone: RIFF, ASF, Matroska, ..., the first page of an Ogg stream.
-_MARKS_OF_FILES = (
-    *(b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b"fLaC", b"wvpk", b"TTA1", b"Creative Voice File", b"FLV\x01"),
-    *(b"\x30\x26\xb2\x75", b"\x1aE\xdf\xa3", b".RMF", b"OggS\0\x02", b"DKIF", b"\xb7\xd8\0\x20", b"\x89PNG"),
-)
 _TS_PACKET_BYTES = 188
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4, QuickTime
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
@@ -96,20 +91,23 @@ class OpenSource:
         file: A binary file object that can seek. FFmpeg sees it through `open`, never the name: so it can neither take
             the name for a protocol or pattern nor open other files beside it.
         head (`bytes`): The first bytes behind the tags.
+        head_offset (`int`): How many bytes of tags there are.
     """
 
     name: str
     file: Any
     head: bytes
+    head_offset: int = 0
 
-    def open(self, part: int = 0) -> FileView:
-        """One part of the file, from its beginning, for one reader."""
-        return FileView(self.file, *self.parts[part])
+    def open(self, begin: int = 0) -> FileView:
+        """The part of the file that begins with this byte, for one reader."""
+        end = next((other for other in self.begins if other > begin), math.inf)
+        return FileView(self.file, begin, end, mark_of(self.head), begin or self.head_offset)
 
     @functools.cached_property
-    def parts(self) -> list[tuple[int, float]]:
-        """Begin and end, in bytes, of the parts that are read one after the other; most files are one."""
-        return parts_of(lambda offset, size: _read_at(self.file, offset, size))
+    def begins(self) -> list[int]:
+        """Where the parts begin, bytes, that are read one after the other, as far as that is known before reading."""
+        return begins_of(lambda offset, size: _read_at(self.file, offset, size))
 
     @property
     def has_streams_in_header(self) -> bool:
@@ -123,15 +121,6 @@ class OpenSource:
     def is_known_format(self) -> bool:
         """Whether the first bytes are those of a common format. Others may be media too; the decoder finds out."""
         return self.has_streams_in_header or self.head.startswith(_OTHER_MARKS) or _is_transport_stream(self.head)
-
-    def has_appended_file(self, offset: int) -> bool:
-        """Whether another file of its kind begins at this offset or not far behind: files joined by `cat`.
-
-        Of most formats FFmpeg reads the first file only. Behind its media there may be an index or tags.
-        """
-        mark = next((mark for mark in _MARKS_OF_FILES if self.head.startswith(mark)), None)
-        is_behind = mark is not None and mark in _read_at(self.file, offset, _PROBE_BYTES)
-        return is_behind or (self.head[4:8] == b"ftyp" and self.parts[-1][1] < math.inf)
 
 
 def has_media_ending(name: str | os.PathLike[str]) -> bool:
@@ -221,21 +210,38 @@ def _open_file_object(file: Any, name: str, max_bytes: int, stack: contextlib.Ex
             return _open_path(stack.enter_context(_copied(file, name, max_bytes)), name, stack)
         position = file.tell()
         stack.callback(lambda: None if getattr(file, "closed", False) else file.seek(position))
-        head = _checked_head(lambda offset, size: _read_at(file, offset, size), name)
+        head, head_offset = _checked_head(lambda offset, size: _read_at(file, offset, size), name)
     except MediaError:
         raise
     except Exception as error:  # whatever the object's own library raises; ValueError if it is closed
         raise MediaError(name, f"cannot be read ({error or type(error).__name__}).") from error
-    return OpenSource(name, file, head)
+    return OpenSource(name, file, head, head_offset)
 
 
 class FileView:
-    """One reader's own position in a part of a file that several readers share."""
+    """One reader's own position in a part of a file that several readers share.
 
-    def __init__(self, file: Any, begin: int = 0, end: float = math.inf):
+    A part ends before the next mark that is read in it.
+
+    Args:
+        file: A binary file object that can seek.
+        begin (`int`), end (`float`): Of the part, bytes.
+        mark (`re.Pattern`, *optional*): What a part of this format begins with.
+        own_mark (`int`): Where that of the part itself is.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        begin: int = 0,
+        end: float = math.inf,
+        mark: re.Pattern[bytes] | None = None,
+        own_mark: int = 0,
+    ):
         self._file = file
         self._begin, self._end = begin, end
-        self._position = 0
+        self._mark, self._own_mark = mark, own_mark
+        self._position = self._furthest = 0
         self._bytes_left = math.inf
 
     def limit_bytes(self, num_bytes: float) -> None:
@@ -246,12 +252,31 @@ class FileView:
         """The next bytes, at most `size`."""
         if self._bytes_left <= 0:
             raise MediaError("file", "holds nothing that can be decoded in a long part; the rest is skipped")
-        offset = self._begin + self._position
-        size = int(max(min(size, self._end - offset), 0))
-        data = _read_at(self._file, offset, size)[:size]
+        data = self._read_and_look(self._begin + self._position, size)
         self._position += len(data)
+        self._furthest = max(self._furthest, self._position if data else 0)
         self._bytes_left -= len(data)
         return data
+
+    def next_begin(self, num_bytes: int) -> int | None:
+        """Where another part begins behind this one, of which so many bytes hold media; None if there is none.
+
+        Behind them may be an index and tags.
+        """
+        self._read_and_look(self._begin + num_bytes, _PROBE_BYTES)
+        return None if math.isinf(self._end) else int(self._end)
+
+    def num_unread(self) -> int:
+        """How many bytes behind all that was read so far."""
+        return self._file.seek(0, os.SEEK_END) - self._begin - self._furthest
+
+    def _read_and_look(self, offset: int, size: int) -> bytes:
+        """The bytes of the part at an offset of the file, at most so many; the part ends before a mark in them."""
+        data = _read_at(self._file, offset, size + MARK_BYTES if self._mark else size)
+        mark = self._mark and self._mark.search(data, max(self._own_mark + 1 - offset, 0))
+        if mark and offset + mark.start() < self._end:
+            self._end = offset + mark.start()
+        return data[: int(max(min(size, self._end - offset), 0))]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position, as in a file."""
@@ -271,8 +296,8 @@ def _read_at(file: Any, offset: int, size: int) -> bytes:
     return file.read(size) or b""
 
 
-def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:
-    """The first bytes behind the tags; raises where FFmpeg might take them for a text that names other files.
+def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> tuple[bytes, int]:
+    """The first bytes behind the tags, and where; raises if FFmpeg might take them for text that names other files.
 
     FFmpeg guesses a format from the content, not from the name, and it guesses behind leading ID3 tags; so does this.
     Media are binary: all text is refused, so that a script format that is not listed here is refused too.
@@ -294,7 +319,7 @@ def _checked_head(read_at: Callable[[int, int], bytes], name: str) -> bytes:
         if head and is_text:
             raise MediaError(name, "is text, not audio or video, whatever its name says.")
         if head[:3] != b"ID3" or len(head) < 10:
-            return head
+            return head, offset
         tag_bytes = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
         offset += 10 + tag_bytes + (10 if head[5] & 0x10 else 0)
     raise MediaError(name, f"begins with {_MOST_TAGS} ID3 tags or more and is not an audio file.")

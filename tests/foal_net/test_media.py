@@ -771,7 +771,7 @@ def test_a_session_description_is_refused_whatever_stands_before_it(disguise):
 
 
 def test_ffmpeg_may_open_no_port_even_where_the_check_is_passed(monkeypatch):
-    monkeypatch.setattr(sources_foal_net, "_checked_head", lambda read_at, name: read_at(0, 4096))
+    monkeypatch.setattr(sources_foal_net, "_checked_head", lambda read_at, name: (read_at(0, 4096), 0))
     with pytest.raises(MediaError, match=r"cannot be decoded: .*Invalid data"):
         read_clip(SESSION)
 
