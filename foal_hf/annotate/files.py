@@ -164,11 +164,13 @@ def _read_list(path: Path, root: Path) -> Iterator[tuple[str, float | None, floa
 
 
 def _read_table(path: Path, text: str, delimiter: str, root: Path) -> Iterator[tuple[str, float | None, float | None]]:
-    from ..corpora.schema import FEATURES  # imports datasets
+    from ..corpora.folder_table import check_separator  # imports datasets
+    from ..corpora.schema import FEATURES
 
     lines = (line for line in io.StringIO(text, newline="") if not line.startswith("#"))
     table = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
     columns = table.fieldnames = [name.strip() for name in table.fieldnames or []]
+    check_separator(columns, delimiter, path)
     known = {*_FILE_COLUMNS, *_RANGE_COLUMNS, *FEATURES}
     unknown = [name for name in columns if name not in known]
     if unknown:

@@ -29,6 +29,7 @@ _TEXT_COLUMNS = ("speaker", "session", "gender", "emotion", "transcript", "parti
 _RATING_COLUMNS = ("valence", "activation", "dominance")
 _NUMBER_COLUMNS = ("start_seconds", "end_seconds", "audio_start_seconds", *_RATING_COLUMNS)
 _FILE_COLUMNS = ("file_name", "audio_file_name", "video_file_name")
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _UNUSED_COLUMNS = ("seconds",)  # of generated corpora
 
 
@@ -220,12 +221,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _csv_rows(reader: Any, path: Path) -> Iterator[tuple[str, Row]]:
     header = [name.strip() for name in next(reader, [])]
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        separator = "semicolons" if ";" in header[0] else "tabs"
-        raise ValueError(
-            f"{path} has {separator} between its columns; it needs commas, and points in decimals. Choose the "
-            "separator when you save the CSV."
-        )
+    check_separator(header, ",", path)
     if not header or len(set(header)) < len(header):
         raise ValueError(f"{path} must begin with the names of its columns, each once; got {', '.join(header)!r}.")
     for cells in reader:
@@ -237,6 +233,22 @@ def _csv_rows(reader: Any, path: Path) -> Iterator[tuple[str, Row]]:
                 "with a comma into quotes."
             )
         yield f"line {reader.line_num}", dict(zip(header, cells, strict=True))
+
+
+def check_separator(header: list[str], separator: str, path: Path) -> None:
+    """Raise `ValueError` if the columns of a table have another separator between them.
+
+    Args:
+        header (`list[str]`): The columns, as they are with the expected separator.
+        separator (`str`): The expected one, a key of `_SEPARATORS`.
+        path (`Path`): Of the table.
+    """
+    for other, name in _SEPARATORS.items():
+        if len(header) == 1 and other in header[0] and other != separator:
+            raise ValueError(
+                f"{path} has {name} between its columns; it needs {_SEPARATORS[separator]}, and points in decimals. "
+                "Choose the separator when you save the table."
+            )
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Row]]:

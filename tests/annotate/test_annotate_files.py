@@ -145,6 +145,22 @@ def test_a_wrong_table_is_refused_with_its_row(tmp_path: Path, lines: list[str],
         list_files(write(tmp_path / "list.csv", *lines))
 
 
+@pytest.mark.parametrize(
+    ("ending", "separator", "message"),
+    [
+        (".csv", ";", "has semicolons between its columns; it needs commas"),
+        (".csv", "\t", "has tabs between its columns; it needs commas"),
+        (".tsv", ",", "has commas between its columns; it needs tabs"),
+    ],
+)
+def test_a_table_with_another_separator_is_refused_with_its_name(
+    tmp_path: Path, ending: str, separator: str, message: str
+) -> None:
+    lines = [separator.join(row) for row in (("file", "start_seconds"), ("a.mp4", "1"))]
+    with pytest.raises(ValueError, match=message):
+        list_files(write(tmp_path / f"list{ending}", *lines))
+
+
 # Paths and names
 
 
