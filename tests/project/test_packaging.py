@@ -71,7 +71,8 @@ def test_the_wheel_has_every_file_of_the_package_and_of_the_two_folders(wheel_na
 
 
 def test_the_wheel_has_nothing_else_at_its_top(wheel_names):
-    assert {name.split("/")[0] for name in wheel_names} == {"foal_hf", f"foal_hf-{PROJECT['version']}.dist-info"}
+    top = {"foal_hf", "foal_hf_command.py", f"foal_hf-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in wheel_names} == top
     assert not [name for name in wheel_names if name.endswith(".pyc") or "/." in name]
 
 
@@ -108,7 +109,11 @@ def test_the_installed_wheel_finds_its_folders_and_its_requirements(wheel, tmp_p
     assert (Path(scripts) / "README.md").samefile(target / "foal_hf" / "dataset_scripts" / "README.md")
     assert (Path(cards) / "README.md").samefile(target / "foal_hf" / "model_cards" / "README.md")
     assert SpecifierSet(specifier) == DEPENDENCIES["transformers"].specifier
-    assert (target / "bin" / "foal-hf").is_file()
+    program = [sys.executable, target / "bin" / "foal-hf", "--version"]
+    started = subprocess.run(
+        program, cwd=tmp_path, env={"PYTHONPATH": str(target)}, check=True, capture_output=True, text=True
+    )
+    assert started.stdout == f"foal-hf {PROJECT['version']}\n"
 
 
 def test_a_checkout_finds_its_folders():
