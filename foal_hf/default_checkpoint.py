@@ -58,12 +58,14 @@ def installed_checkpoint() -> Path | None:
 
 
 def _on_the_hub() -> str:
-    """The name of the repository, if a file of it can be loaded from the Hub or its cache."""
-    from huggingface_hub import hf_hub_download
+    """The name of the repository, if it is in the cache of the Hub, or on the Hub, which is asked once."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
 
+    if isinstance(try_to_load_from_cache(REPO_ID, "config.json"), str):
+        return REPO_ID
     try:
-        hf_hub_download(REPO_ID, "config.json")
+        get_hf_file_metadata(hf_hub_url(REPO_ID, "config.json"))
     except (OSError, ValueError, HTTPError) as error:
         raise FileNotFoundError(
             f"The default checkpoint, {DISTRIBUTION}, is neither installed nor available from the Hub as {REPO_ID} "

@@ -13,7 +13,7 @@ from feature_folders import make_feature_folder
 from loopback_hub import LoopbackHub
 from transformers import pipeline
 
-from foal_hf import TINY_CHECKPOINT
+from foal_hf import TINY_CHECKPOINT, FoalNetConfig
 from foal_hf.cli import main
 from foal_hf.default_checkpoint import DISTRIBUTION, REPO_ID, resolve_checkpoint
 from foal_hf.registration import TASK, load_pipeline
@@ -46,8 +46,9 @@ def test_without_the_distribution_the_repository_on_the_hub_is_taken(
         hub.put(REPO_ID, TINY_CHECKPOINT)
         hub.serve_this_process(monkeypatch, tmp_path)
         assert resolve_checkpoint(name) == REPO_ID
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert resolve_checkpoint(name) == REPO_ID  # from its cache
+        FoalNetConfig.from_pretrained(REPO_ID)
+        hub.forget_requests()
+        assert resolve_checkpoint(name) == REPO_ID and hub.requests == []  # from its cache
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -58,8 +59,10 @@ def test_without_both_one_error_says_what_to_install(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     with LoopbackHub() as hub:
         hub.serve_this_process(monkeypatch, tmp_path)
+        hub.fail_next(503, times=2)
         with pytest.raises(FileNotFoundError, match=r"pip install foal-net-small.*name another checkpoint") as raised:
             resolve_checkpoint()
+        assert len(hub.requests) == (0 if offline else 1)  # no one waits for further attempts
     assert REPO_ID in str(raised.value) and "\n" not in str(raised.value)
 
 
