@@ -53,6 +53,7 @@ def train(options: argparse.Namespace) -> int:
             seed=options.seed,
             protocol=protocol,
             store_dir=options.store,
+            init=options.init,
         )
     if options.json:
         _print(json.dumps(dataclasses.asdict(results), indent=2))
@@ -79,6 +80,7 @@ def cross_validate(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             held_out=options.held_out,
             store_dir=options.store,
+            init=options.init,
         )
     if options.json:
         _print(json.dumps(dataclasses.asdict(results), indent=2))
@@ -103,6 +105,7 @@ def ablate(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             held_out=options.held_out,
             store_dir=options.store,
+            init=options.init,
         )
     if options.json:
         _print((Path(options.output) / "ablation.json").read_text(encoding="utf-8").strip())
@@ -244,6 +247,11 @@ def _add_recipe_options(command: argparse.ArgumentParser) -> None:
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     _add_recipe_options(command)
+    command.add_argument(
+        "--init",
+        metavar="CHECKPOINT",
+        help="fine-tune: start from the weights of a checkpoint (folder, Hub name, or foal-net-small)",
+    )
     command.add_argument("--corpus", required=True, help=CORPUS_HELP)
     add_corpus_options(command, settings="--corpus-set")
     command.add_argument("--output", required=True, help="folder of the run; an interrupted run resumes there")

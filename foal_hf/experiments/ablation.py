@@ -23,6 +23,7 @@ from .cross_validation import cross_validate
 from .naming import as_file_name
 from .recipe import Recipe
 from .reports import ablation_report
+from .starting_point import StartingPoint
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ def ablate(
     held_out: Sequence[str] = (),
     store_dir: str | Path | None = None,
     variants: Sequence[str] = tuple(VARIANTS),
+    init: str | Path | StartingPoint | None = None,
 ) -> dict[str, Results]:
     """Cross-validate every row of the table. An interrupted call continues.
 
     Args:
-        recipe, corpus, about, by, select, seeds, held_out: As in [`cross_validate`].
+        recipe, corpus, about, by, select, seeds, held_out, init: As in [`cross_validate`].
         output_dir (`str` or `pathlib.Path`): Gets a folder for each row, `ablation.md` and `ablation.json`.
         store_dir (`str` or `pathlib.Path`, *optional*): As in [`cross_validate`]; shared by all rows.
         variants (`Sequence[str]`, *optional*): Only these rows.
@@ -91,7 +93,7 @@ def ablate(
     for task in ("alignment_loss_weight", "matching_loss_weight"):
         if recipe.config.get(task) == 0:
             raise ValueError(f"The recipe sets `{task}` to 0, but the table measures that loss. Remove the setting.")
-    labels, output = check_corpus(corpus), Path(output_dir)
+    labels, output, start = check_corpus(corpus), Path(output_dir), StartingPoint.of(init)
     rows = {
         name: cross_validate(
             VARIANTS[name].of(recipe),
@@ -105,6 +107,7 @@ def ablate(
             modalities=VARIANTS[name].modalities,
             store_dir=output / "features" if store_dir is None else Path(store_dir),
             variant=name,
+            init=start,
         )
         for name in VARIANTS
         if name in variants

@@ -11,7 +11,6 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..results import Encoder, public_name
 from ..training.arguments import FoalNetTrainingArguments
-from .architectures import ARCHITECTURES
 from .recipe import FEATURES, Recipe
 
 
@@ -36,24 +35,36 @@ def make_model(
         generated (`bool`, defaults to `False`): Whether the clips are generated; the config records it.
         feature_widths (`Mapping[str, int]`, *optional*): Width of the features by side, `"audio"` or `"video"`, of the
             sides where the recipe says `"features"`; see [`~foal_hf.corpora.feature_files.feature_widths`].
+
+    Raises:
+        ValueError: If an encoder would stay frozen with random weights.
     """
     fields = {**recipe.config, "id2label": dict(enumerate(labels)), "trained_on_generated_data": generated}
     of_features = {f"{side}_feature_dim": width for side, width in (feature_widths or {}).items()}
     audio, vision = recipe.encoder_names()
     if audio is not None or vision is not None:
         return FoalNetForEmotionClassification.from_encoders_pretrained(audio, vision, **of_features, **fields)
-    return FoalNetForEmotionClassification(ARCHITECTURES[recipe.architecture].config({**of_features, **fields}))
+    config = recipe.from_scratch.config({**of_features, **fields})
+    for name, encoder in (("vision", config.vision_config), ("audio", config.audio_config)):
+        if encoder is not None and getattr(config, f"freeze_{name}_encoder"):
+            raise ValueError(
+                f"The recipe {recipe.name} freezes the {name} encoder, whose weights are random without a checkpoint "
+                f"to start from: give `--init` (in Python `init`), or `--set freeze_{name}_encoder=false`."
+            )
+    return FoalNetForEmotionClassification(config)
 
 
-def make_processor(recipe: Recipe) -> FoalNetProcessor:
-    """The processor of the recipe's encoders, with its settings."""
+def make_processor(recipe: Recipe, processor: FoalNetProcessor | None = None) -> FoalNetProcessor:
+    """The processor of the recipe's encoders, or another one, with the recipe's settings."""
     audio, vision = recipe.encoder_names()
     if (recipe.audio_encoder, recipe.vision_encoder) == (FEATURES, FEATURES):
         return FoalNetProcessor()
-    if audio is not None or vision is not None:
+    if processor is not None:
+        pass
+    elif audio is not None or vision is not None:
         processor = FoalNetProcessor.from_encoders_pretrained(audio, vision)
     else:
-        processor = ARCHITECTURES[recipe.architecture].make_processor()
+        processor = recipe.from_scratch.make_processor()
         if recipe.audio_encoder == FEATURES:
             processor.feature_extractor = None
     settings = dict(recipe.processor)

@@ -31,6 +31,7 @@ from .recipe import Recipe
 from .records import PREDICTIONS_NAME
 from .reports import cross_validation_report
 from .run import train_and_test
+from .starting_point import StartingPoint
 
 
 REPORT_NAME = "report.md"
@@ -50,13 +51,14 @@ def cross_validate(
     modalities: Sequence[str] = BOTH,
     store_dir: str | Path | None = None,
     variant: str = "Foal-Net",
+    init: str | Path | StartingPoint | None = None,
 ) -> Results:
     """Hold out each session, or each speaker, once: train on the others, test on it.
 
     It can be killed at any moment: called again, it continues with the last epoch of the interrupted fold.
 
     Args:
-        recipe, corpus, about, select, modalities: As in [`train_and_test`].
+        recipe, corpus, about, select, modalities, init: As in [`train_and_test`]. Every run starts from `init` anew.
         output_dir (`str` or `pathlib.Path`): Gets a folder for each run, `results.json`, `report.md`,
             `confusion_matrix.png` and `reliability.png`.
         by (`str`, defaults to `"session"`): `"session"` or `"speaker"`: what is held out.
@@ -86,6 +88,9 @@ def cross_validate(
     for name, values in (("seeds", seeds), ("held_out", [fold.name for fold in folds])):
         if len(set(values)) < len(values):
             raise ValueError(f"`{name}` has to name each run once, got {values}.")
+    start = StartingPoint.of(init)
+    if start is not None:  # before any fold is trained
+        start.check_test_clips(corpus, [row for fold in folds for row in fold.test], about)
     words = f"Each {by} is held out once: the model is trained on the others and tested on it."
     if len(folds) < len(all_folds):
         words = f"{len(folds)} of {len(all_folds)} {by}s are held out, each once{words.partition('once')[2]}"
@@ -106,6 +111,7 @@ def cross_validate(
                 modalities=modalities,
                 protocol=Protocol(f"leave-one-{by}-out", words, held_out=f"{by} {fold.name}"),
                 store_dir=store,
+                init=start,
             )
             predictions[seed, fold.name] = Predictions.load(folder / PREDICTIONS_NAME)
 

@@ -15,7 +15,6 @@ import numpy as np
 from ..data.sampling import BalancedLengthSampler
 from ..foal_net.video_processing_foal_net import FoalNetVideoProcessor
 from ..training.arguments import FoalNetTrainingArguments
-from .architectures import ARCHITECTURES
 from .clips import BOTH
 from .lengths import CorpusLengths
 from .machines import Machine, this_machine
@@ -165,14 +164,13 @@ def estimate(recipe: Recipe, corpus: CorpusLengths, machine: Machine | None = No
         ```
     """
     machine = this_machine() if machine is None else machine
-    architecture = ARCHITECTURES[recipe.architecture]
     steps = Steps(recipe, machine, corpus.num_labels)
     plan = _Plan(recipe, steps, corpus)
     from_video = plan.cost("video")
     return Estimate(
         recipe=recipe.name,
-        audio_encoder=recipe.audio_encoder or architecture.audio_encoder,
-        vision_encoder=recipe.vision_encoder or architecture.vision_encoder,
+        audio_encoder=recipe.audio_encoder or recipe.from_scratch.audio_encoder,
+        vision_encoder=recipe.vision_encoder or recipe.from_scratch.vision_encoder,
         machine=machine.name,
         precision=steps.precision,
         parameters=steps.parameters,

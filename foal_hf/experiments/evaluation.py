@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
-
 from ..atomic_files import write_json
 from ..checkpoint_errors import errors_naming_checkpoint
 from ..default_checkpoint import resolve_checkpoint
@@ -16,7 +14,7 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.processing_foal_net import FoalNetProcessor
 from ..hub import RESULTS_NAME
 from ..plots import plot_confusion_matrix
-from ..results import CONDITIONS, Corpus, Evaluation, Results, installed_versions, public_name
+from ..results import CONDITIONS, Corpus, Evaluation, installed_versions, public_name
 from ..results.publishable import check_no_local_path
 from ..training import FoalNetTrainer
 from ..training.arguments import FoalNetTrainingArguments
@@ -26,6 +24,7 @@ from .clips import BOTH, Clips
 from .predictions import Predictions, conditions_of
 from .recipe import Recipe
 from .records import PREDICTIONS_NAME, source_commit
+from .training_clips import load_results, training_clips
 
 
 logger = logging.getLogger(__name__)
@@ -206,16 +205,11 @@ def _check_training_clips(
     Returns:
         The corpus, with `held_out` without these clips; and in words, what is known about them.
     """
-    path = cached_file(str(checkpoint), RESULTS_NAME, _raise_exceptions_for_missing_entries=False)
-    try:
-        results = None if path is None else Results.load(path)
-    except ValueError as error:
-        logger.warning("The results file of the checkpoint cannot be read: %s", error)
-        results = None
-    splits = {} if results is None else results.splits
-    known = {clip for name in ("train", "validation") if name in splits for clip in splits[name].clip_ids}
-    if not known:
-        unknown = f"{checkpoint} has no {RESULTS_NAME} that lists its training clips"
+    known, ids = training_clips(load_results(checkpoint), checkpoint), corpus["clip_id"]
+    unknown = known.unknown
+    if known.under_other_ids(ids, about.name):
+        unknown = f"{checkpoint} was trained on clips of {about.name}, which its {RESULTS_NAME} lists under other ids"
+    if unknown:
         if held_out:
             raise ValueError(f"{unknown}, so it is unknown which clips were held out.")
         logger.warning("%s: it may have been trained on some of these clips.", unknown)
@@ -223,29 +217,30 @@ def _check_training_clips(
             "The training clips of the checkpoint are unknown. If some of these clips are among them, the scores are "
             "too high."
         )
-    is_same_corpus = results is not None and results.corpus.name in (about.name, UNNAMED_CORPUS)
-    ids = corpus["clip_id"]
-    unseen = [row for row, clip in enumerate(ids) if clip not in known]
-    seen = len(ids) - len(unseen)
+    same, other = known.overlap(ids, about.name)
     if held_out:
-        if results is not None and not is_same_corpus:
+        if not {about.name, UNNAMED_CORPUS} & set(known.names):
             raise ValueError(
-                f"{checkpoint} was trained on {results.corpus.name}, so no clips of {about.name} were held out."
+                f"{checkpoint} was trained on {', '.join(known.names)}, so no clips of {about.name} were held out."
             )
-        corpus, seen = corpus.select(unseen), 0
-    if seen and is_same_corpus and not allowed:
+        corpus = corpus.select([row for row, clip in enumerate(ids) if clip not in same | other])
+        same = other = set()
+    if same and not allowed:
         raise ValueError(
-            f"The checkpoint was trained on {seen} of these {len(ids)} clips, or chosen by them: the results would not "
-            "hold for other clips. Test only on the others with `--held-out` (in Python `held_out=True`), or include "
-            "these with `--allow-training-clips` (`allow_training_clips=True`)."
+            f"The checkpoint was trained on {len(same)} of these {len(ids)} clips, or chosen by them: the results "
+            "would not hold for other clips. Test only on the others with `--held-out` (in Python `held_out=True`), or "
+            "include these with `--allow-training-clips` (`allow_training_clips=True`)."
         )
-    if not seen:
+    if not same and not other:
         return corpus, f"According to its {RESULTS_NAME}, the checkpoint was not trained on any of these clips."
-    words = f"The checkpoint was trained on {seen} of these {len(ids)} clips, or chosen by them: scores are too high."
-    if results is not None and not is_same_corpus:
+    words = (
+        f"The checkpoint was trained on {len(same)} of these {len(ids)} clips, or chosen by them: scores are too high."
+    )
+    if not same:
         words = (
-            f"{seen} of these {len(ids)} clips have the ids of training clips of the checkpoint, from the corpus "
-            f"{results.corpus.name}. If they are the same clips, the scores are too high."
+            f"{len(other)} of these {len(ids)} clips have the ids of training clips of the checkpoint, from the corpus "
+            f"{', '.join(name for name in known.names if name != about.name)}. If they are the same clips, the scores "
+            "are too high."
         )
     logger.warning(words)
     return corpus, words

@@ -29,7 +29,7 @@ from transformers import PreTrainedConfig
 
 from ..foal_net.configuration_foal_net import FoalNetConfig
 from ..training.arguments import FoalNetTrainingArguments
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, Architecture
 
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -76,7 +76,8 @@ class Recipe:
         description (`str`): A sentence.
         audio_encoder, vision_encoder (`str`, *optional*): Hub names or folders, or `"features"`. Both or neither:
             without them the architecture is trained from scratch.
-        architecture (`str`, defaults to `"tiny"`): A name of [`~foal_hf.experiments.architectures.ARCHITECTURES`].
+        architecture (`str`, *optional*): A name of [`~foal_hf.experiments.architectures.ARCHITECTURES`]; without it and
+            without encoders the tiny one is trained.
         precision (`"fp32"`, `"bf16"` or `"fp16"`): Of the training on a GPU; on a CPU it is fp32.
         config (`dict`): Fields of [`FoalNetConfig`] that differ from its defaults.
         processor (`dict`): Fields of [`FoalNetVideoProcessor`] that differ from those of the encoder, and
@@ -99,15 +100,15 @@ class Recipe:
     processor: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    architecture: str = DEFAULT_ARCHITECTURE
+    architecture: str | None = None
 
     def __post_init__(self) -> None:
         encoders = {self.audio_encoder, self.vision_encoder} - {FEATURES}
         if None in encoders and len(encoders) > 1:
             raise ValueError(f"The recipe {self.name} names one encoder; `encoders` has to name audio and vision.")
-        if self.architecture not in ARCHITECTURES:
+        if self.architecture is not None and self.architecture not in ARCHITECTURES:
             raise ValueError(f"`architecture` is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
-        if self.architecture != DEFAULT_ARCHITECTURE and any(self.encoder_names()):
+        if self.architecture is not None and any(self.encoder_names()):
             raise ValueError(
                 f"The recipe {self.name} names encoders and the architecture {self.architecture!r}, which is trained "
                 "without them; give one of the two."
@@ -133,9 +134,7 @@ class Recipe:
 
     def with_encoders(self, audio_encoder: str, vision_encoder: str) -> "Recipe":
         """The same with other encoders (Hub names or folders)."""
-        return dataclasses.replace(
-            self, audio_encoder=audio_encoder, vision_encoder=vision_encoder, architecture=DEFAULT_ARCHITECTURE
-        )
+        return dataclasses.replace(self, audio_encoder=audio_encoder, vision_encoder=vision_encoder, architecture=None)
 
     def with_features(self, sides: Collection[str]) -> "Recipe":
         """The same with `"features"` instead of the encoders of these sides, `"audio"` or `"video"`."""
@@ -149,6 +148,11 @@ class Recipe:
     def is_from_scratch(self) -> bool:
         """Whether an architecture takes the place of encoders."""
         return None in (self.audio_encoder, self.vision_encoder)
+
+    @property
+    def from_scratch(self) -> Architecture:
+        """What is trained where no encoder is named."""
+        return ARCHITECTURES[self.architecture or DEFAULT_ARCHITECTURE]
 
     def encoder_names(self) -> tuple[str | None, str | None]:
         """Hub names or folders of the audio and the image encoder to load; None for features and an architecture."""
@@ -185,8 +189,7 @@ class Recipe:
         encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder}
         sections = {section: getattr(self, section) for section in _SECTIONS}
         encoders = encoders if any(encoders.values()) else {}
-        architecture = None if self.architecture == DEFAULT_ARCHITECTURE else self.architecture
-        made_of = {"encoders": encoders, "architecture": architecture}
+        made_of = {"encoders": encoders, "architecture": self.architecture}
         plain = {"description": self.description, **made_of, "precision": self.precision, **sections}
         return {name: value for name, value in plain.items() if value}
 
@@ -250,7 +253,7 @@ def _made(path: Path, content: Any, seen: Sequence[Path]) -> Recipe:
         sections[section] = {**getattr(base, section), **given}
     # Of encoders and an architecture, the recipe replaces the one of its base by its own.
     if encoders:
-        base = dataclasses.replace(base, architecture=DEFAULT_ARCHITECTURE)
+        base = dataclasses.replace(base, architecture=None)
     if "architecture" in content:
         base = dataclasses.replace(base, audio_encoder=None, vision_encoder=None)
     return Recipe(
@@ -344,4 +347,4 @@ def _kind_words(kind: Any) -> str:
     return "null" if kind is types.NoneType else getattr(kind, "__name__", str(kind))
 
 
-__all__ = ["FEATURES", "Precision", "Recipe", "available_recipes", "load_recipe"]
+__all__ = ["DEFAULT_ARCHITECTURE", "FEATURES", "Precision", "Recipe", "available_recipes", "load_recipe"]

@@ -10,7 +10,7 @@ from typing import Any
 from ..atomic_files import write_json
 from ..identity import READING_VERSION, as_stored, digest_of
 from ..results.publishable import find_local_path, public_name
-from .recipe import Recipe
+from .recipe import DEFAULT_ARCHITECTURE, Recipe
 
 
 RUN_NAME = "run.json"
@@ -31,7 +31,15 @@ def describe_run(recipe: Recipe, splits: Mapping[str, Sequence[str]], **facts: A
         **facts: More, as plain values.
     """
     training = {name: value for name, value in recipe.training.items() if name not in _FREE_SETTINGS}
-    settings = {**recipe.as_dict(), "training": training, "description": None, "reading_version": READING_VERSION}
+    # Runs of former recipes, which did not name the only architecture there was, continue.
+    architecture = None if recipe.architecture == DEFAULT_ARCHITECTURE else recipe.architecture
+    settings = {
+        **recipe.as_dict(),
+        "architecture": architecture,
+        "training": training,
+        "description": None,
+        "reading_version": READING_VERSION,
+    }
     clips = {name: f"{len(ids)}, {digest_of(sorted(ids))[:12]}" for name, ids in splits.items()}
     return as_stored({**facts, "clips": clips, **settings})
 
@@ -67,7 +75,7 @@ def publishable_settings(recipe: Recipe) -> dict[str, Any]:
     """The recipe for a results file, without settings that name a folder of this machine."""
     encoders = {"audio": public_name(recipe.audio_encoder), "vision": public_name(recipe.vision_encoder)}
     sections: dict[str, Any] = {"precision": recipe.precision, "config": recipe.config, "processor": recipe.processor}
-    if "architecture" in recipe.as_dict():
+    if recipe.architecture is not None:
         sections["architecture"] = recipe.architecture
     return _without_local_paths(
         as_stored({**sections, "data": recipe.data, "training": recipe.training, "encoders": encoders})

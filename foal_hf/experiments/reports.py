@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..hub.cards.markdown import counted, enumerated, percent, score_words, table
 from ..hub.cards.reading import CHOSEN_BY, explain_scores
+from ..hub.cards.starts import label_words, start_words
 from ..results import METRIC_NAMES, Evaluation, Results, Score
 from .corpus_facts import PUBLISHED_CLIPS, published_scores
 
@@ -25,6 +26,7 @@ def run_report(results: Results) -> str:
         _score_table(results),
         explain_scores(results.conditions),
         results.calibration,
+        _started(results),
         *_details(results),
     )
 
@@ -54,6 +56,7 @@ def cross_validation_report(results: Results, variant: str = "Foal-Net") -> str:
         _how_published(results, variant) if published else None,
         results.calibration,
         _fold_table(results),
+        _started(results),
         *_details(results),
     )
 
@@ -151,6 +154,13 @@ def _fold_table(results: Results) -> str:
         scores = [percent(getattr(test, metric).value) for metric in METRIC_NAMES]
         rows.append([fold.held_out, *([fold.seed] * seeds), f"{test.num_clips:,}", epoch, *scores])
     return table(("held out", *(["seed"] * seeds), "clips", "epoch", *METRIC_NAMES.values()), rows)
+
+
+def _started(results: Results) -> str | None:
+    start = results.training.start if results.training else None
+    if start is None:
+        return None
+    return f"Fine-tuned from {start_words(start)}; {label_words(start)}. {start.test_clips or ''}".strip()
 
 
 def _details(results: "Results | CheckpointTest") -> list[str]:

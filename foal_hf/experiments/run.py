@@ -29,7 +29,7 @@ from ..corpora.folds import Fold
 from ..corpora.schema import undecoded
 from ..hub import CARD_NAME, RESULTS_NAME
 from ..hub.cards import model_card
-from ..results import Corpus, Protocol, Results, Selection, Split, installed_versions
+from ..results import Corpus, Protocol, Results, Selection, Split, Training, installed_versions
 from ..training import FoalNetTrainer
 from ..training.calibration import MIN_CLIPS, calibrate
 from ..training.checks import check_disk_space, checkpoint_bytes
@@ -41,6 +41,7 @@ from .corpus_facts import merged_classes
 from .predictions import Predictions, conditions_of
 from .recipe import FEATURES, Recipe
 from .records import PREDICTIONS_NAME, claim, describe_run, publishable_settings, source_commit
+from .starting_point import StartingPoint
 
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def train_and_test(
     modalities: Sequence[str] = BOTH,
     protocol: Protocol | None = None,
     store_dir: str | Path | None = None,
+    init: str | Path | StartingPoint | None = None,
 ) -> Results:
     """Train, choose the checkpoint, test it once, and save it with its processor, card and results file.
 
@@ -84,6 +86,8 @@ def train_and_test(
         protocol ([`~foal_hf.results.Protocol`], *optional*): How the fold was made, in words.
         store_dir (`str` or `pathlib.Path`, *optional*): Folder of stored features, which runs can share; by default
             `features` in `output_dir`. Only used if the image encoder is frozen.
+        init (`str` or `pathlib.Path`, *optional*): A checkpoint to start from: folder, Hub name or `"foal-net-small"`.
+            Its encoders, processor and, for labels of the same name, classifier are used; see [`StartingPoint`].
 
     Returns:
         [`~foal_hf.results.Results`]: As in `results.json`. A model trained with `modality_dropout` is tested with each
@@ -91,8 +95,8 @@ def train_and_test(
 
     Raises:
         ValueError, TypeError, OSError, ImportError, RuntimeError: Before the first step, if splits are empty or share a
-            speaker, labels do not fit, the folder holds another run, the disk has too little space, or the training
-            arguments need a package that is missing.
+            speaker, labels do not fit, the folder holds another run, the disk has too little space, the training
+            arguments need a package that is missing, or `init` contradicts the recipe or was trained on test clips.
         FloatingPointError: If the loss is not finite.
 
     Example:
@@ -114,12 +118,18 @@ def train_and_test(
     arguments = make_arguments(recipe, output / _TRAINER_NAME, seed=seed, evaluates=chosen_on is not None)
     is_main = arguments.process_index == 0
     facts = {"held_out": fold.name, "select": select, "seed": seed, "modalities": list(modalities), "labels": labels}
+    start = StartingPoint.of(init)
+    described = None
+    if start is not None:
+        facts["init"] = start.identity
     run = describe_run(recipe, ids, **facts)
     claim(output, run, write=False)
     if (output / RESULTS_NAME).is_file():
         _delete_checkpoints(output, is_main)
         return Results.load(output / RESULTS_NAME)
 
+    if start is not None:
+        described = start.describe(labels, start.check_test_clips(corpus, rows["test"], about))
     results = Results(
         corpus=about,
         labels=labels,
@@ -130,11 +140,14 @@ def train_and_test(
         seeds=[seed],
         versions=installed_versions(),
         commit=source_commit(),
+        license=None if start is None else start.license_of_derivatives,
+        training=Training(start=described),
     )
     results.check_publishable()  # before training instead of after it
     set_seed(seed)
-    model: Any = make_model(recipe, labels, generated=bool(about.generated), feature_widths=widths)
-    processor = make_processor(recipe)
+    made_by = make_model if start is None else start.make_model
+    model: Any = made_by(recipe, labels, generated=bool(about.generated), feature_widths=widths)
+    processor = make_processor(recipe, None if start is None else start.processor)
     clips = Clips(
         corpus,
         recipe,
@@ -168,7 +181,7 @@ def train_and_test(
         _check_chosen(trainer)
     calibration = _calibrate(trainer, len(rows["validation"])) if select == "validation" else None
 
-    audio_encoder, vision_encoder = describe_encoders(recipe)
+    audio_encoder, vision_encoder = describe_encoders(recipe) if start is None else start.encoders()
     training = describe_training(
         arguments,
         model.config,
@@ -178,6 +191,7 @@ def train_and_test(
         vision_encoder=vision_encoder,
         seconds=seconds,
         settings=publishable_settings(recipe),
+        start=described,
     )
     outputs = {
         condition: trainer.predict(clips.examples(rows["test"], used), metric_key_prefix="test")

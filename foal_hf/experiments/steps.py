@@ -17,7 +17,6 @@ from ..foal_net.modeling_foal_net import FoalNetForEmotionClassification
 from ..foal_net.video_processing_foal_net import FoalNetVideoProcessor
 from ..foal_net.vision_encoders_foal_net import is_trained
 from ..training.arguments import FoalNetTrainingArguments
-from .architectures import ARCHITECTURES
 from .counting import AsOn, Work, count_step
 from .machines import Machine
 from .recipe import FEATURES, Recipe
@@ -47,7 +46,7 @@ def config_of(recipe: Recipe, num_labels: int = 4) -> FoalNetConfig:
         raise ValueError(f"The recipe {recipe.name} has features in place of an encoder, which cannot be estimated.")
     fields = {**recipe.config, "id2label": {label: str(label) for label in range(num_labels)}}
     if recipe.audio_encoder is None or recipe.vision_encoder is None:
-        return ARCHITECTURES[recipe.architecture].config(fields)
+        return recipe.from_scratch.config(fields)
     vision = _encoder_config(recipe.vision_encoder)
     vision = getattr(vision, "vision_config", vision)  # of a model of images and text
     return FoalNetConfig(audio_config=_encoder_config(recipe.audio_encoder), vision_config=vision, **fields)
@@ -77,7 +76,7 @@ class Steps:
         )
         processor = recipe.processor
         if recipe.is_from_scratch:
-            processor = {**ARCHITECTURES[recipe.architecture].make_processor().video_processor.to_dict(), **processor}
+            processor = {**recipe.from_scratch.make_processor().video_processor.to_dict(), **processor}
         self.frames_per_second: float = processor.get("frames_per_second", FoalNetVideoProcessor.frames_per_second)
         chosen = next((name for name in _HALF if training.get(name)), recipe.precision)
         self.precision: str = chosen if machine.device_type == "cuda" else "fp32"

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 from ..atomic_files import write_file
 from .evaluation import METRIC_NAMES, Bootstrap, Evaluation, Score
 from .folds import FoldResult
-from .provenance import Corpus, Encoder, Latency, Protocol, Split, Training, check_key
+from .provenance import Corpus, Encoder, Latency, Protocol, Split, Start, Training, check_key
 from .publishable import check_no_local_path, public_name
 from .typed_json import JsonRecord, from_json
 
@@ -206,6 +206,7 @@ __all__ = [
     "Results",
     "Score",
     "Split",
+    "Start",
     "Training",
     "installed_versions",
     "public_name",

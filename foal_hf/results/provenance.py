@@ -92,6 +92,41 @@ class Encoder(JsonRecord):
 
 
 @dataclass(frozen=True)
+class Start(JsonRecord):
+    """The checkpoint whose weights a training started from.
+
+    Args:
+        fingerprint (`str`): SHA-256 of its weights.
+        name (`str`, *optional*): On the Hub, `"org/name"`; None for a folder.
+        revision (`str`, *optional*): Commit on the Hub.
+        license (`str`, *optional*): Its licence, by its id on the Hub: `"cc-by-nc-sa-4.0"`.
+        corpus ([`Corpus`], *optional*): What it was trained on.
+        clip_ids (`list[str]`): Clips that it was trained on or chosen by; empty where that is not known.
+        kept_labels, new_labels, unused_labels (`list[str]`): Labels of the run whose classifier rows are its own; those
+            with new rows; and its other labels.
+        test_clips (`str`, *optional*): In words, whether test clips of the run are among its own.
+        start ([`Start`], *optional*): What it had started from itself.
+    """
+
+    fingerprint: str
+    name: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    corpus: Corpus | None = None
+    clip_ids: list[str] = field(default_factory=list)
+    kept_labels: list[str] = field(default_factory=list)
+    new_labels: list[str] = field(default_factory=list)
+    unused_labels: list[str] = field(default_factory=list)
+    test_clips: str | None = None
+    start: "Start | None" = None
+
+    @property
+    def chain(self) -> "list[Start]":
+        """It and what is before it."""
+        return [self, *(self.start.chain if self.start else [])]
+
+
+@dataclass(frozen=True)
 class Training(JsonRecord):
     """How the checkpoint was trained.
 
@@ -110,6 +145,7 @@ class Training(JsonRecord):
         frames_per_second, max_seconds (`float`, *optional*): What was read of each clip.
         seconds (`float`, *optional*): Training time.
         hardware (`str`, *optional*): In words.
+        start ([`Start`], *optional*): The checkpoint that it started from, if it did not start from the encoders.
     """
 
     audio_encoder: Encoder | None = None
@@ -128,6 +164,7 @@ class Training(JsonRecord):
     max_seconds: float | None = None
     seconds: float | None = None
     hardware: str | None = None
+    start: Start | None = None
 
 
 @dataclass(frozen=True)
@@ -159,4 +196,4 @@ def check_key(name: str, value: str) -> None:
         raise ValueError(f"`{name}` is {value!r}, expected lower case with hyphens, such as 'speaker-disjoint'.")
 
 
-__all__ = ["Corpus", "Encoder", "Latency", "Protocol", "Split", "Training", "check_key"]
+__all__ = ["Corpus", "Encoder", "Latency", "Protocol", "Split", "Start", "Training", "check_key"]

@@ -13,6 +13,7 @@ from foal_hf.experiments.architectures import ARCHITECTURES
 from foal_hf.experiments.assembly import make_model, make_processor
 from foal_hf.experiments.machines import gpu
 from foal_hf.experiments.recipe import _SECTIONS, Recipe, _fields, available_recipes, load_recipe
+from foal_hf.experiments.records import describe_run
 from foal_hf.experiments.steps import Steps, config_of
 from foal_hf.foal_net.configuration_foal_net import FoalNetConfig
 from foal_hf.training.arguments import FoalNetTrainingArguments
@@ -181,9 +182,12 @@ def test_an_unknown_setting_is_an_error(name: str, message: str) -> None:
 def test_a_recipe_names_the_architecture_that_it_trains_from_scratch(tmp_path: Path) -> None:
     small = load_recipe("small")
     assert small.architecture == "small" and small.is_from_scratch and small.as_dict()["architecture"] == "small"
-    assert load_recipe("tiny").architecture == "tiny" and "architecture" not in load_recipe("tiny").as_dict()
+    assert load_recipe("tiny").architecture == load_recipe("tiny").as_dict()["architecture"] == "tiny"
+    unnamed = dataclasses.replace(load_recipe("tiny"), architecture=None)
+    assert describe_run(unnamed, {}) | {"architecture": None} == describe_run(load_recipe("tiny"), {})
+    assert describe_run(small, {})["architecture"] == "small"
     mine = load_recipe(write(tmp_path, "base: small\nencoders: {audio: a, vision: b}"))
-    assert (mine.architecture, mine.audio_encoder, mine.is_from_scratch) == ("tiny", "a", False)
+    assert (mine.architecture, mine.audio_encoder, mine.is_from_scratch) == (None, "a", False)
     assert small.with_encoders("a", "b").encoder_names() == ("a", "b")
     back = load_recipe(write(tmp_path, "base: default\narchitecture: small", name="back"))
     assert back.encoder_names() == (None, None) and back.architecture == "small"
@@ -192,6 +196,15 @@ def test_a_recipe_names_the_architecture_that_it_trains_from_scratch(tmp_path: P
         load_recipe(write(tmp_path, "architecture: large"))
     with pytest.raises(ValueError, match="names encoders and the architecture 'small'"):
         load_recipe(write(tmp_path, "architecture: small\nencoders: {audio: a, vision: b}"))
+
+
+def test_an_encoder_of_random_weights_is_not_frozen() -> None:
+    with pytest.raises(ValueError, match=r"small freezes the vision encoder, whose weights are random .*--init"):
+        make_model(load_recipe("small"), ["calm", "afraid"])
+    audio = Recipe("mine", config={"freeze_audio_encoder": True})
+    with pytest.raises(ValueError, match="mine freezes the audio encoder"):
+        make_model(audio, ["calm", "afraid"])
+    assert make_model(audio.with_features({"audio"}), ["calm", "afraid"], feature_widths={"audio": 12})
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

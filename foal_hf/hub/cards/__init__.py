@@ -19,6 +19,7 @@ from .markdown import cell, condition_words, counted, enumerated, named_versions
 from .metadata import card_metadata, encoder_names, encoder_of, is_generated
 from .parameters import count_parameters, is_headless
 from .reading import CHOSEN_BY, REFITTED, explain_scores
+from .starts import label_words, start_words
 
 
 TEMPLATE_NAME = "model_card.md"
@@ -109,6 +110,7 @@ def model_card(
         ],
         training_facts=_training_facts(results) if results else {},
         chosen=_how_chosen(results) if results else "",
+        starts=results.training.start.chain if results and results.training and results.training.start else [],
         chosen_on_test=results is not None and results.selection == "test-best-epoch",
         explanation=explain_scores(results.conditions) if results else "",
         has_groups=results is not None and any(test.groups for test in results.conditions.values()),
@@ -142,6 +144,8 @@ def _template() -> Any:
         "enumerated": enumerated,
         "percent": percent,
         "score": score_words,
+        "start": start_words,
+        "start_labels": label_words,
         "sentence": sentence,
         "versions": named_versions,
     }

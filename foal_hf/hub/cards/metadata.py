@@ -42,13 +42,20 @@ def card_metadata(config: FoalNetConfig, results: Results | None, model_name: st
         library_name="transformers",
         pipeline_tag=PIPELINE_TAG,
         tags=tags,
-        base_model=[name for name in encoder_names(config, results) if name] or None,
+        base_model=_base_models(config, results),
         datasets=[each.hub_id for each in (corpus, *corpus.sources) if each.hub_id] or None if corpus else None,
         metrics=[name for name, _ in _HUB_METRICS.values()] if evaluations else None,
         eval_results=evaluations or None,
         model_name=model_name if evaluations else None,
     )
     return data.to_yaml()
+
+
+def _base_models(config: FoalNetConfig, results: Results | None) -> list[str] | None:
+    """What the weights started from: a checkpoint, or else the encoders; None where nothing of it is on the Hub."""
+    start = results.training.start if results and results.training else None
+    names = encoder_names(config, results) if start is None else (start.name,)
+    return [name for name in names if name] or None
 
 
 def is_generated(config: FoalNetConfig, results: Results | None) -> bool:
