@@ -59,6 +59,7 @@ def test_a_clip_gets_its_label_and_timeline_and_nothing_of_it_stays(
     num_rows = int(browser.find("#foal-table [role=grid]").get_attribute("aria-rowcount"))
     assert num_rows == 1 + len(json.loads(browser.download("json")))
     assert "at work or in education is prohibited" in browser.text("#foal-limits")
+    assert "Ready: foal-net-small predicts happy" in browser.value("#foal-status")
     assert "mean nothing on real people" in browser.value("#foal-status")
 
 

@@ -11,6 +11,8 @@ import pytest
 from default_checkpoints import install, uninstall
 from feature_folders import make_feature_folder
 from loopback_hub import LoopbackHub
+from media_builders import make_clip
+from requirements import need
 from transformers import pipeline
 
 from foal_hf import TINY_CHECKPOINT, FoalNetConfig
@@ -155,12 +157,32 @@ COMMANDS = {
 def test_every_command_knows_it_by_its_short_name(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if command == "export":
+        need("openvino")
     uninstall(monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     make_feature_folder(tmp_path / "features", num_speakers=3, clips_of_each=2)
     assert main(COMMANDS[command]) == 1
     assert "Install it with `pip install foal-net-small`" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_workers_do_not_say_its_licence_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    install(monkeypatch, tmp_path / "site")
+    (tmp_path / "archive").mkdir()
+    for number in range(2):
+        sound = f"sine=frequency={300 + number}:sample_rate=16000:duration=1.2"
+        make_clip(tmp_path / "archive" / f"{number}.wav", video=None, audio=sound)
+    words = ["annotate", str(tmp_path / "archive"), "--output", str(tmp_path / "results.parquet")]
+    assert main([*words, "--num-workers", "2"]) == 0
+    assert caplog.text.count("CC BY-NC-SA 4.0") == 1
+    assert "CC BY-NC-SA 4.0" not in capfd.readouterr().err  # where a worker's warnings go
 
 
 def test_it_is_pushed_by_its_short_name_under_its_own_licence(

@@ -1,6 +1,8 @@
 """The distribution of the default checkpoint: what it carries, its licence, and that it is a good checkpoint."""
 
 import email
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from default_checkpoints import WEIGHTS
+from media_builders import make_clip
 from requirements import CHECKPOINT, need
 
 from foal_hf import TINY_CHECKPOINT, FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
@@ -84,6 +87,23 @@ def test_the_checkpoint_is_small_and_complete() -> None:
     assert model.num_parameters() <= 6_000_000
     assert not model.config.trained_on_generated_data
     assert FoalNetProcessor.from_pretrained(CHECKPOINT)
+
+
+def test_it_predicts_without_network(tmp_path: Path) -> None:
+    need("weights")
+    clip = make_clip(tmp_path / "clip.mp4")
+    finished = subprocess.run(
+        [sys.executable, "-m", "foal_hf", "predict", str(clip), "--json", "--quiet"],
+        env={**os.environ, "PYTHONPATH": f"{WEIGHTS}:{os.environ['PYTHONPATH']}", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    (entry,) = json.loads(finished.stdout)
+    labels = FoalNetConfig.from_pretrained(CHECKPOINT).label2id
+    assert {score["label"] for score in entry["scores"]} == labels.keys()
+    assert entry["modalities"] == ["audio", "video"]
 
 
 def test_its_card_is_the_one_that_its_files_make_and_states_licence_and_sources() -> None:
