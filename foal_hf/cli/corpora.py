@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .options import CORPUS_HELP, add_corpus_options, corpus_options
+from .options import CORPUS_HELP, add_corpus_options, add_face_boxes, corpus_options, with_face_boxes
 
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
@@ -21,6 +21,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
     add_corpus_options(command, settings="--set")
     command.add_argument("--output", help="output folder (outputs/corpora/CORPUS)")
+    add_face_boxes(command)
 
     command = add(embed)
     command.add_argument("corpus", metavar="CORPUS", help=CORPUS_HELP)
@@ -36,6 +37,7 @@ def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--freeze-audio-encoder", action="store_true", help="use the audio encoder as it is, although it was trained"
     )
+    add_face_boxes(command)
     command.add_argument("--batch-frames", type=int, default=64, help="frames per forward pass (%(default)s)")
     command.add_argument("--num-workers", type=int, default=1, help="decoding processes (%(default)s)")
     command.add_argument("--device", default="cpu", help="cpu, cuda or mps (%(default)s)")
@@ -55,11 +57,22 @@ def inspect(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Write the rows of a corpus as Parquet, with the paths of its recordings, and the counts."""
+    from ..atomic_files import write_json
     from ..corpora.report import prepare_corpus
+    from ..faces import CROP_MARGIN
 
-    output = options.output or Path("outputs") / "corpora" / options.corpus
-    report = prepare_corpus(options.corpus, options.data_dir, output, **corpus_options(options))
-    print(json.dumps(report.as_dict(), indent=2) if options.json else report.render())
+    output = Path(options.output or Path("outputs") / "corpora" / options.corpus)
+    faces: dict[str, Any] = {}
+
+    def with_boxes(corpus: Any) -> Any:
+        corpus, found = with_face_boxes(corpus, options, CROP_MARGIN)
+        faces.update(faces={"crop_margin": CROP_MARGIN, **found.as_dict()})
+        write_json(output / "faces.json", faces["faces"], indent=2)
+        return corpus
+
+    settings = {"with_boxes": with_boxes if options.faces else None, **corpus_options(options)}
+    report = prepare_corpus(options.corpus, options.data_dir, output, **settings)
+    print(json.dumps({**report.as_dict(), **faces}, indent=2) if options.json else report.render())
     note = "the rows hold the paths of the recordings on this machine, not the recordings"
     print(f"Written to {output}: {note}.", file=sys.stderr)
     return 0
@@ -87,6 +100,9 @@ def embed(options: argparse.Namespace) -> int:
         model.audio_layer_weights.requires_grad_(False)
     model = model.to(checked_device(options.device))
     splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
+    if options.faces and processor.video_processor is not None:
+        processor.video_processor.crop = "face"  # as `train --faces` reads
+        splits, _ = with_face_boxes(splits, options, processor.video_processor.crop_margin)
     store = embed_rows(
         concatenate_datasets(list(splits.values())),
         model,

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .options import CORPUS_HELP, add_corpus_options, corpus_options, name_and_value, pair
+from .options import (
+    CORPUS_HELP,
+    add_corpus_options,
+    add_face_boxes,
+    corpus_options,
+    name_and_value,
+    pair,
+    with_face_boxes,
+)
 
 
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
@@ -255,6 +263,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", required=True, help=CORPUS_HELP)
     add_corpus_options(command, settings="--corpus-set")
     command.add_argument("--output", required=True, help="folder of the run; an interrupted run resumes there")
+    add_face_boxes(command)
     command.add_argument(
         "--select",
         choices=("validation", "last", "test-best-epoch"),
@@ -273,7 +282,10 @@ def _print(text: str) -> None:
 def _load_splits(options: argparse.Namespace) -> Any:
     from ..corpora import load_corpus
 
-    return load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
+    splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
+    if getattr(options, "faces", False):
+        splits, _ = with_face_boxes(splits, options, _recipe(options).processor["crop_margin"])
+    return splits
 
 
 def _joined(splits: Any) -> Any:
@@ -284,10 +296,14 @@ def _joined(splits: Any) -> Any:
 
 def _recipe(options: argparse.Namespace) -> Any:
     from ..experiments.recipe import load_recipe
+    from ..faces import CROP_MARGIN
 
     recipe = load_recipe(options.recipe)
     if options.encoders:
         recipe = recipe.with_encoders(*options.encoders)
+    if getattr(options, "faces", False):  # the checkpoint crops new clips as it was trained
+        margin = recipe.processor.get("crop_margin", CROP_MARGIN)
+        recipe = recipe.with_settings({"crop": "face", "crop_margin": margin})
     return recipe.with_settings(dict(options.set))
 
 

@@ -3,7 +3,11 @@
 import argparse
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
+
+from ..printable_text import printable
 
 
 CORPUS_HELP = "iemocap, crema_d, ravdess, or folder for one of your own"
@@ -61,6 +65,25 @@ def add_faces(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="off: the whole frame, also for a checkpoint that was trained on faces (%(default)s)",
     )
+
+
+def add_face_boxes(command: argparse.ArgumentParser) -> None:
+    """Declare that clips of a corpus are cropped to faces; [`with_face_boxes`] does it."""
+    command.add_argument(
+        "--faces", action="store_true", help='crop clips to their main face (needs pip install "foal-hf[faces]")'
+    )
+
+
+def with_face_boxes(corpus: Any, options: argparse.Namespace, margin: float) -> tuple[Any, Any]:
+    """The corpus with the crop boxes of faces, which are found once and kept in the cache, and the report."""
+    from ..faces.corpus import with_face_boxes as with_boxes
+
+    store = None if options.cache_dir is None else Path(options.cache_dir) / "foal_hf_faces"
+    on_error, progress = options.on_error or "raise", not options.quiet
+    corpus, report = with_boxes(corpus, store, margin=margin, on_error=on_error, progress=progress)
+    for line in report.render().splitlines():
+        print(printable(line), file=sys.stderr)
+    return corpus, report
 
 
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -200,10 +200,11 @@ def _box(value: Any, place: str) -> list[int] | None:
         left, top, right, bottom = (int(edge) for edge in edges)
     except (TypeError, ValueError):
         left = top = right = bottom = 0
-    if not (0 <= left < right and 0 <= top < bottom):
+    is_square = right - left == bottom - top  # may leave the frame, as those around faces do
+    if not (left < right and top < bottom and (min(left, top) >= 0 or is_square)):
         raise ValueError(
-            f"{place}: crop_box must be `left top right bottom` in whole pixels, with left < right and top < bottom; "
-            f"got {value!r}."
+            f"{place}: crop_box must be `left top right bottom` in whole pixels, with left < right and top < bottom, "
+            f"and inside of the frame unless it is a square; got {value!r}."
         )
     return [left, top, right, bottom]
 

@@ -143,7 +143,7 @@ class _Settings:
 
     def key_of(self, clip: "_Clip") -> str:
         """Changes with everything that the file of a clip depends on."""
-        sources = [_identity(clip.audio), _identity(clip.video)]
+        sources = [source_identity(clip.audio), source_identity(clip.video)]
         places = [clip.row.get(name) for name in _PLACES]
         return digest_of([_FORMAT["version"], self.height, self.frames_per_second, sources, places])
 
@@ -224,8 +224,8 @@ def _stored(source: Any, clip_id: str, column: str) -> dict[str, Any] | None:
     return {"path": source.get("path"), "bytes": source.get("bytes")}
 
 
-def _identity(source: dict[str, Any] | None) -> Any:
-    """Identifies a source and its content."""
+def source_identity(source: dict[str, Any] | None) -> Any:
+    """Identifies a source `{"path", "bytes"}` and its content: by digest, or by path, size and time of change."""
     if source is None:
         return None
     if source["bytes"] is not None:

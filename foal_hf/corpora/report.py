@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,7 @@ def prepare_corpus(
     data_dir: str | os.PathLike[str] | None,
     output: str | os.PathLike[str],
     *,
+    with_boxes: Callable[[Any], Any] | None = None,
     progress: bool = True,
     **options: Any,
 ) -> CorpusReport:
@@ -229,6 +230,7 @@ def prepare_corpus(
         name, data_dir, **options: As in [`~foal_hf.corpora.load_corpus`].
         output (`str` or `os.PathLike`): Folder for `<split>-00000-of-00001.parquet`, which `datasets.load_dataset` and
             `datasets.Dataset.from_parquet` read, and `counts.json`.
+        with_boxes (`Callable`, *optional*): Gets all splits, and returns them with the crop boxes to write.
         progress (`bool`, defaults to `True`): Show a progress bar on stderr.
 
     Returns:
@@ -238,6 +240,7 @@ def prepare_corpus(
     builder.download_and_prepare()
     corpus = builder.as_dataset()
     report = corpus_report(corpus, skipped=getattr(builder, "skipped", ()), progress=progress)
+    corpus = corpus if with_boxes is None else with_boxes(corpus)
     folder = Path(output)
     for split, part in corpus.items():
         with replacing(folder / f"{split}-00000-of-00001.parquet") as partial:

@@ -21,6 +21,7 @@ def corpus_features(labels: Sequence[str], feature_files: Collection[str] = ()) 
     | `start_seconds`, `end_seconds` | the clip in `video`, end exclusive; null: from its start, to its end |
     | `audio_start_seconds` | start of the clip in `audio`; null: at `start_seconds` |
     | `crop_box` | left, top, right, bottom of the speaker, in pixels of the frame as shown; null: the whole frame |
+    | | a square around a face may leave the frame, see [`MediaFile.read`] |
     | `speaker`, `session`, `gender` | a speaker is in one session (or group for cross-validation) only |
     | `emotion` | a class |
     | `valence`, `activation`, `dominance` | on the scale of the corpus |

@@ -53,7 +53,7 @@ def missing_packages() -> list[str]:
 def _session(process: int) -> Any:
     """The network in this process: a session that was opened before a fork is not used after it."""
     if missing := missing_packages():
-        raise ImportError(f"Faces are found with {', '.join(_PACKAGES)}; missing: {', '.join(missing)}. {EXTRA}")
+        raise ImportError(f"Faces cannot be found without {', '.join(missing)}: {EXTRA}")
     import onnx
     import onnxruntime
 

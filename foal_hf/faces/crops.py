@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
+from ..foal_net.media_foal_net import cut_out
+
 
 CROP_MARGIN = 1.36
 """Side of the crop by the longer side of the detector's box."""
-_SAME_REGION = 0.8  # a crop that shares this much with the frame (intersection over union) is the frame
+_SAME_REGION = 0.8  # intersection over union
 
 
 def square_around(box: Sequence[float], margin: float = CROP_MARGIN) -> tuple[int, int, int, int]:
@@ -39,21 +41,14 @@ def crop_square(frame: torch.Tensor, square: tuple[int, int, int, int]) -> torch
         `torch.Tensor` of shape `(3, side, side)`, or the frame.
     """
     height, width = frame.shape[-2:]
-    left, top, right, bottom = square
-    if height == width and shared_region(square, height, width) >= _SAME_REGION:
-        return frame
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        return frame[:, top:bottom, left:right]
-    rows = torch.arange(top, bottom, device=frame.device).clamp_(0, height - 1)
-    columns = torch.arange(left, right, device=frame.device).clamp_(0, width - 1)
-    return frame[:, rows][:, :, columns]
+    return frame if is_square_of_frame(square, height, width) else cut_out(frame, square)
 
 
-def shared_region(square: tuple[int, int, int, int], height: int, width: int) -> float:
-    """Intersection over union of a square with the frame."""
+def is_square_of_frame(square: tuple[int, int, int, int], height: int, width: int) -> bool:
+    """Whether a square is almost the frame: their intersection over union is 0.8 or more, and the frame is a square."""
     left, top, right, bottom = square
     shared = max(min(right, width) - max(left, 0), 0) * max(min(bottom, height) - max(top, 0), 0)
-    return shared / ((right - left) * (bottom - top) + height * width - shared)
+    return height == width and shared >= _SAME_REGION * ((right - left) * (bottom - top) + height * width - shared)
 
 
-__all__ = ["CROP_MARGIN", "crop_square", "shared_region", "square_around"]
+__all__ = ["CROP_MARGIN", "crop_square", "is_square_of_frame", "square_around"]

@@ -29,6 +29,7 @@ from .tracks_foal_net import ArrayAudio, ArrayVideo, AudioTrack, VideoTrack, che
 
 _FRAME_GROUP_BYTES = 2**26  # decoded at once: bounds the memory where `transform` shrinks large frames
 _FRAMES_OF_MAX_PIXELS = 8  # that a clip may hold
+_WIDEST_SQUARE = 4  # crop boxes that leave the frame are at most this much wider than it
 _LONGEST_CLIP_SECONDS = 6 * 3600.0  # of audio that is held at once
 # Full frames `(n, 3, height, width)` and their times to the faces of each, by the number of the person.
 FindFaces = Callable[[torch.Tensor, Sequence[float]], Sequence[dict[int, Any]]]
@@ -309,7 +310,8 @@ class MediaFile:
                 0.0 where the audio is a file of the clip alone, beside a long video.
             max_seconds (`float`, *optional*): Read no more than this from the start.
             crop_box (`Sequence[int]`, *optional*): Part of the frame as it is shown (upright, with square pixels),
-                pixels `(left, top, right, bottom)`, right and bottom exclusive.
+                pixels `(left, top, right, bottom)`, right and bottom exclusive. A square with its centre in the frame
+                may leave it, as those around faces do: the pixels at the border are repeated.
             transform (`Callable`, *optional*): Applied to each small group of cropped frames `(n, 3, height, width)`
                 as it is decoded, for example to shrink them; has to keep the first axis.
             find_faces (`Callable`, *optional*): Called with the same frames before `transform`, and their times; what
@@ -411,7 +413,6 @@ class MediaFile:
     ) -> tuple[torch.Tensor | None, list[float], float]:
         """The frames of a range, their times, and the end of the video where it lies in the range; adds to `faces`."""
         video = self._video
-        left, top, right, bottom = box
         size = max(1, _FRAME_GROUP_BYTES // (3 * video.height * video.width))
         wanted = _frame_times(start, stop, self.frames_per_second, video)
         expected = math.ceil((stop - start) * self.frames_per_second - 1e-6) if math.isfinite(stop) else 0
@@ -428,7 +429,7 @@ class MediaFile:
             images = video.frames_at(group)
             times += group[: len(images)]
             if images:
-                cropped = torch.stack(images)[..., top:bottom, left:right]
+                cropped = cut_out(torch.stack(images), box)
                 if find_faces is not None:
                     faces += find_faces(cropped, group[: len(images)])
                 frames.add(cropped if transform is None else transform(cropped))
@@ -553,13 +554,28 @@ def _checked_box(crop_box: Sequence[int] | None, track: Any) -> tuple[int, int, 
     if len(crop_box) != 4 or any(int(edge) != edge for edge in crop_box):
         raise ValueError(f"`crop_box` has to be four whole numbers (left, top, right, bottom), got {crop_box!r}.")
     left, top, right, bottom = map(int, crop_box)
-    if not (0 <= left < right <= track.width and 0 <= top < bottom <= track.height):
+    is_inside = 0 <= left < right <= track.width and 0 <= top < bottom <= track.height
+    side = right - left
+    is_around = 0 < left + right < 2 * track.width and 0 < top + bottom < 2 * track.height
+    is_square = 0 < side == bottom - top <= _WIDEST_SQUARE * max(track.width, track.height)
+    if not is_inside and not (is_square and is_around):
         raise MediaError(
             getattr(track, "_name", "video array"),
             f"crop_box (left, top, right, bottom) = {(left, top, right, bottom)} is empty or leaves the "
             f"frame as it is shown, which is {track.width} pixels wide and {track.height} high.",
         )
     return left, top, right, bottom
+
+
+def cut_out(frames: torch.Tensor, box: tuple[int, int, int, int]) -> torch.Tensor:
+    """The part of frames `(..., height, width)` in a box; beyond the border the pixels at the border are repeated."""
+    left, top, right, bottom = box
+    height, width = frames.shape[-2:]
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return frames[..., top:bottom, left:right]
+    rows = torch.arange(top, bottom, device=frames.device).clamp_(0, height - 1)
+    columns = torch.arange(left, right, device=frames.device).clamp_(0, width - 1)
+    return frames[..., rows, :][..., columns]
 
 
 def _is_same_source(audio: Any, video: Any) -> bool:

@@ -107,8 +107,8 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`max_seconds` must be above 0 or None, got {self.max_seconds}.")
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {', '.join(CROPS)}; got {self.crop!r}.")
-        if not 1 <= self.crop_margin <= 10:
-            raise ValueError(f"`crop_margin` must be from 1, the tightest square, to 10, got {self.crop_margin}.")
+        if not 1 <= self.crop_margin <= 4:
+            raise ValueError(f"`crop_margin` must be from 1, the tightest square, to 4, got {self.crop_margin}.")
         if self.do_resize and self.resample not in _INTERPOLATION:
             raise ValueError(f"`resample` must be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
         size = dict(self.size or {})

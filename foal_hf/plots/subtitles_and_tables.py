@@ -58,7 +58,7 @@ def to_csv(
     Returns:
         `str`: Comma separated, with the columns `start_seconds`, `end_seconds`, `label`, `score`, `score_<label>` for
         each emotion, `modalities` (joined by `+`), `audio_<measure>` and `video_<measure>` for each measure of the
-        evidence, `reason`, `notes` (joined by `; `). Lists are joined by blanks. Booleans are `true` or `false`; None is
+        evidence, `reason`, `notes` (joined by `; `). Lists are joined by blanks, booleans `true` or `false`; None is
         empty. Control characters in text are escaped as by [`printable`]. Text that begins with `=`, `+`, `-` or `@`
         gets a `'` in front, because spreadsheets would run it as a formula.
 

@@ -228,6 +228,21 @@ def test_crop_box_cuts_pixels_and_stays_inside(clock):
         read_clip(clock, crop_box=(0, 0, 9.5, 9))
 
 
+@pytest.mark.parametrize("box", [(-7, 20, 13, 40), (50, -3, 70, 17), (-20, -20, 66, 66)])
+def test_a_square_may_leave_the_frame_and_repeats_its_border(clock, box):
+    whole, part = read_clip(clock).frames, read_clip(clock, crop_box=box).frames
+    left, top, right, bottom = box
+    rows = [min(max(row, 0), HEIGHT - 1) for row in range(top, bottom)]
+    columns = [min(max(column, 0), WIDTH - 1) for column in range(left, right)]
+    assert part.equal(whole[:, :, rows][..., columns])
+
+
+@pytest.mark.parametrize("box", [(-21, 10, -1, 30), (-10, -10, 10, 10), (-200, -200, 249, 249)])
+def test_a_square_beside_the_frame_or_far_larger_is_refused(clock, box):
+    with pytest.raises(MediaError, match="leaves the frame"):
+        read_clip(clock, crop_box=box)
+
+
 def test_transform_sees_small_groups_of_cropped_frames(clock, monkeypatch):
     monkeypatch.setattr("foal_hf.foal_net.media_foal_net._FRAME_GROUP_BYTES", 4 * 3 * HEIGHT * WIDTH)
     group_shapes = []

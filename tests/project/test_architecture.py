@@ -27,7 +27,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "data": "corpora foal_net",
-        "faces": "",
+        "faces": "corpora foal_net identity",
         "synthetic": "atomic_files corpora",
         "hub/cards": "foal_net resources results",
         "plots": "atomic_files corpora foal_net metrics printable_text",
@@ -48,7 +48,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "cli": "annotate atomic_files checkpoint_errors corpora data/features default_checkpoint demo experiments "
-        "export foal_net hub plots printable_text registration results worker_server",
+        "export faces foal_net hub plots printable_text registration results worker_server",
         # Former places of public names, until 1.0.
         "calibration": "training",
         "features": "data/features",
