@@ -3,11 +3,14 @@
 import email
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from media_builders import make_clip
 from requirements import CHECKPOINT, need
 
 from foal_hf import TINY_CHECKPOINT, FoalNetConfig, FoalNetForEmotionClassification, FoalNetProcessor
+from foal_hf.experiments import describe_corpus
 from foal_hf.hub.cards import model_card
-from foal_hf.results import Results
+from foal_hf.results import Corpus, Results, Split
 
 
 FILES = {"README.md", "config.json", "model.safetensors", "processor_config.json", "results.json"}
@@ -78,6 +82,47 @@ def test_it_needs_no_other_package(built: Path, wheel: zipfile.ZipFile, metadata
     assert (version, licence) == (metadata["Version"], metadata["License-Expression"])
 
 
+@pytest.fixture
+def pack() -> Callable[[Path, Path], None]:
+    """The script that fills the distribution."""
+    return runpy.run_path(str(WEIGHTS.parents[1] / "scripts" / "pack_weights.py"))["pack"]
+
+
+def test_a_trained_checkpoint_is_packed_with_licence_sources_and_card(pack: Callable, tmp_path: Path) -> None:
+    source, target = shutil.copytree(TINY_CHECKPOINT, tmp_path / "source"), tmp_path / "target"
+    (source / "modeling_foal_net.py").touch()
+    train = {"train": Split(1, clip_ids=["03-01-01-01-01-01-01"])}
+    results = Results.load(source / "results.json")
+    replace(results, corpus=Corpus("voices with photographs"), splits=train).save(source / "results.json")
+    pack(source, target)
+    assert {path.name for path in target.iterdir()} == FILES
+    packed, card = Results.load(target / "results.json"), (target / "README.md").read_text(encoding="utf-8")
+    assert packed.license == "cc-by-nc-sa-4.0" and packed.corpus.acted and packed.corpus.languages == ["en"]
+    assert packed.corpus.sources[0].name == describe_corpus("ravdess").name  # so that its clips are known there
+    assert_credits_its_sources(card)
+    assert "Not measured: faces that move" in card
+
+
+def test_what_must_not_be_packed_is_refused(pack: Callable, tmp_path: Path) -> None:
+    source = shutil.copytree(TINY_CHECKPOINT, tmp_path / "source")
+    results = Results.load(source / "results.json")
+    replace(results, splits={"train": Split(31)}).save(source / "results.json")
+    with pytest.raises(ValueError, match="has to list the training clips"):
+        pack(source, tmp_path / "target")
+    shutil.copyfile(TINY_CHECKPOINT / "results.json", source / "results.json")
+    with (source / "model.safetensors").open("ab") as file:
+        file.truncate(12_000_001)
+    with pytest.raises(ValueError, match="more than the 12,000,000"):
+        pack(source, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def assert_credits_its_sources(card: str) -> None:
+    assert "\nlicense: cc-by-nc-sa-4.0\n" in card
+    for attribution in ("10.1371/journal.pone.0196391", "muxspace/facial_expressions", "5(1)(f)", "non-commercial"):
+        assert attribution in card
+
+
 def test_the_checkpoint_is_small_and_complete() -> None:
     need("weights")
     files = {path.name: path.stat().st_size for path in CHECKPOINT.iterdir() if not path.name.endswith("_foal_net.py")}
@@ -111,6 +156,4 @@ def test_its_card_is_the_one_that_its_files_make_and_states_licence_and_sources(
     results = Results.load(CHECKPOINT / "results.json")
     card = (CHECKPOINT / "README.md").read_text(encoding="utf-8")
     assert card == model_card(FoalNetConfig.from_pretrained(CHECKPOINT), results)
-    assert "\nlicense: cc-by-nc-sa-4.0\n" in card
-    for attribution in ("10.1371/journal.pone.0196391", "muxspace/facial_expressions", "5(1)(f)"):
-        assert attribution in card
+    assert_credits_its_sources(card)
