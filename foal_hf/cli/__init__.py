@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.uses_workers:
             prepare_workers()  # they import torch while this process does
-        with terminal(quiet=options.quiet):
+        with terminal(lambda message: as_options(message, options), quiet=options.quiet):
             if options.run is not project.doctor:  # which has to work in a broken installation
                 from ..registration import register
 
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(run: Any) -> argparse.ArgumentParser:
         command = commands.add_parser(run.__name__.replace("_", "-"), help=run.__doc__, description=run.__doc__)
-        command.set_defaults(run=run, uses_workers=False)
+        command.set_defaults(run=run, command=command, uses_workers=False)
         command.add_argument("--json", action="store_true", help="print JSON")
         command.add_argument("--quiet", action="store_true", help="print no progress and no warnings")
         return command

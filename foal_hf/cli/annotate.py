@@ -51,7 +51,7 @@ def annotate(options: argparse.Namespace) -> int:
     from ..annotate import annotate as annotate_archive
 
     raise_on_interrupt()
-    others = ("run", "uses_workers", "json", "quiet")
+    others = ("run", "command", "uses_workers", "json", "quiet")
     settings = {name: value for name, value in vars(options).items() if name not in others}
     summary = annotate_archive(**settings, progress=not options.quiet)
     code = 1 if summary.num_failed or summary.num_pending else 0

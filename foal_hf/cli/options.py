@@ -95,22 +95,24 @@ def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_options(message: str, options: argparse.Namespace) -> str:
-    """An error message with `--by speaker` in place of the Python argument `by="speaker"`.
+    """A message with `--by speaker` in place of the Python argument `by="speaker"`, and `--output` of `output`.
 
     Args:
-        message (`str`): Of an error of the library.
-        options (`argparse.Namespace`): Of the command that failed; they tell which arguments are its options.
+        message (`str`): Of an error or a warning of the library.
+        options (`argparse.Namespace`): Of the command; its parser tells which arguments are options.
     """
+    flags = re.findall(r"--[a-z-]+", options.command.format_usage())
 
     def option(match: re.Match[str]) -> str:
-        name, value = match[1], match[2].strip("\"'")
-        if name in vars(options):
-            return f"--{name.replace('_', '-')}" + ("" if value == "True" else f" {value}")
-        if hasattr(options, "corpus_settings_flag"):
+        name, value = match["named"] or match["set"], (match["value"] or "").strip("\"'")
+        flag = f"--{name.replace('_', '-')}"
+        if flag in flags:
+            return flag if match["named"] or value == "True" else f"{flag} {value}"
+        if match["set"] and hasattr(options, "corpus_settings_flag"):
             return f"{options.corpus_settings_flag} {name}={'true' if value == 'True' else value}"
         return match[0]
 
-    return re.sub(r"""\b([a-z_]+)=(True|\.\.\.|"\w+"|'\w+')""", option, message)
+    return re.sub(r"""`(?P<named>[a-z_]+)=?`|\b(?P<set>[a-z_]+)=(?P<value>True|\.\.\.|"\w+"|'\w+')""", option, message)
 
 
 def name_and_value(text: str) -> tuple[str, Any]:

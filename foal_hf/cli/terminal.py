@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..atomic_files import errors_naming
@@ -18,13 +18,14 @@ _LOGGERS = ("foal_hf", "transformers", "datasets", "huggingface_hub")
 
 
 @contextlib.contextmanager
-def terminal(*, quiet: bool) -> Iterator[None]:
+def terminal(in_options: Callable[[str], str], *, quiet: bool) -> Iterator[None]:
     """Print for a terminal or a log.
 
     Characters that the encoding of the output does not have are escaped. Progress bars are for terminals; a log gets a
     line every 30 seconds.
 
     Args:
+        in_options (`Callable`): Gives a warning of the library in the words of the command line.
         quiet (`bool`): Print neither progress nor warnings.
     """
     with contextlib.ExitStack() as stack:
@@ -32,6 +33,16 @@ def terminal(*, quiet: bool) -> Iterator[None]:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         stack.enter_context(contextlib.redirect_stdout(_Output(sys.stdout)))
+        make_record = logging.getLogRecordFactory()
+        stack.callback(logging.setLogRecordFactory, make_record)
+
+        def record(*arguments: Any, **settings: Any) -> logging.LogRecord:
+            made = make_record(*arguments, **settings)
+            if made.name.startswith("foal_hf"):
+                made.msg, made.args = in_options(made.getMessage()), ()
+            return made
+
+        logging.setLogRecordFactory(record)
         if quiet:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -194,16 +195,31 @@ CROSS_VALIDATE = ["cross-validate", "--corpus", "iemocap", "--output", "runs"]
         (CROSS_VALIDATE, 'no session. Use by="speaker".', "no session. Use --by speaker."),
         (CROSS_VALIDATE, "use split_by='random'.", "use --corpus-set split_by=random."),
         (["doctor"], "keep x=True.", "keep x=True."),
+        (["annotate", "x", "--output", "y"], "`output` has to end in .parquet", "--output has to end in .parquet"),
+        (
+            ["predict", "x"],
+            "`max_pixels` or `fps`; give `model=` another",
+            "--max-pixels or `fps`; give --model another",
+        ),
+        (["inspect", "folder"], "the column `corpus`", "the column `corpus`"),  # no option, but an argument
     ],
 )
-def test_errors_of_the_library_name_options_and_not_python(
-    arguments: list[str], python: str, shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_errors_and_warnings_of_the_library_name_options_and_not_python(
+    arguments: list[str],
+    python: str,
+    shell: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(options: argparse.Namespace) -> int:
+        logging.getLogger("foal_hf.cli").warning(python)
         raise ValueError(python)
 
     options = cli._parser().parse_args(arguments)
     options.run = fail
     monkeypatch.setattr(cli, "_parse", lambda _: options)
-    assert main(arguments) == 1
-    assert capsys.readouterr().err == f"foal-hf: {shell}\n"
+    with caplog.at_level("WARNING", "foal_hf"):
+        assert main(arguments) == 1
+    assert capsys.readouterr().err.endswith(f"foal-hf: {shell}\n")
+    assert caplog.messages == [shell]
