@@ -84,6 +84,10 @@ FOLDS = [
     "1005 1007 1013 1017 1025 1027 1035 1041 1043 1050 1053 1060 1064 1069 1074 1081 1082 1088",
 ]
 
+# The five groups that published audio-video results use (HiCMAE, see README.md): the actors in the order of their
+# numbers, 18 in each of the first four groups and 19 in the last.
+PUBLISHED_FOLDS = {f"fold_{index + 1}": ACTORS[18 * index : 18 * (index + 1) + index // 4] for index in range(5)}
+
 AUDIO_FOLDER, VIDEO_FOLDER, DEMOGRAPHICS = "AudioWAV", "VideoFlash", "VideoDemographics.csv"
 # The recordings are in Git LFS, file by file: there is no archive, and no list of checksums.
 MEDIA_URL = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master"
@@ -132,10 +136,14 @@ class CremaDConfig(base.CorpusConfig):
             Download the 14,885 files instead of reading `data_dir`.
         skip_known_defects (`bool`, defaults to `False`):
             Skip, and list in `CremaD.skipped`, the four clips whose recordings the corpus' authors report as wrong.
+        folds (`str`, defaults to `"balanced"`):
+            The groups in the column `session`: `"balanced"`, ours, `fold_0` to `fold_4`, with as many women and men in
+            each; or `"published"`, `fold_1` to `fold_5`, those of published audio-video results.
     """
 
     download: bool = base.option(False, f"download file by file ({LICENSE})")
     skip_known_defects: bool = base.option(False, "skip the recordings that the authors report as wrong")
+    folds: str = base.option("balanced", "groups of actors in the column session", ["balanced", "published"])
 
     def files(self) -> list[str]:
         """Paths of the files in `data_dir` that the rows depend on."""
@@ -198,7 +206,8 @@ class CremaD(base.CorpusBuilder):
                 "them.",
                 "; ".join(f"{name} ({why})" for name, why in defects.items()),
             )
-        return [_make_row(name, copy, genders) for name in found]
+        group_of = _groups(self.config.folds)
+        return [_make_row(name, copy, genders, group_of) for name in found]
 
     def _find_or_download(self, dl_manager: datasets.DownloadManager) -> Copy:
         folder = self.find_folder()
@@ -231,7 +240,7 @@ class CremaD(base.CorpusBuilder):
         return copy
 
 
-def _make_row(clip_id: str, copy: Copy, genders: dict[str, str]) -> base.Row:
+def _make_row(clip_id: str, copy: Copy, genders: dict[str, str], group_of: dict[str, str]) -> base.Row:
     actor, sentence, emotion, _ = clip_id.split("_")
     audio, video = (
         files.get(clip_id) or os.path.join(copy.root, _file_name(subfolder, clip_id))
@@ -243,11 +252,18 @@ def _make_row(clip_id: str, copy: Copy, genders: dict[str, str]) -> base.Row:
         video,
         audio_start_seconds=0.0,
         speaker=actor,
-        session=next(f"fold_{index}" for index, fold in enumerate(FOLDS) if actor in fold.split()),
+        session=group_of[actor],
         gender=genders.get(actor),
         emotion=EMOTIONS[emotion],
         transcript=SENTENCES[sentence],
     )
+
+
+def _groups(folds: str) -> dict[str, str]:
+    """Actor to group."""
+    if folds == "published":
+        return {str(actor): name for name, actors in PUBLISHED_FOLDS.items() for actor in actors}
+    return {actor: f"fold_{index}" for index, fold in enumerate(FOLDS) for actor in fold.split()}
 
 
 def _file_name(subfolder: str, clip_id: str) -> str:

@@ -21,6 +21,9 @@ from .options import (
 )
 
 
+_IEMOCAP_SECONDS, _FOLDS = 4.55, 5
+
+
 def add_commands(add: Callable[[Any], argparse.ArgumentParser]) -> None:
     """Declare the commands and their options."""
     _add_train_options(add(train))
@@ -149,19 +152,32 @@ def evaluate(options: argparse.Namespace) -> int:
 def estimate(options: argparse.Namespace) -> int:
     """Estimate parameters, memory and time of a recipe before it is run; no weight is downloaded."""
     from ..experiments.estimate import estimate as run
-    from ..experiments.lengths import assumed_lengths, corpus_lengths
     from ..experiments.machines import gpu
 
+    recipe = _recipe(options)
+    corpus = _lengths(options, recipe.corpus)
     machine = None if options.gpu is None else gpu(options.gpu)
-    if options.clips is not None:
-        corpus = assumed_lengths(options.clips, options.seconds, options.folds)
-    elif options.corpus is not None:
-        corpus = corpus_lengths(_load_splits(options), options.by)
-    else:
-        raise ValueError("Give --corpus, or --clips and --seconds of a corpus that is not at hand.")
-    found = run(_recipe(options), corpus, machine)
+    found = run(recipe, corpus, machine)
     _print(json.dumps(found.as_dict(), indent=2) if options.json else found.render())
     return 0
+
+
+def _lengths(options: argparse.Namespace, known: dict[str, Any]) -> Any:
+    """The clips to estimate: so many, those of a copy, or as many as the recipe knows its corpus to have."""
+    from ..experiments.lengths import assumed_lengths, corpus_lengths
+
+    if options.clips is not None:
+        return assumed_lengths(options.clips, options.seconds or _IEMOCAP_SECONDS, options.folds or _FOLDS)
+    has_copy = options.data_dir is not None or options.download
+    if "clips" in known and not has_copy and options.corpus in (None, known.get("name")):
+        seconds, folds = (getattr(options, name) or known.get(name) for name in ("seconds", "folds"))
+        corpus = assumed_lengths(known["clips"], seconds or _IEMOCAP_SECONDS, folds or _FOLDS)
+        about = [f"The corpus is {known.get('name', 'that of the recipe')}.", *filter(None, [known.get("note")])]
+        labels = known.get("labels", corpus.num_labels)
+        return dataclasses.replace(corpus, num_labels=labels, assumptions=(*about, *corpus.assumptions))
+    if options.corpus is not None:
+        return corpus_lengths(_load_splits(options), options.by)
+    raise ValueError("Give --corpus, or --clips and --seconds of a corpus that is not at hand.")
 
 
 def _add_train_options(command: argparse.ArgumentParser) -> None:
@@ -228,9 +244,11 @@ def _add_estimate_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--clips", type=int, metavar="N", help="instead of a corpus at hand: so many clips")
     command.add_argument(
-        "--seconds", type=float, default=4.55, help="their mean length (%(default)s, that of IEMOCAP's 5531 clips)"
+        "--seconds",
+        type=float,
+        help=f"their mean length (the recipe's, or {_IEMOCAP_SECONDS}, that of IEMOCAP's 5531 clips)",
     )
-    command.add_argument("--folds", type=int, default=5, metavar="N", help="and so many folds (%(default)s)")
+    command.add_argument("--folds", type=int, metavar="N", help=f"and so many folds (the recipe's, or {_FOLDS})")
     command.add_argument(
         "--gpu", metavar="NAME", help="such as A100-80GB or RTX-3090 (default: this machine, measured)"
     )
@@ -238,7 +256,9 @@ def _add_estimate_options(command: argparse.ArgumentParser) -> None:
 
 def _add_recipe_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--recipe", default="default", help="paper, default, base, whisper, small, tiny, or a YAML file (%(default)s)"
+        "--recipe",
+        default="default",
+        help="paper, default, base, whisper, open, small, tiny, or a YAML file (%(default)s)",
     )
     command.add_argument(
         "--encoders", nargs=2, metavar=("AUDIO", "VISION"), help="Hub names or folders, instead of the recipe's"
@@ -282,9 +302,12 @@ def _print(text: str) -> None:
 def _load_splits(options: argparse.Namespace) -> Any:
     from ..corpora import load_corpus
 
-    splits = load_corpus(options.corpus, options.data_dir, split=None, **corpus_options(options))
-    if getattr(options, "faces", False):
-        splits, _ = with_face_boxes(splits, options, _recipe(options).processor["crop_margin"])
+    given, recipe = corpus_options(options), _recipe(options) if hasattr(options, "recipe") else None
+    if recipe is not None and recipe.corpus.get("name") == options.corpus:
+        given = {**recipe.corpus.get("options", {}), **given}
+    splits = load_corpus(options.corpus, options.data_dir, split=None, **given)
+    if recipe is not None and recipe.processor.get("crop") == "face" and hasattr(options, "faces"):
+        splits, _ = with_face_boxes(splits, options, recipe.processor["crop_margin"])
     return splits
 
 
@@ -301,10 +324,12 @@ def _recipe(options: argparse.Namespace) -> Any:
     recipe = load_recipe(options.recipe)
     if options.encoders:
         recipe = recipe.with_encoders(*options.encoders)
-    if getattr(options, "faces", False):  # the checkpoint crops new clips as it was trained
-        margin = recipe.processor.get("crop_margin", CROP_MARGIN)
-        recipe = recipe.with_settings({"crop": "face", "crop_margin": margin})
-    return recipe.with_settings(dict(options.set))
+    if getattr(options, "faces", False):
+        recipe = recipe.with_settings({"crop": "face"})
+    recipe = recipe.with_settings(dict(options.set))
+    if recipe.processor.get("crop") == "face":  # the checkpoint crops new clips as it was trained
+        recipe = recipe.with_settings({"crop_margin": recipe.processor.get("crop_margin", CROP_MARGIN)})
+    return recipe
 
 
 def _about(options: argparse.Namespace) -> Any:

@@ -21,6 +21,9 @@ def add_corpus_options(command: argparse.ArgumentParser, *, settings: str) -> No
         settings (`str`): Name of the option that sets any other option of the corpus, such as `"--set"`.
     """
     command.add_argument("--data-dir", help="folder of your copy")
+    command.add_argument(
+        "--download", action="store_true", help="download the corpus, if its script can, and resume that"
+    )
     command.add_argument("--config", help="configuration of the corpus")
     command.add_argument("--on-error", choices=("raise", "skip"), help="what to do if a file cannot be read")
     command.add_argument("--allow-partial", action="store_true", help="accept a copy with missing files")
@@ -88,9 +91,8 @@ def with_face_boxes(corpus: Any, options: argparse.Namespace, margin: float) -> 
 
 def corpus_options(options: argparse.Namespace) -> dict[str, Any]:
     """The given options of `load_corpus`."""
-    given = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
-    if options.allow_partial:
-        given["allow_partial"] = True
+    given: dict[str, Any] = {"config": options.config, "cache_dir": options.cache_dir, "on_error": options.on_error}
+    given |= {name: True for name in ("allow_partial", "download") if getattr(options, name)}
     return {name: value for name, value in given.items() if value is not None} | dict(options.corpus_settings)
 
 

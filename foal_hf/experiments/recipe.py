@@ -9,10 +9,13 @@
     processor: {frames_per_second: 30.0}          # fields of FoalNetVideoProcessor, and `normalize_waveform`
     data: {padding: longest}                      # `padding` and `keep_in_memory`
     training: {learning_rate: 1e-4}               # fields of FoalNetTrainingArguments, so all of TrainingArguments
+    corpus: {name: crema_d, options: {folds: published}, clips: 7438, seconds: 2.5}
 
 Every part is optional, but an empty file is an error. Without encoders the architecture (the tiny one by default) is
 trained from scratch. A side that the corpus has as features needs no encoder: the recipe's is not used, and the run
-records `features` in its place. Errors are found when the recipe is read, not after training has started.
+records `features` in its place. `corpus` says how the commands load the corpus of that name, and for estimates how
+large it is: `options` of the corpus, `clips`, their mean length in `seconds`, `folds`, `labels`, and a `note`. Errors
+are found when the recipe is read, not after training has started.
 """
 
 import dataclasses
@@ -36,7 +39,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 _FOLDER = Path(__file__).parent / "recipes"
 _SECTIONS = ("config", "processor", "data", "training")
-_KEYS = ("description", "base", "encoders", "architecture", "precision", *_SECTIONS)
+_KEYS = ("description", "base", "encoders", "architecture", "precision", *_SECTIONS, "corpus")
 # Determined by the corpus, the encoders and the folder of the run.
 _NOT_IN_CONFIG = (
     *("audio_config", "vision_config", "audio_feature_dim", "video_feature_dim"),
@@ -64,6 +67,15 @@ _PROCESSOR_FIELDS: dict[str, Any] = {
     "crop": Literal["frame", "face"],
     "crop_margin": float,
 }
+_CORPUS_FIELDS: dict[str, Any] = {
+    "name": str,
+    "options": dict,
+    "clips": int,
+    "seconds": float,
+    "folds": int,
+    "labels": int,
+    "note": str,
+}
 _DATA_FIELDS: dict[str, Any] = {"padding": Literal["longest", "max_length"], "keep_in_memory": bool}
 
 
@@ -86,6 +98,8 @@ class Recipe:
         data (`dict`): `padding`: `"longest"` of the batch, or `"max_length"`, which is `max_seconds`; `keep_in_memory`:
             decode each clip once, for small corpora.
         training (`dict`): Fields of [`FoalNetTrainingArguments`].
+        corpus (`dict`): What the commands and estimates know of the corpus that the recipe is for: `name`, `options` of
+            [`~foal_hf.corpora.load_corpus`], `clips`, `seconds`, `folds`, `labels`, `note`. It changes no run itself.
 
     Raises:
         ValueError: If a field is unknown or its value has another type; the message lists what is expected.
@@ -101,6 +115,7 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     architecture: str | None = None
+    corpus: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         encoders = {self.audio_encoder, self.vision_encoder} - {FEATURES}
@@ -114,7 +129,7 @@ class Recipe:
                 "without them; give one of the two."
             )
         object.__setattr__(self, "precision", _typed(self.precision, Precision, "precision"))
-        for section in _SECTIONS:
+        for section in (*_SECTIONS, "corpus"):
             object.__setattr__(self, section, _checked(section, getattr(self, section)))
 
     @property
@@ -187,7 +202,7 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe as in its file, with bases resolved: plain values for JSON or YAML."""
         encoders = {"audio": self.audio_encoder, "vision": self.vision_encoder}
-        sections = {section: getattr(self, section) for section in _SECTIONS}
+        sections = {section: getattr(self, section) for section in (*_SECTIONS, "corpus")}
         encoders = encoders if any(encoders.values()) else {}
         made_of = {"encoders": encoders, "architecture": self.architecture}
         plain = {"description": self.description, **made_of, "precision": self.precision, **sections}
@@ -247,7 +262,7 @@ def _made(path: Path, content: Any, seen: Sequence[Path]) -> Recipe:
     encoders = {} if content.get("encoders") is None else content["encoders"]
     _check_keys("encoders", encoders, ("audio", "vision"))
     sections = {}
-    for section in _SECTIONS:
+    for section in (*_SECTIONS, "corpus"):
         given = {} if content.get(section) is None else content[section]
         _check_keys(section, given, _fields(section))
         sections[section] = {**getattr(base, section), **given}
@@ -295,7 +310,7 @@ def _fields(section: str) -> dict[str, Any]:
         hints = typing.get_type_hints(FoalNetTrainingArguments)
         names = [entry.name for entry in dataclasses.fields(FoalNetTrainingArguments) if entry.init]
         return {name: hints[name] for name in names if name not in _NOT_IN_TRAINING}
-    return _PROCESSOR_FIELDS if section == "processor" else _DATA_FIELDS
+    return {"processor": _PROCESSOR_FIELDS, "corpus": _CORPUS_FIELDS}.get(section, _DATA_FIELDS)
 
 
 def _find(name: str) -> tuple[str, str]:

@@ -38,6 +38,7 @@ def describe_run(recipe: Recipe, splits: Mapping[str, Sequence[str]], **facts: A
         "architecture": architecture,
         "training": training,
         "description": None,
+        "corpus": None,
         "reading_version": READING_VERSION,
     }
     clips = {name: f"{len(ids)}, {digest_of(sorted(ids))[:12]}" for name, ids in splits.items()}

@@ -7,7 +7,7 @@ from ..hub.cards.markdown import counted, enumerated, percent, score_words, tabl
 from ..hub.cards.reading import CHOSEN_BY, explain_scores
 from ..hub.cards.starts import label_words, start_words
 from ..results import METRIC_NAMES, Evaluation, Results, Score
-from .corpus_facts import PUBLISHED_CLIPS, published_scores
+from .corpus_facts import how_published, published_scores
 
 
 if TYPE_CHECKING:
@@ -136,11 +136,10 @@ def _explanation(results: Results) -> str:
 
 def _how_published(results: Results, what: str) -> str:
     """How far the published results can be compared with these."""
-    words = f"Published: {what} of Li et al., Interspeech 2024, with the epoch chosen on the held-out session"
-    words += ", as here." if results.selection == "test-best-epoch" else ", which makes it too good; here it was not."
+    words, published_clips = how_published(results.corpus, what, results.selection)
     num_clips = results.conditions[results.main_condition or ""].num_clips
-    if num_clips != PUBLISHED_CLIPS:
-        words += f" It is of {PUBLISHED_CLIPS:,} clips, and these are {num_clips:,}: the two cannot be compared."
+    if num_clips != published_clips:
+        words += f" It is of {published_clips:,} clips, and these are {num_clips:,}: the two cannot be compared."
     return words
 
 

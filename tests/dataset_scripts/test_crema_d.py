@@ -198,6 +198,24 @@ def test_the_groups_follow_the_rule_of_the_card(full_rows):
     assert group_of == {actor: f"fold_{place % 5}" for place, actor in enumerate(dealt)}
 
 
+def test_the_published_groups_are_the_actors_in_the_order_of_their_numbers(source, build):
+    rows = load(build(source, folds="published"))
+    expected = {"1001": 1, "1002": 1, "1009": 1, "1040": 3, "1076": 5, "1091": 5}
+    assert dict(zip(rows["speaker"], rows["session"], strict=True)) == {
+        actor: f"fold_{number}" for actor, number in expected.items()
+    }
+    card = SCRIPT.with_name("README.md").read_text(encoding="utf-8")
+    groups = script._groups("published")
+    assert sorted(groups) == fake.ACTORS
+    for name in sorted(set(groups.values())):
+        actors = [actor for actor in fake.ACTORS if groups[actor] == name]
+        assert len(actors) == int(actors[-1]) - int(actors[0]) + 1 == (19 if name == "fold_5" else 18)
+        women = len(set(actors) & set(fake.WOMEN))
+        assert f"| `{name}` | {actors[0]} to {actors[-1]} | {women} |" in card
+    with pytest.raises(ValueError, match=r"folds must be one of \['balanced', 'published'\]"):
+        build(source, folds="random")
+
+
 def test_the_card_names_the_groups_and_the_numbers():
     card = SCRIPT.with_name("README.md").read_text(encoding="utf-8")
     for fold in script.FOLDS:

@@ -28,8 +28,8 @@ def write(folder: Path, text: str, name: str = "mine") -> Path:
     return path
 
 
-def test_six_recipes_ship_with_the_package() -> None:
-    assert available_recipes() == ["base", "default", "paper", "small", "tiny", "whisper"]
+def test_seven_recipes_ship_with_the_package() -> None:
+    assert available_recipes() == ["base", "default", "open", "paper", "small", "tiny", "whisper"]
     assert all(load_recipe(name).description for name in available_recipes())
 
 
@@ -161,7 +161,7 @@ def test_an_empty_recipe_is_an_error(tmp_path: Path, text: str) -> None:
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="Unknown recipe 'papre'; expected one of base, default, paper, small, tiny, whisper, or your own file",
+        match="Unknown recipe 'papre'; expected one of base, default, open, paper, small, tiny, whisper, or your own",
     ):
         load_recipe("papre")
 
