@@ -28,7 +28,7 @@ PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS
 
 # What needs no data of its own and no hours.
 BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,training_step inference clip_to_label wavlm_attention front_end \
-    stored_features annotate_files startup exported ddp timeline_memory missing_modality estimate))
+    stored_features annotate_files startup exported ddp timeline_memory missing_modality estimate faces))
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-transformers test-oldest bench mutants check format clean

@@ -26,6 +26,7 @@ SECTIONS = {
     "exported": "Exported checkpoints on a CPU",
     "ddp": "Two processes that train together",
     "timeline_memory": "Long recordings",
+    "faces": "Faces",
     "missing_modality": "Without sound or without picture",
     "real_clips": "Real clips",
     "estimate": "Estimates",

@@ -137,7 +137,8 @@ class _Finder:
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`frame` (width, height), `box` of the main face in the frame (or None), and `most_faces` at a time."""
         sizes: list[list[int]] = []
-        watch = FaceCrops(_nothing, detector=self.detector, looks_per_second=_LOOKS_PER_SECOND).watch()
+        crops = FaceCrops(_nothing, CROP_MARGIN, self.detector, _LOOKS_PER_SECOND, wide_look_seconds=0.0)
+        watch = crops.watch()
 
         def find_faces(frames: torch.Tensor, seconds: Sequence[float]) -> Any:
             sizes.append([frames.shape[-1], frames.shape[-2]])

@@ -25,6 +25,7 @@ Neighbours in slowly panned photographs of faces had at least 0.89 and at most 0
 most 0.77 and at least 0.11. Motion alone changes the place of colours, and hardly their share.
 """
 _THUMBNAIL = (32, 32)
+_SAMPLES = 128  # rows or columns of a frame that are looked at, at least
 _LUMA = (0.299, 0.587, 0.114)
 _LEVELS = 16  # of each colour, in the histogram
 _FLAT_LUMA = 2.0  # standard deviation, of 255: a frame of one colour correlates with nothing
@@ -123,9 +124,14 @@ class FaceTracks:
 
 
 class Cuts:
-    """Finds where a new scene begins, frame by frame."""
+    """Finds where a new scene begins, frame by frame.
+
+    Attributes:
+        luma (`torch.Tensor` of shape `(1024,)`): Of the last frame, from 0 to 255, on 32x32 pixels.
+    """
 
     def __init__(self) -> None:
+        self.luma = torch.zeros(_THUMBNAIL[0] * _THUMBNAIL[1])
         self._before: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def is_cut(self, frame: torch.Tensor) -> bool:
@@ -138,8 +144,9 @@ class Cuts:
 
         A frame of one colour, as in a fade, begins no scene, and neither does the first one.
         """
-        small = F.interpolate(frame[None].cpu().float(), _THUMBNAIL, mode="area")[0]
-        luma = (small * torch.tensor(_LUMA).view(3, 1, 1)).sum(0).flatten()
+        step = max(min(frame.shape[-2:]) // _SAMPLES, 1)  # not every pixel of a large frame
+        small = F.interpolate(frame[None, :, ::step, ::step].cpu().float(), _THUMBNAIL, mode="area")[0]
+        self.luma = luma = (small * torch.tensor(_LUMA).view(3, 1, 1)).sum(0).flatten()
         if luma.std() < _FLAT_LUMA:
             return False
         colours = torch.stack([torch.histc(colour, _LEVELS, 0, 256) for colour in small]) / luma.numel()

@@ -109,6 +109,8 @@ class FoalNetVideoProcessor(BaseVideoProcessor):
             raise ValueError(f"`crop` must be one of {', '.join(CROPS)}; got {self.crop!r}.")
         if not 1 <= self.crop_margin <= 4:
             raise ValueError(f"`crop_margin` must be from 1, the tightest square, to 4, got {self.crop_margin}.")
+        if self.crop == "face" and not (self.do_resize or self.do_center_crop):
+            raise ValueError("`crop` is 'face', whose crops have many sizes: set `do_resize` and `size`.")
         if self.do_resize and self.resample not in _INTERPOLATION:
             raise ValueError(f"`resample` must be 0 (nearest), 2 (bilinear) or 3 (bicubic), got {self.resample!r}.")
         size = dict(self.size or {})

@@ -79,6 +79,11 @@ def test_the_crop_is_saved_where_it_is_a_face_and_only_there(tmp_path: Path) -> 
     assert (loaded.crop, loaded.crop_margin) == ("frame", 1.36)
 
 
+def test_crops_of_faces_need_one_size() -> None:
+    with pytest.raises(ValueError, match="`do_resize`"):
+        tiny_video_processor(crop="face", do_resize=False, do_center_crop=False)
+
+
 @pytest.mark.parametrize("fields", [{"crop": "head"}, {"crop_margin": 0.9}, {"crop_margin": 4.1}])
 def test_a_crop_that_is_not_possible_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(fields))}`"):

@@ -124,6 +124,15 @@ def test_two_processes_train_on_the_clips_of_one(tmp_path, monkeypatch) -> None:
         assert torch.equal(half["labels"], whole["labels"][rank::2])
 
 
+def test_faces_are_compared_with_the_encoders_that_see_them(tmp_path) -> None:
+    need("faces")
+    result = results_of(faces.main, tmp_path, "faces", "--seconds", "0.4")
+    looks = column(result, "looks of the detector")
+    assert {name for name, number in looks.items() if number} == {f"faces, {size}" for size in faces.SIZES}
+    assert all(1 <= number <= 2 for number in looks.values() if number)
+    assert len(result["targets"]) == 2
+
+
 def test_missing_modalities_are_counted(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(missing_modality, "SPEAKERS", range(18, 19))
     shares = column(results_of(missing_modality.main, tmp_path, "missing_modality"), 'modality="both"')
