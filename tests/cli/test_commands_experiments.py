@@ -68,7 +68,7 @@ def test_cross_validate_and_ablate_pass_on_their_options(
         raise KeyboardInterrupt
 
     words = ["--recipe", "tiny", *corpus, "--output", tmp_path, "--by", "speaker", "--held-out", "Ses01F", "Ses02M"]
-    words += ["--seeds", "1", "2", "--set", "learning_rate=3e-5", "--store", "features"]
+    words += ["--seeds", "1", "2", "--set", "learning_rate=3e-5", "--store", "features", "--init", "mine"]
     for command in ("cross-validate", "ablate"):
         monkeypatch.setattr(f"foal_hf.experiments.{command.replace('-', '_')}", note)
         assert run(command, *words) == 130
@@ -78,7 +78,7 @@ def test_cross_validate_and_ablate_pass_on_their_options(
         assert recipe.name == "tiny" and recipe.training["learning_rate"] == 3e-5
         assert call.pop("about").name == "IEMOCAP"
         expected = {"by": "speaker", "held_out": ["Ses01F", "Ses02M"], "seeds": [1, 2], "select": "validation"}
-        assert call == {"rows": 30, "output": str(tmp_path), "store_dir": "features", **expected}
+        assert call == {"rows": 30, "output": str(tmp_path), "store_dir": "features", "init": "mine", **expected}
 
 
 def test_a_corpus_without_a_test_split_needs_a_held_out_session(
