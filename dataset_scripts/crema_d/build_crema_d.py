@@ -8,6 +8,8 @@ Beside `datasets`, it needs corpus_builder.py. The facts about the corpus, and t
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -89,9 +91,11 @@ FOLDS = [
 PUBLISHED_FOLDS = {f"fold_{index + 1}": ACTORS[18 * index : 18 * (index + 1) + index // 4] for index in range(5)}
 
 AUDIO_FOLDER, VIDEO_FOLDER, DEMOGRAPHICS = "AudioWAV", "VideoFlash", "VideoDemographics.csv"
-# The recordings are in Git LFS, file by file: there is no archive, and no list of checksums.
+# The recordings are in Git LFS, file by file: there is no archive. What Git knows of every file is in one list: for a
+# recording the SHA-1 of its pointer, a text with the SHA-256 and the size of the recording.
 MEDIA_URL = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master"
 TABLE_URL = "https://raw.githubusercontent.com/CheyneyComputerScience/CREMA-D/master"
+TREE_URL = "https://api.github.com/repos/CheyneyComputerScience/CREMA-D/git/trees/master?recursive=1"
 BY_HAND = (
     f"run `git lfs install`, then `git clone {HOMEPAGE}.git` (7.6 GB; where GitHub refuses, the authors' mirror "
     "https://gitlab.com/cs-cooper-lab/crema-d-mirror), and give that folder as data_dir"
@@ -217,6 +221,9 @@ class CremaD(base.CorpusBuilder):
             video = {f"{MEDIA_URL}/{_file_name(VIDEO_FOLDER, name)}": name for name in names}
             table = f"{TABLE_URL}/{DEMOGRAPHICS}"
             paths = self.download(dl_manager, {url: url for url in [*audio, *video, table]})
+            self._check_downloads(
+                dl_manager, {url.removeprefix(f"{MEDIA_URL}/"): paths[url] for url in [*audio, *video]}
+            )
             return Copy(
                 root="",
                 audio={name: paths[url] for url, name in audio.items()},
@@ -238,6 +245,37 @@ class CremaD(base.CorpusBuilder):
                 base.some(copy.foreign),
             )
         return copy
+
+    def _check_downloads(self, dl_manager: datasets.DownloadManager, paths: dict[str, str]) -> None:
+        """Compare the files with what the repository's list of files says of them. A wrong one is downloaded anew."""
+        try:
+            with open(dl_manager.download(TREE_URL), encoding="utf-8") as stream:
+                known = {entry["path"]: entry["sha"] for entry in json.load(stream)["tree"]}
+        except Exception as error:
+            base.logger.warning(
+                "The downloaded files were not compared with checksums: %s has none (%s).", TREE_URL, error
+            )
+            return
+        unknown = [name for name in paths if name not in known]
+        if unknown:
+            base.logger.warning("%d files have no checksum: %s", len(unknown), base.some(unknown))
+        wrong = [name for name, path in paths.items() if name in known and known[name] not in _git_hashes(path)]
+        for name in wrong:
+            os.remove(paths[name])
+        if wrong:
+            raise ValueError(
+                f"{len(wrong)} of {len(paths)} downloaded files of CREMA-D are not those of the repository, and were "
+                f"deleted: {base.some(wrong)}. Another try downloads them again. By hand: {BY_HAND}."
+            )
+
+
+def _git_hashes(path: str) -> list[str]:
+    """The SHA-1 by which Git names a file: of itself, and of its pointer if it is in Git LFS."""
+    with open(path, "rb") as stream:
+        content = stream.read()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\n"
+    texts = (content, f"{pointer}size {len(content)}\n".encode())
+    return [hashlib.sha1(b"blob %d\0" % len(text) + text, usedforsecurity=False).hexdigest() for text in texts]
 
 
 def _make_row(clip_id: str, copy: Copy, genders: dict[str, str], group_of: dict[str, str]) -> base.Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import importlib.util
 import json
@@ -527,6 +528,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Path]:
     url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(script, "MEDIA_URL", url)
     monkeypatch.setattr(script, "TABLE_URL", url)
+    monkeypatch.setattr(script, "TREE_URL", f"{url}/tree.json")
     monkeypatch.setattr(script, "published_clips", lambda: sorted(fake.LOOKS))
     yield folder
     server.shutdown()
@@ -545,6 +547,40 @@ def test_a_download_gives_the_rows_of_a_local_copy(source, server, build):
     row = dataset[ids(dataset).index("1040_ITH_SAD_XX")]
     assert loudest_hertz(row["audio"].get_all_samples().data[0], 16000) == pytest.approx(950, abs=5)
     assert row["video"][0].float().mean((1, 2)).tolist() == pytest.approx([0xD0, 0xD0, 0x20], abs=12)
+
+
+def write_tree(folder: Path) -> None:
+    """What the repository's list of files says: of each recording the hash of its pointer."""
+    entries = [{"path": "AudioWAV", "sha": "0" * 40}]
+    for path in [*folder.glob("AudioWAV/*"), *folder.glob("VideoFlash/*")]:
+        sha, size = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+        pointer = fake.LFS_POINTER.replace("0" * 64, sha).replace("size 265922", f"size {size}").encode()
+        name = hashlib.sha1(b"blob " + str(len(pointer)).encode() + b"\0" + pointer).hexdigest()
+        entries.append({"path": f"{path.parent.name}/{path.name}", "sha": name})
+    (folder / "tree.json").write_text(json.dumps({"tree": entries}))
+
+
+def test_a_damaged_download_is_noticed_and_repeated(source, server, build, messages):
+    for name in ("AudioWAV", "VideoFlash"):
+        shutil.copytree(source / name, server / name)
+    shutil.copy(source / "VideoDemographics.csv", server)
+    write_tree(server)
+    damaged = fake.flv_path(server, "1001_DFA_ANG_XX")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])  # cut, but with the head of an flv
+    with pytest.raises(ValueError, match=r"1 of 14 downloaded files .* deleted: VideoFlash/1001_DFA_ANG_XX\.flv"):
+        build(None, download=True).download_and_prepare()
+    damaged.write_bytes(whole)
+    assert len(load(build(None, download=True))) == 7
+    assert "checksum" not in messages()
+
+
+def test_a_download_without_checksums_says_so(source, server, build, messages):
+    for name in ("AudioWAV", "VideoFlash"):
+        shutil.copytree(source / name, server / name)
+    shutil.copy(source / "VideoDemographics.csv", server)
+    assert len(load(build(None, download=True))) == 7
+    assert "were not compared with checksums" in messages()
 
 
 def test_pointers_that_a_server_sends_instead_of_recordings_are_noticed(source, server, build):

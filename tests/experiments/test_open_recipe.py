@@ -72,6 +72,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Han
     thread.start()
     for name in ("MEDIA_URL", "TABLE_URL"):
         monkeypatch.setattr(script, name, f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(script, "TREE_URL", f"{script.MEDIA_URL}/no-list-of-files")
     monkeypatch.setattr(script, "published_clips", lambda: sorted(NAMES))
     monkeypatch.setattr("foal_hf.faces.corpus.CenterFace", OneFace)
     monkeypatch.setattr("foal_hf.faces.corpus.missing_packages", list)
