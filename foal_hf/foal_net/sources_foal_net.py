@@ -251,6 +251,9 @@ class FileView:
     def read(self, size: int) -> bytes:
         """The next bytes, at most `size`."""
         if self._bytes_left <= 0:
+            if math.isinf(self._bytes_left):  # PyAV prints an error that is raised while another one is on its way
+                return b""
+            self._bytes_left = -math.inf
             raise MediaError("file", "holds nothing that can be decoded in a long part; the rest is skipped")
         data = self._read_and_look(self._begin + self._position, size)
         self._position += len(data)

@@ -404,13 +404,16 @@ class Zeros(io.RawIOBase):
         return data + bytes(size - len(data))
 
 
-def test_a_gigabyte_of_zeros_behind_a_recording_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gigabyte_of_zeros_behind_a_recording_is_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(decoding_foal_net, "_MOST_BYTES_WITHOUT_PACKET", 2**22)
     file = Zeros(make_clip(folder / "zeros.ts").read_bytes(), 2**30)
     clip = read_clip(file, max_seconds=None)
     assert clip.end_seconds == pytest.approx(3.0, abs=0.1)
     assert file.num_bytes_read < 2**27
     assert "holds nothing that can be decoded in a long part; the rest is skipped" in clip.notes
+    assert "dropped" not in capfd.readouterr().err
 
 
 # Channels that cancel each other out
