@@ -25,7 +25,7 @@ WIDE_LOOK_SECONDS = 2.0
 """How often it looks at least, and for new faces beside those that are known; with nobody in sight each look does."""
 _KNOWN_FACE_PIXELS = 48  # a look at known faces is at frames in which the smallest is as large
 _SMALLEST_SIDE = 128
-# Of 255: the most that a part of the picture, a 32nd of its rows and columns, differs where it has changed little or not.
+# Of 255: the most that a part of a picture, a 32nd of its rows and columns, differs where it has changed little or not.
 _NEARLY_SAME_LUMA, _SAME_LUMA = 30.0, 6.0
 MOST_CROPS = 4
 """Faces of one frame whose crops are kept, the largest: a clip is about one of them."""

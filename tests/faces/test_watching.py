@@ -113,8 +113,8 @@ def test_known_faces_are_looked_for_in_small_frames_and_new_ones_in_large_ones()
             return super().__call__(frames)
 
     crops = FaceCrops(to_13, detector=Noting(RED, GREEN))
-    ones = [drawn(360, 640, (100 + 9 * step, 50, 260 + 9 * step, 210)) for step in range(10)]
-    two = drawn(360, 640, (100, 50, 260, 210), (400, 50, 440, 90), colours=(RED, GREEN))
+    ones = [drawn(360, 640, (100 + 20 * step, 60, 260 + 20 * step, 220)) for step in range(10)]
+    two = drawn(360, 640, (300, 60, 460, 220), (500, 50, 540, 90), colours=(RED, GREEN))
     clip = clip_of([*ones, two, *ones[::-1]], crops)
     assert sizes[:11] == [640, *[192] * 9, 640] and list(clip.faces[10]) == [1, 2]
     assert sizes[11] == 640  # the second one is small

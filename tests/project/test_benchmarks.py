@@ -16,6 +16,7 @@ sys.path.insert(0, str(BENCHMARKS))  # scripts: they import each other by name
 import annotate_files  # noqa: E402
 import ddp  # noqa: E402
 import exported  # noqa: E402
+import faces  # noqa: E402
 import harness  # noqa: E402
 import missing_modality  # noqa: E402
 import report  # noqa: E402
