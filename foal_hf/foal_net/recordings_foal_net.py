@@ -104,7 +104,7 @@ class WindowReader:
                 evidence = measure_evidence(stride.segment, detect_speech=self.detect_speech)
                 notes = self._note_crop(evidence, part)
                 clip = None if stride.window is None else self._usable(stride.window)
-                yield _pending(stride, clip, evidence, opened, notes)
+                yield _pending(stride, clip, evidence, (*opened.notes, *notes), opened.duration_seconds)
 
     def whole(self, source: Any, *, with_evidence: bool = False, **settings: Any) -> Iterator[PendingWindow]:
         """All of one recording, in windows that do not overlap.
@@ -146,7 +146,7 @@ class WindowReader:
             notes = self._note_crop(evidence, part) if stride.is_last else ()
             if stride.is_last and faces.num_frames and not faces.num_with_face:
                 notes = (NO_FACE,)
-            yield _pending(stride, clip, evidence, opened, notes)
+            yield _pending(stride, clip, evidence, (*opened.notes, *notes), opened.duration_seconds)
 
     def _of_features(self, row: dict[str, Any], settings: dict[str, Any], *, with_evidence: bool) -> PendingWindow:
         """A clip of which at least one side is features, as one window."""
@@ -173,16 +173,7 @@ class WindowReader:
             evidence = measure_evidence(clip, detect_speech=self.detect_speech)
             evidence["notes"] = [*evidence["notes"], *notes]
         usable = drop_too_short_audio(clip, self.shortest_sound)
-        segment = ScoredSegment(
-            start_seconds=clip.start_seconds,
-            end_seconds=clip.end_seconds,
-            evidence=evidence,
-            window_end_seconds=clip.end_seconds,
-            scores=None,
-            modalities=() if usable is None else usable.modalities,
-            reason=None,
-        )
-        return PendingWindow(segment, usable, None, is_last=True, notes=(*clip.notes, *notes))
+        return _pending(Stride(clip, clip, is_last=True), usable, evidence, (*clip.notes, *notes))
 
     def _strides(
         self, media: dict[str, Any], part: dict[str, Any], one_window: dict[str, Any] | None
@@ -420,7 +411,11 @@ def raise_copy_of(error: Exception) -> NoReturn:
 
 
 def _pending(
-    stride: Stride, clip: Clip | None, evidence: dict[str, Any], media: MediaFile, notes: tuple[str, ...] = ()
+    stride: Stride,
+    clip: Clip | None,
+    evidence: dict[str, Any],
+    notes: tuple[str, ...],
+    duration_seconds: float | None = None,
 ) -> PendingWindow:
     segment = ScoredSegment(
         start_seconds=stride.start_seconds,
@@ -431,7 +426,7 @@ def _pending(
         modalities=() if clip is None else clip.modalities,
         reason=why_nothing(evidence) if evidence else None,
     )
-    return PendingWindow(segment, clip, media.duration_seconds, stride.is_last, (*media.notes, *notes))
+    return PendingWindow(segment, clip, duration_seconds, stride.is_last, notes)
 
 
 def _can_be_opened_again(source: Any) -> bool:

@@ -166,7 +166,8 @@ def _blocks(
                 if clip is not None:
                     yield clip
                 return
-            clip = _lengthened(clip, start, stop)
+            nothing = Clip(None, None, None, None, start, stop)
+            clip = replace(clip or nothing, start_seconds=start, end_seconds=stop)  # something follows
         if clip.modalities:
             yield clip
         else:
@@ -180,13 +181,6 @@ def _read_block(media: MediaFile, start: float, stop: float, *, is_first: bool, 
         if is_first or not error.reason.startswith("has no "):
             raise
         return None
-
-
-def _lengthened(clip: Clip | None, start: float, stop: float) -> Clip:
-    """A block that is empty or ends early, extended to its full length, since something follows it."""
-    if clip is not None:
-        return replace(clip, start_seconds=start, end_seconds=stop)
-    return Clip(None, None, None, None, start, stop)
 
 
 def _cut(blocks: Sequence[Clip], start: float, stop: float, media: MediaFile) -> Clip:
