@@ -230,14 +230,7 @@ class FileView:
         own_mark (`int`): Where that of the part itself is.
     """
 
-    def __init__(
-        self,
-        file: Any,
-        begin: int = 0,
-        end: float = math.inf,
-        mark: re.Pattern[bytes] | None = None,
-        own_mark: int = 0,
-    ):
+    def __init__(self, file: Any, begin: int, end: float, mark: re.Pattern[bytes] | None, own_mark: int):
         self._file = file
         self._begin, self._end = begin, end
         self._mark, self._own_mark = mark, own_mark
