@@ -85,8 +85,9 @@ class MediaStreams:
     Args:
         source (`OpenSource`): The file.
         max_pixels (`int`): Of a frame.
-        stream_index (`dict[str, int]`, *optional*): Which stream to take for `"audio"` or `"video"`. Default: the one
-            that FFmpeg takes. Attached pictures (cover art, chapter images) are no video.
+        stream_index (`dict[str, int]`, *optional*): Which stream to take for `"audio"`, for `"video"`, or for
+            `"either"`, whichever it is. Default: the one that FFmpeg takes. Attached pictures (cover art, chapter
+            images) are no video.
 
     Attributes:
         notes (`dict[str, None]`): What was skipped, moved or converted so far, in order.
@@ -114,6 +115,9 @@ class MediaStreams:
             if not len(container.streams):
                 raise self._av.error.InvalidDataError(0, "nothing in it is audio or video")
             index = stream_index or {}
+            if (either := index.get("either")) is not None:
+                is_audio = either < len(container.streams) and container.streams[either].type == "audio"
+                index = {"audio" if is_audio else "video": either}
             chosen = {kind: self._choose(container, kind, index.get(kind)) for kind in ("audio", "video")}
             self._has_times = not _FORMATS_WITH_TIMES.isdisjoint(container.format.name.split(","))
             self._duration = container.duration and container.duration / self._av.time_base

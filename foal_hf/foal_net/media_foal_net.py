@@ -235,7 +235,7 @@ class MediaFile:
         self._notes: list[dict[str, None]] = []
 
         parts: list[tuple[Any, tuple[str, ...], dict[str, int]]]
-        stream_index = stream_of(source)
+        stream_index = stream_of(source, "either")
         if source is None and _is_same_source(audio, video):
             source, stream_index = audio, stream_of(audio, "audio") | stream_of(video)
         if source is not None:

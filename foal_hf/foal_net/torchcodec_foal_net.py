@@ -46,7 +46,7 @@ def stream_of(source: Any, kind: str = "video") -> dict[str, int]:
 
     Args:
         source: A decoder, or anything else.
-        kind (`str`): `"audio"` or `"video"`: what a row is read for.
+        kind (`str`): `"audio"`, `"video"` or `"either"`: what a row is read for.
     """
     if is_decoder(source):
         kind = "audio" if _is_audio(source) else "video"

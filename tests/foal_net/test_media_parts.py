@@ -502,6 +502,9 @@ def test_a_row_may_choose_the_streams_of_its_file(tracks: Path, folder: Path) ->
     assert heard_and_seen(read_clip(audio=audio, video=video)) == ("blue", 880)
     assert heard_and_seen(read_clip(audio={"path": path}, video=video)) == ("blue", 440)
     assert heard_and_seen(read_clip(video)) == ("blue", 440)
+    assert heard_and_seen(read_clip(audio)) == ("red", 880)
+    with pytest.raises(MediaError, match=r"has no video stream 9; it has \[0, 1\]"):
+        read_clip({"path": path, "stream_index": 9})
     only_audio = folder / "second_of_two.mka"  # without a video of that index
     run_ffmpeg("-i", tracks, "-map", "0:2", "-map", "0:3", "-c", "copy", only_audio)
     separate = read_clip(audio={"path": str(only_audio), "stream_index": 1}, video=video)
