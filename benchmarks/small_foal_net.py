@@ -1,10 +1,10 @@
 """Makes foal-net-small, and measures it: `python benchmarks/small_foal_net.py --signals S --clips C --runs RUNS`.
 
-S has voices.parquet and faces.parquet, C the test clips with their metadata.csv: a voice of S and a photo of S each. The
-speakers of the clips are put into six groups. For each group and seed everything is trained anew, the encoders too, on the
-voices of other speakers and the photos of other persons; then the clips of the group are tested. Nothing is chosen: the
-last step counts. `--checkpoint FOLDER` then trains on all voices and photos, and saves the weights that are shipped, with
-the temperature that fits the tests.
+S has voices.parquet and faces.parquet, C the test clips with their metadata.csv: a voice of S and a photo of S each.
+The speakers of the clips are put into six groups. For each group and seed everything is trained anew, the encoders too,
+on the voices of other speakers and the photos of other persons; then the clips of the group are tested. Nothing is
+chosen: the last step counts. `--checkpoint FOLDER` then trains on all voices and photos, and saves the weights that are
+shipped, with the temperature that fits the tests.
 
 Interrupted, it goes on: what a group and seed came to lies in RUNS. With the same processor it repeats to the bit.
 """
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from harness import Timing, arguments, compare, num_cores, peak_memory, save, target
-from small_signals import Faces, Voices, read_faces, read_voices, groups_of, without
+from small_signals import Faces, Voices, groups_of, read_faces, read_voices, without
 from small_training import LABELS, Settings, encode, train_face, train_pairs, train_voice
 from tqdm import tqdm
 
@@ -49,6 +49,7 @@ NAMES = {"audio alone": "sound alone", "video alone": "picture alone"}
 NUM_GROUPS = 6
 SHIPPED = "Foal-Net"
 SHORT = Settings(1, 4, 32, 3e-3, 1.0, 4.0, 1, 4, 3e-3, 3.0, 2, 8, 4, 16, 1e-3)
+OF_A_CARD = {"both": "both", "audio alone": "picture removed", "video alone": "sound removed"}
 CONDITIONS = {
     "both": ("audio", "video"),
     "picture removed": ("audio",),
@@ -164,7 +165,6 @@ def make_checkpoint(
     model.config.id2label = dict(enumerate(LABELS))
     model.save_pretrained(options.checkpoint)
     make_small_processor().save_pretrained(options.checkpoint)
-    train_ids = [f"{emotion} {clip}" for clip, emotion in zip(voices.clip_ids, voices.emotions, strict=True)]
     results = Results(
         corpus=Corpus("RAVDESS voices and press photographs", languages=["en"], acted=True),
         labels=LABELS,
@@ -183,10 +183,10 @@ def make_checkpoint(
                 "video alone": "sound removed",
             }.items()
         },
-        splits={"train": Split(len(train_ids), len(set(voices.speakers)), voices.clip_ids)},
+        splits={"train": Split(len(voices.clip_ids), len(set(voices.speakers)), voices.clip_ids)},
         seeds=sorted({seed for _, seed in tests}),
-        calibration=f"Calibrated with a temperature of {temperature:.3g}, fitted on the {len(rows)} tests of the models "
-        "that were trained without the tested people.",
+        calibration=f"Calibrated with a temperature of {temperature:.3g}, fitted on the {len(rows)} tests of models "
+        "that never saw the tested people.",
         training=Training(
             audio_encoder=Encoder(pretrained=False),
             vision_encoder=Encoder(pretrained=False),
@@ -229,8 +229,8 @@ def report(tests: Mapping[tuple[int, int], Any], metadata: pd.DataFrame, options
         columns,
         [*alone.values(), *main.values(), *others],
         [
-            "UA: mean of the seeds, each of all clips, tested when their speaker and their photo's person were held out "
-            "from everything; then the standard deviation between seeds, and the 95 % bootstrap interval, drawn by "
+            "UA: mean of the seeds, each of all clips, tested when their speaker and their photo's person were held "
+            "out from everything; then the standard deviation between seeds, and the 95 % bootstrap interval, drawn by "
             "speaker. ECE: of scores whose temperature was fitted on the tests of the other groups.",
             "Recall of the shipped kind, both: "
             + ", ".join(f"{label} {100 * recall:.0f} %" for label, recall in shipped.per_class_recall.items() if recall)

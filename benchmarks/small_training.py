@@ -48,7 +48,7 @@ class Settings:
     face_teacher: float = 3.0
     face_views: int = 6
     faces_of_a_class: int = 600
-    pair_steps: int = 800
+    pair_steps: int = 300
     pair_batch: int = 64
     pair_rate: float = 1e-3
 
@@ -86,7 +86,7 @@ def train_voice(
         )
         known = torch.stack(known) & valid
         error = (heads["teacher"](sequence) - torch.stack(goal)).square().mean(-1)
-        return settings.voice_emotion * emotion + settings.voice_teacher * error[known].mean()
+        return settings.voice_emotion * emotion + settings.voice_teacher * error[known].sum() / known.sum().clamp(min=1)
 
     parameters = [*model.foal_net.audio_encoder.parameters(), *heads.parameters()]
     batches = _batches(seen, None, settings.voice_batch, settings.voice_epochs, random)

@@ -13,7 +13,7 @@ _MEL_BINS = 64  # each 10 ms; two of them, side by side, are a frame of the enco
 
 
 def make_small_model() -> FoalNetForEmotionClassification:
-    """A Foal-Net of 2.0 million parameters: 12.5 positions a second of audio, and one for each frame."""
+    """A Foal-Net of 1.8 million parameters: 12.5 positions a second of audio, and one for each frame."""
     audio_config = ParakeetEncoderConfig(
         num_mel_bins=2 * _MEL_BINS,
         hidden_size=128,
@@ -44,7 +44,7 @@ def make_small_model() -> FoalNetForEmotionClassification:
 
 
 def make_small_processor() -> FoalNetProcessor:
-    """The processor of [`make_small_model`]: it shows faces, with the margin that the shipped weights were trained with.
+    """The processor of [`make_small_model`]: it shows faces, as the shipped weights were trained.
 
     Each mel bin has mean 0 and variance 1 over a clip, so that neither loudness nor microphone matter.
     """

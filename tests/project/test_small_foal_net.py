@@ -1,4 +1,4 @@
-"""The script that makes foal-net-small, on generated voices and faces: who is kept out, what it leaves, that it resumes."""
+"""The script that makes foal-net-small, on generated voices and faces: who is kept out, what it leaves, resuming."""
 
 import io
 import json
