@@ -48,6 +48,7 @@ from foal_hf.training.calibration import MIN_CLIPS, fit_temperature
 NAMES = {"audio alone": "sound alone", "video alone": "picture alone"}
 NUM_GROUPS = 6
 SHIPPED = "Foal-Net"
+EVERYONE = "everyone"
 SHORT = Settings(1, 4, 32, 3e-3, 1.0, 4.0, 1, 4, 3e-3, 3.0, 2, 8, 4, 16, 1e-3)
 OF_A_CARD = {"both": "both", "audio alone": "picture removed", "video alone": "sound removed"}
 CONDITIONS = {
@@ -83,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     jobs = [(fold, seed) for seed in options.seeds for fold in options.only_folds]
     with ProcessPoolExecutor(options.workers) as pool:
         running = [pool.submit(run_fold, options.signals, options.runs, metadata, *job, settings) for job in jobs]
+        if options.checkpoint is not None:
+            running.append(pool.submit(train_on_everyone, options.signals, options.runs, settings))
         for done in tqdm(as_completed(running), "groups", len(running), disable=None):
             done.result()
     tests = {job: json.loads(_file(options.runs, *job).read_text(encoding="utf-8")) for job in jobs}
@@ -149,17 +152,29 @@ def train_variant(
     return train_pairs(model, sequences, seed, settings, modalities=variant.modalities, **losses)
 
 
-def make_checkpoint(
-    tests: Mapping[tuple[int, int], Any], metadata: pd.DataFrame, options: Any, settings: Settings
-) -> None:
-    """Train on all people, and save model, processor and results file."""
-    voices = read_voices(options.signals / "voices.parquet", options.runs / "voices.pt", options.workers)
-    faces = read_faces(options.signals / "faces.parquet")
+def train_on_everyone(signals: Path, runs: Path, settings: Settings) -> None:
+    """Train what is shipped on all voices and faces."""
+    if (runs / EVERYONE).is_dir():
+        return
+    torch.set_num_threads(1)
+    voices, faces = _read_signals(signals, runs)
     started = time.perf_counter()
     everyone = np.arange(len(voices.clip_ids)), np.arange(len(faces.face_ids))
     model, sequences = train_encoders(voices, everyone[0], faces, everyone[1], 0, settings)
     model = train_variant(model, sequences, SHIPPED, 0, settings)
-    seconds = time.perf_counter() - started
+    model.save_pretrained(unfinished := runs / f"{EVERYONE}.unfinished")
+    write_json(unfinished / "training.json", {"seconds": time.perf_counter() - started})
+    unfinished.rename(runs / EVERYONE)
+
+
+def make_checkpoint(
+    tests: Mapping[tuple[int, int], Any], metadata: pd.DataFrame, options: Any, settings: Settings
+) -> None:
+    """Save what was trained on everyone, calibrated on the tests of the groups, with processor and results file."""
+    trained = options.runs / EVERYONE
+    model = FoalNetForEmotionClassification.from_pretrained(trained)
+    voices, _ = _read_signals(options.signals, options.runs)
+    seconds = json.loads((trained / "training.json").read_text(encoding="utf-8"))["seconds"]
     logits, truth, rows = _gathered(tests, metadata, SHIPPED, "both")
     model.config.calibration_temperature = temperature = fit_temperature(logits, truth, min_clips=MIN_CLIPS)
     model.config.id2label = dict(enumerate(LABELS))
@@ -370,6 +385,10 @@ def _latency(options: Any) -> Timing:
     timing = compare({"predict": predict}, 10 * options.rounds)["predict"]
     torch.set_num_threads(1)
     return timing
+
+
+def _read_signals(signals: Path, runs: Path) -> tuple[Voices, Faces]:
+    return read_voices(signals / "voices.parquet", runs / "voices.pt", 1), read_faces(signals / "faces.parquet")
 
 
 def _processor() -> Any:

@@ -36,13 +36,13 @@ VOICE_LABELS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust"
 class Settings:
     """Sizes of the three trainings. The defaults are those of the shipped weights."""
 
-    voice_epochs: int = 50
+    voice_epochs: int = 45
     voice_batch: int = 32
     voice_frames: int = 128  # of 20 ms
-    voice_rate: float = 3e-3
-    voice_emotion: float = 1.0
-    voice_teacher: float = 4.0
-    face_epochs: int = 24
+    voice_rate: float = 2e-3
+    voice_emotion: float = 2.0
+    voice_teacher: float = 2.0
+    face_epochs: int = 20
     face_batch: int = 48
     face_rate: float = 3e-3
     face_teacher: float = 3.0
