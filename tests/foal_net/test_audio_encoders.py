@@ -145,10 +145,8 @@ def test_an_encoder_whose_convolutions_get_the_mask_runs_once(kind: str, passes:
 
 @torch.no_grad()
 def test_the_feature_extractor_of_parakeet_works() -> None:
-    try:
-        extractor = ParakeetFeatureExtractor(feature_size=16)
-    except ImportError:
-        pytest.skip("in transformers 5.19 it needs librosa")
+    need("parakeet-extractor")
+    extractor = ParakeetFeatureExtractor(feature_size=16)
     model, processor = tiny_model("parakeet"), processor_of("parakeet")
     processor.feature_extractor = extractor
     batch = processor.batch(clips())

@@ -46,6 +46,16 @@ def _leases() -> str | None:
     return None
 
 
+def _parakeet_extractor() -> str | None:
+    from transformers import ParakeetFeatureExtractor
+
+    try:
+        ParakeetFeatureExtractor()
+    except ImportError as error:  # in transformers 5.19 it needs librosa
+        return str(error).strip()
+    return None
+
+
 def _torchvision() -> str | None:
     command = f"pip install --no-deps --target {TORCHVISION} torchvision==0.28.0"
     return None if TORCHVISION.is_dir() else f"no torchvision: {command}"
@@ -67,6 +77,7 @@ REQUIREMENTS: dict[str, Callable[[], str | None]] = {
     "make": lambda: None if shutil.which("make") else "no program make",
     "onnx": _packages("onnxscript", "onnxruntime", extra="onnx"),
     "openvino": _packages("openvino", extra="openvino"),
+    "parakeet-extractor": _parakeet_extractor,
     "peft": _packages("peft", extra="lora"),
     "ray": _packages("ray", extra="ray"),
     "silero-vad": _packages("silero_vad", extra="speech"),
