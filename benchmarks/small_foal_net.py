@@ -49,7 +49,17 @@ NAMES = {"audio alone": "sound alone", "video alone": "picture alone"}
 NUM_GROUPS = 6
 SHIPPED = "Foal-Net"
 EVERYONE = "everyone"
-SHORT = Settings(1, 4, 32, 3e-3, 1.0, 4.0, 1, 4, 3e-3, 3.0, 2, 8, 4, 16, 1e-3)
+SHORT = Settings(
+    voice_epochs=1,
+    voice_batch=4,
+    voice_frames=32,
+    face_epochs=1,
+    face_batch=4,
+    face_views=2,
+    faces_of_a_class=2,
+    pair_steps=2,
+    pair_batch=8,
+)
 OF_A_CARD = {"both": "both", "audio alone": "picture removed", "video alone": "sound removed"}
 CONDITIONS = {
     "both": ("audio", "video"),

@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     voices, faces, metadata = [], [], []
     for speaker in range(NUM_SPEAKERS):
         for label in LABELS:
-            waveform, frames = synthesize_clip(label, speaker=speaker)
+            waveform, frames = synthesize_clip(label, speaker=speaker, image_size=48)
             soundfile.write(wav := io.BytesIO(), waveform, 16_000, format="WAV")
             Image.fromarray(frames[0]).resize((112, 112)).save(jpeg := io.BytesIO(), format="JPEG")
             name, random = f"{speaker}-{label}", np.random.default_rng(speaker)
@@ -58,30 +60,38 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.Table.from_pylist(voices), signals / "voices.parquet")
     pq.write_table(pa.Table.from_pylist(faces), signals / "faces.parquet")
     pd.DataFrame(metadata).to_csv(clips / "metadata.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_signals, "NUM_VARIATIONS", 2)
+        read_voices(folder)
     return folder
 
 
+def read_voices(material: Path) -> small_signals.Voices:
+    return small_signals.read_voices(material / "signals" / "voices.parquet", material / "voices.pt", 1)
+
+
 @pytest.fixture
-def _few_variations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_signals, "NUM_VARIATIONS", 2)
+def runs(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in which the voices are already varied."""
     monkeypatch.setattr(small_foal_net, "MIN_CLIPS", 4)
     threads = torch.get_num_threads()
-    yield
+    (tmp_path / "runs").mkdir()
+    shutil.copy(material / "voices.pt", tmp_path / "runs")
+    yield tmp_path / "runs"
     torch.set_num_threads(threads)
 
 
-def run(material: Path, folder: Path, *arguments: str) -> dict:
+def run(material: Path, runs: Path, *arguments: str) -> dict:
     folders = ["--signals", str(material / "signals"), "--clips", str(material / "clips")]
-    common = ["--short", "--rounds", "1", "--threads", "1", "--workers", "1", "--output", str(folder)]
-    small_foal_net.main([*common, *folders, "--runs", str(folder / "runs"), *arguments])
-    return json.loads((folder / "foal_net_small.json").read_text(encoding="utf-8"))
+    common = ["--short", "--rounds", "1", "--threads", "1", "--workers", "1", "--output", str(runs)]
+    small_foal_net.main([*common, *folders, "--runs", str(runs), *arguments])
+    return json.loads((runs / "foal_net_small.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.usefixtures("_few_variations")
-def test_each_group_is_tested_by_models_that_never_saw_its_people(material, tmp_path, monkeypatch) -> None:
+def test_each_group_is_tested_by_models_that_never_saw_its_people(material, runs, monkeypatch) -> None:
     """The one mistake that would make every number worthless, so what each training really gets is looked at."""
     metadata = pd.read_csv(material / "clips" / "metadata.csv", dtype=str)
-    voices = small_signals.read_voices(material / "signals" / "voices.parquet", tmp_path / "voices.pt", 1)
+    voices = read_voices(material)
     faces = small_signals.read_faces(material / "signals" / "faces.parquet")
     seen: dict[str, set[str]] = {"speakers": set(), "persons": set()}
     vary, draw = small_training.vary_faces, small_training.draw_spectrogram
@@ -97,13 +107,13 @@ def test_each_group_is_tested_by_models_that_never_saw_its_people(material, tmp_
 
     monkeypatch.setattr(small_training, "draw_spectrogram", drawn)
     monkeypatch.setattr(small_training, "vary_faces", varied)
-    small_foal_net._read_clips(material / "clips", metadata, tmp_path / "clips.pt")
+    small_foal_net._read_clips(material / "clips", metadata, runs / "clips.pt")
     settings = small_foal_net.SHORT
     for group in (1, 4):
         for each in seen.values():
             each.clear()
-        small_foal_net.run_fold(material / "signals", tmp_path, metadata, group, 0, settings)
-        run_of_group = json.loads(small_foal_net._file(tmp_path, group, 0).read_text(encoding="utf-8"))
+        small_foal_net.run_fold(material / "signals", runs, metadata, group, 0, settings)
+        run_of_group = json.loads(small_foal_net._file(runs, group, 0).read_text(encoding="utf-8"))
         own = metadata.iloc[run_of_group["test"]]
         assert seen["speakers"] == set(voices.speakers) - set(own["speaker"])
         assert seen["persons"] and not seen["persons"] & set(own["person"])
@@ -112,28 +122,26 @@ def test_each_group_is_tested_by_models_that_never_saw_its_people(material, tmp_
     assert sorted(groups) == list(range(len(metadata)))
 
 
-@pytest.mark.usefixtures("_few_variations")
-def test_foal_net_small_is_made_measured_and_resumed(material, tmp_path) -> None:
+def test_foal_net_small_is_made_measured_and_resumed(material, runs, tmp_path) -> None:
     checkpoint = tmp_path / "checkpoint"
-    result = run(material, tmp_path, "--seeds", "0", "--only-folds", "1", "4", "--checkpoint", str(checkpoint))
+    result = run(material, runs, "--seeds", "0", "--only-folds", "1", "4", "--checkpoint", str(checkpoint))
     rows = {(row[0], row[1]) for row in result["rows"]}
     assert {("sound alone", "picture removed"), ("fusion", "both"), ("Foal-Net", "both degraded")} <= rows
     model = FoalNetForEmotionClassification.from_pretrained(checkpoint)
     assert model.config.calibration_temperature > 0 and list(model.config.id2label.values()) == LABELS
     assert FoalNetProcessor.from_pretrained(checkpoint).video_processor.crop == "face"
     assert len(Results.load(checkpoint / "results.json").splits["train"].clip_ids) == NUM_SPEAKERS * len(LABELS)
-    (kept, again) = (tmp_path / "runs" / f"group-{group}-seed-0.json" for group in (1, 4))
+    (kept, again) = (runs / f"group-{group}-seed-0.json" for group in (1, 4))
     before, content = kept.stat().st_mtime_ns, json.loads(again.read_text(encoding="utf-8"))["logits"]
     again.unlink()
-    run(material, tmp_path, "--seeds", "0", "--only-folds", "1", "4")
+    run(material, runs, "--seeds", "0", "--only-folds", "1", "4")
     assert kept.stat().st_mtime_ns == before
     assert json.loads(again.read_text(encoding="utf-8"))["logits"] == content  # to the bit
 
 
-@pytest.mark.usefixtures("_few_variations")
-def test_the_teacher_is_asked_about_the_moment_that_the_encoder_sees(material, tmp_path) -> None:
+def test_the_teacher_is_asked_about_the_moment_that_the_encoder_sees(material) -> None:
     """A ramp over time as embedding: what is drawn of any part, at any speed, has its own place on it."""
-    voices = small_signals.read_voices(material / "signals" / "voices.parquet", tmp_path / "voices.pt", 1)
+    voices = read_voices(material)
     random = np.random.default_rng(0)
     for index in range(5):
         seconds = 0.02 * len(voices.spectrograms[index][0])
