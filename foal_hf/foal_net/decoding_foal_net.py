@@ -230,25 +230,17 @@ class MediaStreams:
         own, kind, time_base = (stream.index, stream.type, float(stream.time_base)) if stream else (-1, "", 1.0)
         codec: Any = stream.codec_context if stream else None
         latest, following = -math.inf, self.begin_seconds if clock.end is None else clock.end
-        may_renew = False
         read_bytes = 0  # up to the end of the last packet
 
         def decoded(packet: Any, offset: float) -> Iterator[tuple[Any, float]]:
-            nonlocal latest, following, codec, may_renew
+            nonlocal latest, following
             frames = []
             try:
                 frames = codec.decode(packet)
             except self._av.error.EOFError:  # behind a flush
                 pass
             except self._av.error.FFmpegError as error:
-                # Some decoders keep to the format of the first part (FLAC to its bits).
-                fresh = self._av.CodecContext.create(codec.name, "r") if may_renew and kind == "audio" else None
-                may_renew = False
-                with contextlib.suppress(self._av.error.FFmpegError):
-                    frames = fresh.decode(packet) if fresh else []
-                codec = fresh if frames else codec
-                if not frames:
-                    clock.count_damage(error)
+                clock.count_damage(error)
             for frame in frames:
                 ticks = frame.dts if frame.pts is None else frame.pts
                 seconds = following if ticks is None else ticks * time_base + offset
@@ -270,7 +262,6 @@ class MediaStreams:
                 if codec is not None and clock.offsets[own] != before:
                     yield from decoded(None, before)
                     codec.flush_buffers()
-                    may_renew = True
                 if self._has_times and end < needed_from - _RUN_IN_SECONDS:
                     continue
             if index == own:
