@@ -28,6 +28,7 @@ SECTIONS = {
     "timeline_memory": "Long recordings",
     "faces": "Faces",
     "missing_modality": "Without sound or without picture",
+    "foal_net_small": "The default checkpoint",
     "real_clips": "Real clips",
     "estimate": "Estimates",
 }

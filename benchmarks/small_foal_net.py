@@ -6,7 +6,7 @@ on the voices of other speakers and the photos of other persons; then the clips 
 chosen: the last step counts. `--checkpoint FOLDER` then trains on all voices and photos, and saves the weights that are
 shipped, with the temperature that fits the tests.
 
-Interrupted, it goes on: what a group and seed came to lies in RUNS. With the same processor it repeats to the bit.
+Interrupted, it goes on: what a group and seed came to lies in RUNS, with the model of the group. With the same processor it repeats to the bit.
 """
 
 import dataclasses
@@ -130,6 +130,8 @@ def run_fold(signals: Path, runs: Path, metadata: pd.DataFrame, fold: int, seed:
             for condition, modalities in CONDITIONS.items()
             if set(VARIANTS[name].modalities) & set(modalities)
         }
+        if name == SHIPPED:
+            trained.save_pretrained(_file(runs, fold, seed).with_suffix(""))
     content = {"test": [int(index) for index in test], "seconds": time.perf_counter() - started, "logits": logits}
     write_json(_file(runs, fold, seed), content)
 
