@@ -6,7 +6,8 @@ on the voices of other speakers and the photos of other persons; then the clips 
 chosen: the last step counts. `--checkpoint FOLDER` then trains on all voices and photos, and saves the weights that are
 shipped, with the temperature that fits the tests.
 
-Interrupted, it goes on: what a group and seed came to lies in RUNS, with the model of the group. With the same processor it repeats to the bit.
+Interrupted, it goes on: what a group and seed came to lies in RUNS, with the model of the group. With the same
+processor it repeats to the bit.
 """
 
 import dataclasses
