@@ -129,7 +129,7 @@ def run_fold(signals: Path, runs: Path, metadata: pd.DataFrame, fold: int, seed:
         logits[name] = {
             condition: _logits(trained, inputs[condition], modalities).tolist()
             for condition, modalities in CONDITIONS.items()
-            if set(VARIANTS[name].modalities) & set(modalities)
+            if set(modalities) <= set(VARIANTS[name].modalities)
         }
         if name == SHIPPED:
             trained.save_pretrained(_file(runs, fold, seed).with_suffix(""))
