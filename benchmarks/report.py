@@ -29,7 +29,6 @@ SECTIONS = {
     "faces": "Faces",
     "missing_modality": "Without sound or without picture",
     "foal_net_small": "The default checkpoint",
-    "real_clips": "Real clips",
     "estimate": "Estimates",
 }
 ON_GPU = ("training", "inference", "clip_to_label", "wavlm_attention")

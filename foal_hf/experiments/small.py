@@ -19,7 +19,6 @@ def make_small_model() -> FoalNetForEmotionClassification:
         hidden_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=4,
         intermediate_size=256,
         subsampling_conv_channels=32,
         subsampling_factor=4,
