@@ -28,7 +28,7 @@ SECTIONS = {
     "timeline_memory": "Long recordings",
     "faces": "Faces",
     "missing_modality": "Without sound or without picture",
-    "foal_net_small": "The default checkpoint",
+    "small_foal_net": "The default checkpoint",
     "estimate": "Estimates",
 }
 ON_GPU = ("training", "inference", "clip_to_label", "wavlm_attention")

@@ -244,7 +244,7 @@ def report(tests: Mapping[tuple[int, int], Any], metadata: pd.DataFrame, options
     genders = {name: group.unweighted_accuracy.value for name, group in shipped.groups.get("gender", {}).items()}
     timing = _latency(options)
     save(
-        "foal_net_small",
+        "small_foal_net",
         f"foal-net-small on {len(_gathered(tests, metadata, SHIPPED, 'both')[1]) // len(options.seeds)} real clips, "
         f"six groups by speaker and person, {len(options.seeds)} seeds",
         columns,

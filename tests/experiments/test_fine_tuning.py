@@ -265,7 +265,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"config": {"audio_layers": "all"}}, "its audio_layers is last, the recipe's all"),
     (
         {"architecture": "small"},
-        "its audio encoder is a wavlm of width 32, the recipe's a parakeet_encoder of width 96",
+        "its audio encoder is a wavlm of width 32, the recipe's a parakeet_encoder of width 128",
     ),
     ({"processor": {"image_mean": [0.0, 0.0, 0.0]}}, "its processor has image_mean .*, the recipe "),
     ({"processor": {"crop": "face"}}, "its processor has crop frame, the recipe face"),

@@ -224,4 +224,5 @@ def test_an_architecture_takes_the_settings_and_labels_of_a_run(name: str) -> No
     assert make_processor(of_features).feature_extractor is None
     assert config_of(recipe, 2).vision_config.to_dict() == own.vision_config.to_dict()
     steps = Steps(recipe, gpu("L4"), 2)
-    assert steps.image_size == tuple(processor.video_processor.size[side] for side in ("height", "width"))
+    shown = processor.video_processor.crop_size or processor.video_processor.size
+    assert steps.image_size == (shown["height"], shown["width"])

@@ -85,7 +85,7 @@ def run(material: Path, runs: Path, *arguments: str) -> dict:
     folders = ["--signals", str(material / "signals"), "--clips", str(material / "clips")]
     common = ["--short", "--rounds", "1", "--threads", "1", "--workers", "1", "--output", str(runs)]
     small_foal_net.main([*common, *folders, "--runs", str(runs), *arguments])
-    return json.loads((runs / "foal_net_small.json").read_text(encoding="utf-8"))
+    return json.loads((runs / "small_foal_net.json").read_text(encoding="utf-8"))
 
 
 def test_each_group_is_tested_by_models_that_never_saw_its_people(material, runs, monkeypatch) -> None:
